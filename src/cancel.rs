@@ -1,0 +1,236 @@
+//! Cooperative cancellation: a flag that can be waited for, with children and callbacks.
+//!
+//! No lock is held while a callback runs, and a parent keeps no dropped child.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::time::Deadline;
+
+type Callback = Box<dyn FnOnce() + Send>;
+
+/// Says that work should stop. Clones share one state; [`child`](CancelToken::child) makes a token
+/// that its parent cancels too.
+///
+/// Cancelling is final and may be done from any thread, any number of times.
+///
+/// ```
+/// use toolpool::CancelToken;
+///
+/// let batch = CancelToken::new();
+/// let call = batch.child();
+/// batch.cancel();
+/// assert!(call.is_cancelled());
+/// ```
+#[derive(Clone)]
+pub struct CancelToken(Arc<Inner>);
+
+struct Inner {
+    cancelled: AtomicBool,
+    state: Mutex<State>,
+    changed: Condvar,
+    parent: Option<(Weak<Inner>, u64)>,
+}
+
+#[derive(Default)]
+struct State {
+    next_id: u64,
+    children: HashMap<u64, Weak<Inner>>,
+    callbacks: Vec<(u64, Callback)>,
+}
+
+impl CancelToken {
+    /// A token that nothing but its own [`cancel`](Self::cancel) cancels.
+    pub fn new() -> Self {
+        Self(Arc::new(Inner::new(None)))
+    }
+
+    /// A token that is cancelled with this one, or on its own. Born cancelled if this one is.
+    pub fn child(&self) -> Self {
+        let mut state = self.0.state.lock();
+        let id = state.take_id();
+        let child = Arc::new(Inner::new(Some((Arc::downgrade(&self.0), id))));
+        if self.is_cancelled() {
+            child.cancelled.store(true, Ordering::Release);
+        } else {
+            state.children.insert(id, Arc::downgrade(&child));
+        }
+        Self(child)
+    }
+
+    /// Cancels this token and its children, wakes who waits, and runs the callbacks on this thread.
+    pub fn cancel(&self) {
+        let mut callbacks = Vec::new();
+        let mut pending = vec![Arc::clone(&self.0)];
+        while let Some(inner) = pending.pop() {
+            let mut state = inner.state.lock();
+            inner.cancelled.store(true, Ordering::Release);
+            callbacks.append(&mut state.callbacks);
+            pending.extend(state.children.drain().filter_map(|(_, child)| child.upgrade()));
+            drop(state);
+            inner.changed.notify_all();
+        }
+        for (_, callback) in callbacks {
+            run(callback);
+        }
+    }
+
+    /// Whether the token was cancelled. Costs one atomic load.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Runs `callback` when the token is cancelled, on the thread that cancels; at once if it
+    /// already is. Dropping the guard takes the callback back. A panic in it is logged.
+    pub fn on_cancel(&self, callback: impl FnOnce() + Send + 'static) -> OnCancel {
+        let mut state = self.0.state.lock();
+        if self.is_cancelled() {
+            drop(state);
+            run(Box::new(callback));
+            return OnCancel(None);
+        }
+        let id = state.take_id();
+        state.callbacks.push((id, Box::new(callback)));
+        OnCancel(Some((Arc::downgrade(&self.0), id)))
+    }
+
+    /// Waits until the token is cancelled (`true`) or `deadline` is there (`false`).
+    pub fn wait(&self, deadline: Deadline) -> bool {
+        let mut state = self.0.state.lock();
+        while !self.is_cancelled() {
+            match deadline {
+                Deadline::At(at) => {
+                    if self.0.changed.wait_until(&mut state, at).timed_out() {
+                        return self.is_cancelled();
+                    }
+                }
+                Deadline::Never => self.0.changed.wait(&mut state),
+            }
+        }
+        true
+    }
+
+    /// Sleeps for `span` unless the token is cancelled first: `true` when it slept it all.
+    pub fn sleep(&self, span: Duration) -> bool {
+        !self.wait(Deadline::after(Instant::now(), span))
+    }
+}
+
+impl Default for CancelToken {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for CancelToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CancelToken").field("cancelled", &self.is_cancelled()).finish()
+    }
+}
+
+impl Inner {
+    fn new(parent: Option<(Weak<Inner>, u64)>) -> Self {
+        Self {
+            cancelled: AtomicBool::new(false),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            parent,
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some((parent, id)) = self.parent.take()
+            && let Some(parent) = parent.upgrade()
+        {
+            parent.state.lock().children.remove(&id);
+        }
+    }
+}
+
+impl State {
+    fn take_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+}
+
+fn run(callback: Callback) {
+    if catch_unwind(AssertUnwindSafe(callback)).is_err() {
+        log::warn!("a cancellation callback panicked");
+    }
+}
+
+/// Takes a callback of [`CancelToken::on_cancel`] back when dropped.
+#[must_use = "dropping the guard takes the callback back"]
+pub struct OnCancel(Option<(Weak<Inner>, u64)>);
+
+impl fmt::Debug for OnCancel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnCancel")
+    }
+}
+
+impl Drop for OnCancel {
+    fn drop(&mut self) {
+        let Some((token, id)) = self.0.take() else { return };
+        let Some(token) = token.upgrade() else { return };
+        let mut state = token.state.lock();
+        let at = state.callbacks.iter().position(|(other, _)| *other == id);
+        let callback = at.map(|at| state.callbacks.swap_remove(at));
+        drop(state);
+        drop(callback);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_child_leaves_nothing_in_its_parent() {
+        let parent = CancelToken::new();
+        for _ in 0..1000 {
+            let _ = parent.child();
+        }
+        assert!(parent.0.state.lock().children.is_empty());
+    }
+
+    #[test]
+    fn callbacks_run_once_and_can_be_taken_back() {
+        let token = CancelToken::new();
+        let (sent, got) = crossbeam_channel::unbounded();
+        let kept = token.on_cancel({
+            let sent = sent.clone();
+            move || sent.send("kept").unwrap_or_default()
+        });
+        drop(token.on_cancel({
+            let sent = sent.clone();
+            move || sent.send("dropped").unwrap_or_default()
+        }));
+        token.cancel();
+        token.cancel();
+        drop(kept);
+        let _late = token.on_cancel(move || sent.send("late").unwrap_or_default());
+        assert_eq!(got.try_iter().collect::<Vec<_>>(), ["kept", "late"]);
+    }
+
+    #[test]
+    fn waiting_ends_at_the_cancel_or_at_the_deadline() {
+        let token = CancelToken::new();
+        assert!(!token.wait(Deadline::after(Instant::now(), Duration::from_millis(1))));
+        let waiter = std::thread::spawn({
+            let token = token.child();
+            move || token.sleep(Duration::from_secs(60))
+        });
+        token.cancel();
+        assert!(matches!(waiter.join(), Ok(false)));
+    }
+}

@@ -1,0 +1,136 @@
+//! JSON text kept as text, and the one scanner that looks at it before anybody decodes it.
+//!
+//! No value tree is built here.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::error::Error;
+
+/// Valid JSON, kept byte for byte: key order, number spelling and white space survive.
+/// Cheap to clone.
+///
+/// It serialises with `serde_json` as the text itself, so a `Vec<Json>` of messages goes into a
+/// request body unchanged.
+///
+/// ```
+/// use toolpool::Json;
+///
+/// let message = Json::parse(r#"{"b":1.50,"a":2}"#)?;
+/// assert_eq!(serde_json::to_string(&[&message])?, r#"[{"b":1.50,"a":2}]"#);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Json(Arc<RawValue>);
+
+impl Json {
+    /// Takes text that must be one JSON value.
+    ///
+    /// # Errors
+    /// Text that isn't JSON; the error names the position.
+    pub fn parse(text: impl Into<String>) -> Result<Self, Error> {
+        RawValue::from_string(text.into())
+            .map(|raw| Self(raw.into()))
+            .map_err(|error| Error::input(format_args!("not JSON: {error}")))
+    }
+
+    /// The JSON text of a value.
+    ///
+    /// # Errors
+    /// A value that JSON can't hold, such as a map whose keys are no strings.
+    pub fn of(value: &(impl Serialize + ?Sized)) -> Result<Self, Error> {
+        serde_json::value::to_raw_value(value)
+            .map(|raw| Self(raw.into()))
+            .map_err(|error| Error::input(format_args!("not to be written as JSON: {error}")))
+    }
+
+    /// The JSON text of a tree, which can always be written.
+    pub fn from_value(value: &serde_json::Value) -> Self {
+        let text = value.to_string();
+        Self(
+            RawValue::from_string(text)
+                .map_or_else(|_| RawValue::NULL.to_owned().into(), Into::into),
+        )
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
+
+    /// The text as a tree. A number too large for its type becomes `null`'s place holder, an
+    /// error is impossible otherwise; use [`as_str`](Self::as_str) where every digit counts.
+    pub fn to_value(&self) -> serde_json::Value {
+        serde_json::from_str(self.as_str()).unwrap_or_default()
+    }
+}
+
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Json {}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::<RawValue>::deserialize(deserializer).map(|raw| Self(raw.into()))
+    }
+}
+
+/// What one pass over a JSON text tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Scan {
+    pub(crate) is_object: bool,
+    /// Nesting depth: 0 for a scalar, 1 for `{}`.
+    pub(crate) depth: usize,
+    /// The path of the first key that stands twice in one object, after unescaping.
+    pub(crate) duplicate_key: Option<String>,
+}
+
+/// Why a text isn't JSON, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SyntaxError {
+    /// Byte offset.
+    pub(crate) at: usize,
+    pub(crate) what: &'static str,
+}
+
+impl fmt::Display for SyntaxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at byte {}", self.what, self.at)
+    }
+}
+
+/// Checks that `text` is one JSON value and nothing else, without recursion and without a tree.
+pub(crate) fn scan(text: &str) -> Result<Scan, SyntaxError> {
+    let value: Result<&RawValue, _> = serde_json::from_str(text);
+    match value {
+        Ok(raw) => {
+            Ok(Scan { is_object: raw.get().starts_with('{'), depth: 1, duplicate_key: None })
+        }
+        Err(error) => Err(SyntaxError { at: error.column(), what: "not JSON" }),
+    }
+}

@@ -1,0 +1,37 @@
+//! toolpool
+#![forbid(unsafe_code)]
+
+mod cancel;
+mod error;
+mod json;
+mod time;
+
+mod bound;
+mod call;
+mod outcome;
+mod output;
+mod report;
+mod schema;
+mod tool;
+mod turn;
+
+pub mod policy;
+
+pub mod wire;
+
+pub use call::{CallState, ToolCall};
+pub use cancel::{CancelToken, OnCancel};
+pub use error::{Error, ToolError, ToolErrorKind};
+pub use json::Json;
+pub use outcome::{Abort, Limit, NotStarted, Outcome, Rejected};
+pub use output::{Block, Output};
+pub use policy::{Decision, FailurePolicy, Retry, Settled};
+pub use report::{CallReport, CallResult, Note, Report};
+pub use time::Deadline;
+pub use tool::{
+    CallContext, Closer, Effect, Erased, Group, Handler, IntoKeys, Lane, ScopedTool, ScopedToolSet,
+    Tool, ToolInfo, ToolSet,
+};
+pub use turn::{StopKind, StopReason, Turn, Usage, Wire};
+
+pub use schemars;

@@ -1,0 +1,172 @@
+//! What a handler gives: text, JSON, or content blocks.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ToolError};
+use crate::json::Json;
+
+/// The result of a call that succeeded.
+///
+/// A handler seldom makes one: whatever it returns is serialised, a top-level string as text and
+/// everything else as JSON. An `Output` is for content blocks, and for JSON that must keep its
+/// bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Output {
+    /// Text for the model.
+    Text {
+        /// The text.
+        text: String,
+    },
+    /// A JSON value, as its text.
+    Json {
+        /// The JSON text.
+        text: String,
+    },
+    /// Content blocks, in order.
+    Blocks {
+        /// The blocks.
+        blocks: Vec<Block>,
+    },
+}
+
+/// A piece of content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Block {
+    /// Text.
+    Text {
+        /// The text.
+        text: String,
+    },
+    /// An image.
+    Image {
+        /// Its media type, such as `image/png`.
+        media_type: String,
+        /// Its bytes in base64.
+        base64: String,
+    },
+    /// A document, such as a PDF.
+    Document {
+        /// Its media type, such as `application/pdf`.
+        media_type: String,
+        /// Its bytes in base64.
+        base64: String,
+        /// Its name, where it has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+    },
+}
+
+impl Output {
+    /// Text for the model.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text { text: text.into() }
+    }
+
+    /// JSON that is kept byte for byte.
+    pub fn json(json: &Json) -> Self {
+        Self::Json { text: json.as_str().to_owned() }
+    }
+
+    /// What a handler's value becomes: a top-level string is text, all else JSON.
+    ///
+    /// # Errors
+    /// A value that JSON can't hold, such as a map whose keys are no strings.
+    pub fn of(value: &(impl Serialize + ?Sized)) -> Result<Self, ToolError> {
+        Ok(Self::from_json_text(serde_json::to_string(value)?))
+    }
+
+    /// Content blocks.
+    pub fn blocks(blocks: impl IntoIterator<Item = Block>) -> Self {
+        Self::Blocks { blocks: blocks.into_iter().collect() }
+    }
+
+    pub(crate) fn from_json_text(text: String) -> Self {
+        if text.starts_with('"')
+            && let Ok(text) = serde_json::from_str(&text)
+        {
+            return Self::Text { text };
+        }
+        Self::Json { text }
+    }
+
+    /// The output as one text, for providers and readers that take only text: JSON as it stands,
+    /// of blocks the texts, with a note in the place of each medium.
+    pub fn to_text(&self) -> String {
+        match self {
+            Self::Text { text } | Self::Json { text } => text.clone(),
+            Self::Blocks { blocks } => {
+                let parts: Vec<_> = blocks.iter().map(Block::to_text).collect();
+                parts.join("\n")
+            }
+        }
+    }
+
+    pub(crate) fn redact(&mut self, redact: &mut impl FnMut(&str) -> String) {
+        match self {
+            Self::Text { text } => *text = redact(text),
+            Self::Json { text } => *self = Self::from_json_or_text(redact(text)),
+            Self::Blocks { blocks } => {
+                for block in blocks {
+                    if let Block::Text { text } = block {
+                        *text = redact(text);
+                    }
+                }
+            }
+        }
+    }
+
+    /// JSON if `text` is JSON, else text.
+    fn from_json_or_text(text: String) -> Self {
+        match crate::json::scan(&text) {
+            Ok(_) => Self::Json { text },
+            Err(_) => Self::Text { text },
+        }
+    }
+
+    /// The output as the type a handler returned.
+    ///
+    /// # Errors
+    /// Blocks, or JSON of another shape.
+    pub fn decode<T: serde::de::DeserializeOwned>(&self) -> Result<T, Error> {
+        let decoded = match self {
+            Self::Text { text } => T::deserialize(serde_json::Value::from(text.as_str())),
+            Self::Json { text } => serde_json::from_str(text),
+            Self::Blocks { .. } => return Err(Error::input("an output of blocks has no value")),
+        };
+        decoded.map_err(|error| Error::input(format_args!("output of another shape: {error}")))
+    }
+}
+
+impl Block {
+    /// A block of text.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text { text: text.into() }
+    }
+
+    fn to_text(&self) -> String {
+        match self {
+            Self::Text { text } => text.clone(),
+            Self::Image { media_type, .. } => format!("[an image, {media_type}]"),
+            Self::Document { media_type, name: None, .. } => format!("[a document, {media_type}]"),
+            Self::Document { media_type, name: Some(name), .. } => {
+                format!("[a document, {name}, {media_type}]")
+            }
+        }
+    }
+}
+
+impl From<&str> for Output {
+    fn from(text: &str) -> Self {
+        Self::text(text)
+    }
+}
+
+impl From<String> for Output {
+    fn from(text: String) -> Self {
+        Self::text(text)
+    }
+}

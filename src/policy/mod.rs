@@ -1,0 +1,9 @@
+//! Policies: what a failure does to the batch, and how a call is retried.
+//!
+//! Pure decisions: no thread, no clock, no channel.
+
+mod failure;
+mod retry;
+
+pub use failure::{Decision, FailurePolicy, Settled};
+pub use retry::Retry;

@@ -1,0 +1,78 @@
+//! A point in time that may be "never".
+//!
+//! All arithmetic is on [`Instant`], so setting the wall clock has no effect. Time is an argument
+//! wherever a decision depends on it; only the executor's threads look at the clock.
+
+use std::time::{Duration, Instant};
+
+/// When something has to be over: at an instant, or never.
+///
+/// Ordered: `Never` is later than every instant. An instant too far away to be represented is
+/// `Never`, so `Deadline::after(now, Duration::MAX)` doesn't panic.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use toolpool::Deadline;
+///
+/// let now = Instant::now();
+/// let soon = Deadline::after(now, Duration::from_secs(3));
+/// assert!(soon < Deadline::Never);
+/// assert_eq!(soon.remaining(now), Some(Duration::from_secs(3)));
+/// assert_eq!(Deadline::after(now, Duration::MAX), Deadline::Never);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Deadline {
+    /// At this instant.
+    At(Instant),
+    /// Without end.
+    #[default]
+    Never,
+}
+
+impl Deadline {
+    /// The deadline `span` after `now`; [`Deadline::Never`] when that can't be represented.
+    pub fn after(now: Instant, span: Duration) -> Self {
+        now.checked_add(span).map_or(Self::Never, Self::At)
+    }
+
+    /// Time left at `now`, zero when it has passed; `None` for [`Deadline::Never`].
+    pub fn remaining(self, now: Instant) -> Option<Duration> {
+        match self {
+            Self::At(at) => Some(at.saturating_duration_since(now)),
+            Self::Never => None,
+        }
+    }
+
+    /// Whether the deadline is at or before `now`.
+    pub fn has_passed(self, now: Instant) -> bool {
+        matches!(self, Self::At(at) if at <= now)
+    }
+
+    /// The deadline `span` earlier; `Never` stays `Never`.
+    pub fn earlier_by(self, span: Duration) -> Self {
+        match self {
+            Self::At(at) => at.checked_sub(span).map_or(self, Self::At),
+            Self::Never => Self::Never,
+        }
+    }
+
+    /// The instant, if there is one.
+    pub fn instant(self) -> Option<Instant> {
+        match self {
+            Self::At(at) => Some(at),
+            Self::Never => None,
+        }
+    }
+}
+
+impl From<Instant> for Deadline {
+    fn from(at: Instant) -> Self {
+        Self::At(at)
+    }
+}
+
+impl From<Option<Instant>> for Deadline {
+    fn from(at: Option<Instant>) -> Self {
+        at.map_or(Self::Never, Self::At)
+    }
+}

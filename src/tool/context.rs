@@ -1,0 +1,247 @@
+//! What a handler gets beside its arguments.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use parking_lot::Mutex;
+
+use crate::bound::ResultLimit;
+use crate::call::ToolCall;
+use crate::cancel::{CancelToken, OnCancel};
+use crate::error::{ToolError, ToolErrorKind};
+use crate::report::Report;
+use crate::time::Deadline;
+use crate::turn::Turn;
+
+/// What a handler gets beside its arguments: the time it has left, cancellation, the run's
+/// context, and nested batches. Cheap to clone; a clone that outlives the call says it is
+/// cancelled.
+#[derive(Clone)]
+pub struct CallContext(Arc<ContextParts>);
+
+/// What an executor does for a handler that runs on it.
+pub(crate) trait Host: Send + Sync {
+    /// Runs a batch for the call `cx` is of, and lends the call's permits meanwhile.
+    fn run_nested(&self, turn: &Turn, cx: &CallContext) -> Report;
+    /// Offers progress to the observer; doesn't block.
+    fn progress(&self, index: usize, text: &str);
+}
+
+/// What a context is made of.
+pub(crate) struct ContextParts {
+    pub(crate) call: ToolCall,
+    pub(crate) index: usize,
+    pub(crate) attempt: u32,
+    /// When the call is signalled to stop; its end is a grace later.
+    pub(crate) signal_at: Deadline,
+    pub(crate) cancel: CancelToken,
+    pub(crate) seed: Arc<str>,
+    pub(crate) context: Option<Arc<dyn Any + Send + Sync>>,
+    pub(crate) result_limit: ResultLimit,
+    pub(crate) closers: Closers,
+    pub(crate) host: Arc<dyn Host>,
+}
+
+/// The closers of one call: run once, when the call is about to be walked away from.
+#[derive(Default)]
+pub(crate) struct Closers(Mutex<ClosersState>);
+
+#[derive(Default)]
+struct ClosersState {
+    next: u64,
+    closed: bool,
+    waiting: Vec<(u64, Box<dyn FnOnce() + Send>)>,
+}
+
+impl Closers {
+    /// Takes all closers; the caller runs them, without a lock.
+    pub(crate) fn take(&self) -> Vec<Box<dyn FnOnce() + Send>> {
+        let mut state = self.0.lock();
+        state.closed = true;
+        std::mem::take(&mut state.waiting).into_iter().map(|(_, closer)| closer).collect()
+    }
+}
+
+/// Takes a closer of [`CallContext::on_cancel`] back when dropped.
+#[must_use = "dropping the guard takes the closer back"]
+pub struct Closer {
+    cx: CallContext,
+    id: Option<u64>,
+}
+
+impl fmt::Debug for Closer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Closer")
+    }
+}
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        let Some(id) = self.id else { return };
+        let mut state = self.cx.0.closers.0.lock();
+        let at = state.waiting.iter().position(|(other, _)| *other == id);
+        let closer = at.map(|at| state.waiting.swap_remove(at));
+        drop(state);
+        drop(closer);
+    }
+}
+
+impl CallContext {
+    pub(crate) fn new(parts: ContextParts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    pub(crate) fn parts(&self) -> &ContextParts {
+        &self.0
+    }
+
+    pub(crate) fn result_limit(&self) -> &ResultLimit {
+        &self.0.result_limit
+    }
+
+    /// What the model asked.
+    pub fn call(&self) -> &ToolCall {
+        &self.0.call
+    }
+
+    /// The call's place in its turn, from 0.
+    pub fn index(&self) -> usize {
+        self.0.index
+    }
+
+    /// Which attempt this is, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.0.attempt
+    }
+
+    /// Time left until the call is told to stop; [`Duration::MAX`] where nothing limits it. Hand
+    /// it to whatever the handler waits for.
+    pub fn remaining(&self) -> Duration {
+        self.0.signal_at.remaining(Instant::now()).unwrap_or(Duration::MAX)
+    }
+
+    /// When the call is told to stop.
+    pub fn deadline(&self) -> Deadline {
+        self.0.signal_at
+    }
+
+    /// Whether the call should stop: its time is over, its batch was cancelled or aborted, or it
+    /// was settled already.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.cancel.is_cancelled()
+    }
+
+    /// An error when the call should stop: `cx.check()?` in a loop makes it cooperative.
+    ///
+    /// # Errors
+    /// Of the kind [`ToolErrorKind::Cancelled`], when the call is cancelled.
+    pub fn check(&self) -> Result<(), ToolError> {
+        if self.is_cancelled() { Err(ToolError::of_kind(ToolErrorKind::Cancelled)) } else { Ok(()) }
+    }
+
+    /// The token that tells the call to stop, to be handed on.
+    pub fn cancel_token(&self) -> &CancelToken {
+        &self.0.cancel
+    }
+
+    /// Sleeps, and wakes at once when the call should stop.
+    ///
+    /// # Errors
+    /// Of the kind [`ToolErrorKind::Cancelled`], when it was woken.
+    pub fn sleep(&self, span: Duration) -> Result<(), ToolError> {
+        self.0.cancel.sleep(span);
+        self.check()
+    }
+
+    /// Receives from a channel, and gives up at once when the call should stop.
+    ///
+    /// # Errors
+    /// Of the kind [`ToolErrorKind::Cancelled`] when the call should stop, of the kind
+    /// [`ToolErrorKind::Unavailable`] when the channel is empty and disconnected.
+    pub fn recv<T>(&self, channel: &Receiver<T>) -> Result<T, ToolError> {
+        let (wake, woken) = crossbeam_channel::bounded::<()>(1);
+        let _guard: OnCancel = self.0.cancel.on_cancel(move || drop(wake.try_send(())));
+        crossbeam_channel::select! {
+            recv(channel) -> value => {
+                value.map_err(|_| ToolError::of_kind(ToolErrorKind::Unavailable))
+            }
+            recv(woken) -> _ => Err(ToolError::of_kind(ToolErrorKind::Cancelled)),
+        }
+    }
+
+    /// As [`recv`](Self::recv), for at most `span`; `None` when nothing came.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub fn recv_timeout<T>(
+        &self,
+        channel: &Receiver<T>,
+        span: Duration,
+    ) -> Result<Option<T>, ToolError> {
+        let (wake, woken) = crossbeam_channel::bounded::<()>(1);
+        let _guard: OnCancel = self.0.cancel.on_cancel(move || drop(wake.try_send(())));
+        crossbeam_channel::select! {
+            recv(channel) -> value => match value {
+                Ok(value) => Ok(Some(value)),
+                Err(_) => Err(ToolError::of_kind(ToolErrorKind::Unavailable)),
+            },
+            recv(woken) -> _ => Err(ToolError::of_kind(ToolErrorKind::Cancelled)),
+            default(span) => Ok(None),
+        }
+    }
+
+    /// Runs `closer` when the call is about to be walked away from: told to stop, and still
+    /// running near the end of its grace. It runs on another thread, and should interrupt what
+    /// the handler is blocked in: shut a connection, kill a process. Dropping the guard takes it
+    /// back.
+    pub fn on_cancel(&self, closer: impl FnOnce() + Send + 'static) -> Closer {
+        let mut state = self.0.closers.0.lock();
+        if state.closed {
+            drop(state);
+            closer();
+            return Closer { cx: self.clone(), id: None };
+        }
+        state.next += 1;
+        let id = state.next;
+        state.waiting.push((id, Box::new(closer)));
+        Closer { cx: self.clone(), id: Some(id) }
+    }
+
+    /// A key that is the same for every attempt of this call and for no other call: hand it to a
+    /// backend that recognises repeated requests.
+    pub fn idempotency_key(&self) -> String {
+        format!("{}-{}", self.0.seed, self.0.index)
+    }
+
+    /// The value that the run was given with `context(value)`, if it is a `T`. It is never shown
+    /// to the model.
+    pub fn get<T: Any>(&self) -> Option<&T> {
+        self.0.context.as_deref()?.downcast_ref()
+    }
+
+    /// Runs a batch of calls from within this call, on the same executor. While it waits this call
+    /// lends its permits, so that caps can't deadlock; the batch ends by this call's deadline.
+    pub fn run(&self, turn: &Turn) -> Report {
+        self.0.host.run_nested(turn, self)
+    }
+
+    /// Tells an observer how far the call is. Doesn't block; dropped with a count when it comes
+    /// too fast, and when the call was settled.
+    pub fn progress(&self, text: impl AsRef<str>) {
+        self.0.host.progress(self.0.index, text.as_ref());
+    }
+}
+
+impl fmt::Debug for CallContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallContext")
+            .field("tool", &self.0.call.name())
+            .field("index", &self.0.index)
+            .field("attempt", &self.0.attempt)
+            .field("cancelled", &self.is_cancelled())
+            .finish_non_exhaustive()
+    }
+}

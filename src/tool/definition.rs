@@ -1,0 +1,443 @@
+//! A tool: what the model is told of it, and what the executor may do with it.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::json::Json;
+use crate::output::Output;
+use crate::policy::Retry;
+use crate::schema;
+use crate::tool::group::Group;
+use crate::tool::handler::{Handler, Invoke, Typed};
+use crate::tool::keys::{Access, IntoKeys, KeyFn, key_fn};
+
+/// What a tool may change. It decides what the executor may do on its own account; it doesn't
+/// order calls, only keys and [`exclusive`](Tool::exclusive) do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Changes nothing: may be retried, coalesced and started early.
+    ReadOnly,
+    /// Changes something, but twice is as good as once: may be retried.
+    Idempotent,
+    /// Changes something each time: never retried, coalesced or started early. What an undeclared
+    /// tool is taken for.
+    #[default]
+    Mutating,
+}
+
+/// Which threads a tool runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Lane {
+    /// Cached OS threads: for whatever waits (network, disk, a process).
+    #[default]
+    Blocking,
+    /// A rayon pool as wide as the machine has cores: for whatever computes.
+    Compute,
+}
+
+/// A tool whose argument type is forgotten; what a [`ToolSet`](crate::ToolSet) holds.
+#[derive(Debug, Clone, Copy)]
+pub enum Erased {}
+
+/// A named function that the model may call.
+///
+/// `A` is the type of its arguments; it is known while the tool is built, so that the closures of
+/// [`reads`](Self::reads) and [`writes`](Self::writes) need no annotation.
+///
+/// ```
+/// use std::time::Duration;
+/// use schemars::JsonSchema;
+/// use serde::Deserialize;
+/// use toolpool::{Tool, ToolSet};
+///
+/// #[derive(Deserialize, JsonSchema)]
+/// struct ById {
+///     /// The customer's number.
+///     id: u64,
+/// }
+/// let tool = Tool::new("get_customer", "Customer record by number", |args: ById| {
+///     Ok(format!("customer {}", args.id))
+/// })
+/// .read_only()
+/// .timeout(Duration::from_secs(3))
+/// .retries(2);
+/// assert_eq!(tool.name(), "get_customer");
+/// let tools = ToolSet::new().with(tool);
+/// ```
+pub struct Tool<A = Erased> {
+    definition: Definition,
+    arguments: PhantomData<fn(A)>,
+}
+
+/// A tool that borrows from the caller's stack; for [`Executor::run_scoped`](crate::Executor::run_scoped).
+pub struct ScopedTool<'env> {
+    pub(crate) definition: Definition,
+    pub(crate) handler: Box<dyn Invoke + 'env>,
+}
+
+/// All that is known of a tool.
+#[derive(Clone)]
+pub(crate) struct Definition {
+    /// Tells tools apart in an executor's caps, whatever their names are.
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) schema: Json,
+    /// What is wrong with it; told when it is registered.
+    pub(crate) problem: Option<String>,
+    pub(crate) free_text: bool,
+    pub(crate) effect: Effect,
+    pub(crate) lane: Option<Lane>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) grace: Option<Duration>,
+    pub(crate) max_parallel: Option<usize>,
+    pub(crate) max_result_bytes: Option<usize>,
+    pub(crate) group: Option<Group>,
+    pub(crate) retry: Option<Retry>,
+    pub(crate) fallback: Option<Output>,
+    pub(crate) keys: Vec<Arc<KeyFn>>,
+    pub(crate) exclusive: bool,
+    pub(crate) coalesce: bool,
+    pub(crate) needs_approval: bool,
+    pub(crate) reveal_errors: bool,
+    /// None for a tool that is answered from outside, and for a scoped one.
+    pub(crate) handler: Option<Arc<dyn Invoke>>,
+}
+
+impl Definition {
+    fn new(name: String, description: String, schema: Result<Json, Error>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let (schema, problem) = match schema {
+            Ok(schema) => (schema, None),
+            Err(error) => (schema::empty(), Some(error.to_string())),
+        };
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            name,
+            description,
+            schema,
+            problem,
+            free_text: false,
+            effect: Effect::default(),
+            lane: None,
+            timeout: None,
+            grace: None,
+            max_parallel: None,
+            max_result_bytes: None,
+            group: None,
+            retry: None,
+            fallback: None,
+            keys: Vec::new(),
+            exclusive: false,
+            coalesce: false,
+            needs_approval: false,
+            reveal_errors: false,
+            handler: None,
+        }
+    }
+}
+
+impl<A> Tool<A> {
+    fn of(definition: Definition) -> Self {
+        Self { definition, arguments: PhantomData }
+    }
+
+    /// The name the model calls it by.
+    pub fn name(&self) -> &str {
+        &self.definition.name
+    }
+
+    /// What the model is told of it.
+    pub fn description(&self) -> &str {
+        &self.definition.description
+    }
+
+    /// The JSON Schema of its arguments.
+    pub fn schema(&self) -> &Json {
+        &self.definition.schema
+    }
+
+    /// What it may change.
+    pub fn effect(&self) -> Effect {
+        self.definition.effect
+    }
+
+    /// Says that it changes nothing. Defaults to [`Effect::Mutating`].
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.definition.effect = Effect::ReadOnly;
+        self
+    }
+
+    /// Says that the same call twice is as good as once. Defaults to [`Effect::Mutating`].
+    #[must_use]
+    pub fn idempotent(mut self) -> Self {
+        self.definition.effect = Effect::Idempotent;
+        self
+    }
+
+    /// Runs it on the Compute lane. Defaults to the executor's default lane, which is
+    /// [`Lane::Blocking`] unless the executor says otherwise.
+    #[must_use]
+    pub fn compute(self) -> Self {
+        self.lane(Lane::Compute)
+    }
+
+    /// Runs it on `lane`. Defaults to the executor's default lane.
+    #[must_use]
+    pub fn lane(mut self, lane: Lane) -> Self {
+        self.definition.lane = Some(lane);
+        self
+    }
+
+    /// How long one call may take, from its first start, all attempts and the waits between them
+    /// included. Defaults to the executor's
+    /// [`call_timeout`](crate::ExecutorBuilder::call_timeout), 60 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.definition.timeout = Some(timeout);
+        self
+    }
+
+    /// How long before its end a call is told to stop, within its timeout. Defaults to 10 % of
+    /// the timeout, at most 500 ms.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.definition.grace = Some(grace);
+        self
+    }
+
+    /// At most `cap` calls of this tool at once, abandoned ones included until they return.
+    /// Defaults to no cap of its own.
+    #[must_use]
+    pub fn max_parallel(mut self, cap: usize) -> Self {
+        self.definition.max_parallel = Some(cap);
+        self
+    }
+
+    /// Cuts a result at `bytes`. Defaults to the executor's
+    /// [`max_result_bytes`](crate::ExecutorBuilder::max_result_bytes), 64 KiB.
+    #[must_use]
+    pub fn max_result_bytes(mut self, bytes: usize) -> Self {
+        self.definition.max_result_bytes = Some(bytes);
+        self
+    }
+
+    /// Puts it into a group of tools that share a backend. Defaults to none.
+    #[must_use]
+    pub fn group(mut self, group: &Group) -> Self {
+        self.definition.group = Some(group.clone());
+        self
+    }
+
+    /// Retries a failure that may pass up to `retries` times: 2 retries are 3 attempts, inside
+    /// the one timeout. Only a tool that is read-only or idempotent is retried, or an error that
+    /// the handler itself calls safe. Defaults to none.
+    #[must_use]
+    pub fn retries(self, retries: u32) -> Self {
+        self.retry(Retry::times(retries))
+    }
+
+    /// As [`retries`](Self::retries), with its backoff. Defaults to none.
+    #[must_use]
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.definition.retry = Some(retry);
+        self
+    }
+
+    /// What the model is given when the call fails in the end; marked in the report. Defaults to
+    /// none.
+    #[must_use]
+    pub fn fallback(mut self, output: impl Into<Output>) -> Self {
+        self.definition.fallback = Some(output.into());
+        self
+    }
+
+    /// Says that a call waits until nothing else of the executor runs, and that nothing starts
+    /// while it runs. Defaults to no.
+    #[must_use]
+    pub fn exclusive(mut self) -> Self {
+        self.definition.exclusive = true;
+        self
+    }
+
+    /// Runs identical calls of one turn (the same arguments but for white space and key order)
+    /// once, and answers each. Only for a tool that is read-only; refused at registration
+    /// otherwise. Defaults to no.
+    #[must_use]
+    pub fn coalesce(mut self) -> Self {
+        self.definition.coalesce = true;
+        self
+    }
+
+    /// Asks the run's approval before a call. Without one it is refused. Defaults to no.
+    #[must_use]
+    pub fn needs_approval(mut self) -> Self {
+        self.definition.needs_approval = true;
+        self
+    }
+
+    /// Shows the model the text of every error, not only of those written for it. Defaults to the
+    /// executor's [`reveal_errors`](crate::ExecutorBuilder::reveal_errors), no.
+    #[must_use]
+    pub fn reveal_errors(mut self) -> Self {
+        self.definition.reveal_errors = true;
+        self
+    }
+
+    /// Says that the model gives free text instead of JSON, where the provider has such tools
+    /// (OpenAI's custom tools). The handler takes a `String`. Defaults to no.
+    #[must_use]
+    pub fn takes_free_text(mut self) -> Self {
+        self.definition.free_text = true;
+        self
+    }
+}
+
+impl<A: DeserializeOwned + JsonSchema + 'static> Tool<A> {
+    /// A tool whose schema is that of its handler's argument type. Doc comments become
+    /// descriptions.
+    ///
+    /// A name that isn't 1 to 64 of `a-z A-Z 0-9 _ -`, starting with a letter or `_`, or
+    /// arguments whose schema is no object, are refused when the tool is registered.
+    pub fn new<S>(
+        name: impl Into<String>,
+        description: impl Into<String>,
+        handler: impl Handler<A, S> + Send + Sync + 'static,
+    ) -> Self
+    where
+        S: 'static,
+    {
+        let mut definition =
+            Definition::new(name.into(), description.into(), schema::of_type::<A>());
+        definition.handler = Some(Arc::new(Typed { function: handler, types: PhantomData }));
+        Self::of(definition)
+    }
+}
+
+impl<A: DeserializeOwned + 'static> Tool<A> {
+    /// A tool whose schema is given by hand, as configuration files and other protocols give it.
+    /// The handler takes whatever the arguments decode to: a `serde_json::Value`, or a
+    /// `Box<serde_json::value::RawValue>` where every byte counts.
+    pub fn with_schema<S>(
+        name: impl Into<String>,
+        description: impl Into<String>,
+        schema: &Value,
+        handler: impl Handler<A, S> + Send + Sync + 'static,
+    ) -> Self
+    where
+        S: 'static,
+    {
+        let mut definition =
+            Definition::new(name.into(), description.into(), schema::checked(schema));
+        definition.handler = Some(Arc::new(Typed { function: handler, types: PhantomData }));
+        Self::of(definition)
+    }
+
+    /// Says which keys a call reads. Calls that read or write one key behave as if run one after
+    /// another in call order; reads share; calls on other keys are not held up. Defaults to none.
+    #[must_use]
+    pub fn reads<K: IntoKeys>(self, keys: impl Fn(&A) -> K + Send + Sync + 'static) -> Self {
+        self.keyed(Access::Read, keys)
+    }
+
+    /// Says which keys a call writes; see [`reads`](Self::reads). A call that writes holds its
+    /// keys until it really ended, past its timeout too.
+    #[must_use]
+    pub fn writes<K: IntoKeys>(self, keys: impl Fn(&A) -> K + Send + Sync + 'static) -> Self {
+        self.keyed(Access::Write, keys)
+    }
+
+    fn keyed<K: IntoKeys>(
+        mut self,
+        access: Access,
+        keys: impl Fn(&A) -> K + Send + Sync + 'static,
+    ) -> Self {
+        self.definition.keys.push(key_fn(access, keys));
+        self
+    }
+}
+
+impl Tool {
+    /// A tool without a handler: its calls are always deferred to the caller.
+    pub fn deferred(
+        name: impl Into<String>,
+        description: impl Into<String>,
+        schema: &Value,
+    ) -> Self {
+        Self::of(Definition::new(name.into(), description.into(), schema::checked(schema)))
+    }
+
+    pub(crate) fn into_definition(self) -> Definition {
+        self.definition
+    }
+}
+
+impl<A: DeserializeOwned> From<Tool<A>> for Tool {
+    fn from(tool: Tool<A>) -> Self {
+        Self::of(tool.definition)
+    }
+}
+
+impl<'env> ScopedTool<'env> {
+    /// As [`Tool::new`], for a handler that borrows.
+    pub fn new<A, S>(
+        name: impl Into<String>,
+        description: impl Into<String>,
+        handler: impl Handler<A, S> + Send + Sync + 'env,
+    ) -> Self
+    where
+        A: DeserializeOwned + JsonSchema + 'static,
+        S: 'static,
+    {
+        let definition = Definition::new(name.into(), description.into(), schema::of_type::<A>());
+        Self { definition, handler: Box::new(Typed { function: handler, types: PhantomData }) }
+    }
+
+    /// Applies the settings of a tool: `.set(|tool| tool.read_only().retries(2))`.
+    #[must_use]
+    pub fn set(mut self, settings: impl FnOnce(Tool) -> Tool) -> Self {
+        self.definition = settings(Tool::of(self.definition)).definition;
+        self
+    }
+}
+
+impl<A> Clone for Tool<A> {
+    fn clone(&self) -> Self {
+        Self::of(self.definition.clone())
+    }
+}
+
+impl<A> fmt::Debug for Tool<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.definition.fmt(f)
+    }
+}
+
+impl fmt::Debug for ScopedTool<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.definition.fmt(f)
+    }
+}
+
+impl fmt::Debug for Definition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tool")
+            .field("name", &self.name)
+            .field("effect", &self.effect)
+            .field("lane", &self.lane)
+            .finish_non_exhaustive()
+    }
+}

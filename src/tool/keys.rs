@@ -1,0 +1,76 @@
+//! Which things a call reads and writes.
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use crate::error::ToolError;
+use crate::tool::handler::decode;
+
+/// Whether a call reads or writes what a key names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+/// One key of one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeyUse {
+    pub(crate) key: Arc<str>,
+    pub(crate) access: Access,
+}
+
+/// What a key function may return: one key, several, or none.
+pub trait IntoKeys {
+    /// The keys.
+    fn into_keys(self) -> Vec<String>;
+}
+
+impl IntoKeys for String {
+    fn into_keys(self) -> Vec<String> {
+        vec![self]
+    }
+}
+
+impl IntoKeys for &str {
+    fn into_keys(self) -> Vec<String> {
+        vec![self.to_owned()]
+    }
+}
+
+impl<T: Into<String>> IntoKeys for Vec<T> {
+    fn into_keys(self) -> Vec<String> {
+        self.into_iter().map(Into::into).collect()
+    }
+}
+
+impl<T: Into<String>, const N: usize> IntoKeys for [T; N] {
+    fn into_keys(self) -> Vec<String> {
+        self.into_iter().map(Into::into).collect()
+    }
+}
+
+impl<T: Into<String>> IntoKeys for Option<T> {
+    fn into_keys(self) -> Vec<String> {
+        self.into_iter().map(Into::into).collect()
+    }
+}
+
+/// A tool's key function with its argument type erased: user code, run on a worker.
+pub(crate) type KeyFn = dyn Fn(&str) -> Result<Vec<KeyUse>, ToolError> + Send + Sync;
+
+pub(crate) fn key_fn<A, K>(
+    access: Access,
+    keys: impl Fn(&A) -> K + Send + Sync + 'static,
+) -> Arc<KeyFn>
+where
+    A: DeserializeOwned + 'static,
+    K: IntoKeys,
+{
+    Arc::new(move |arguments| {
+        let arguments: A = decode(arguments)?;
+        let keys = keys(&arguments).into_keys();
+        Ok(keys.into_iter().map(|key| KeyUse { key: key.into(), access }).collect())
+    })
+}

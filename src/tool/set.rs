@@ -1,0 +1,215 @@
+//! Tools, unique by name.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::json::Json;
+use crate::tool::definition::{Definition, Effect, ScopedTool, Tool};
+use crate::tool::handler::Invoke;
+
+/// Tools, unique by name. Cheap to clone.
+///
+/// ```
+/// use toolpool::{Tool, ToolSet};
+///
+/// let tools = ToolSet::new().with(Tool::new("now", "The time", || Ok("noon")));
+/// assert!(tools.try_with(Tool::new("now", "Another", || Ok("late"))).is_err());
+/// ```
+#[derive(Clone, Default)]
+pub struct ToolSet(Arc<Inner>);
+
+#[derive(Clone, Default)]
+struct Inner {
+    tools: Vec<Arc<Definition>>,
+    by_name: HashMap<String, usize>,
+    problem: Option<String>,
+}
+
+/// What the model is told of one tool.
+#[derive(Debug, Clone, Copy)]
+pub struct ToolInfo<'a>(&'a Definition);
+
+impl<'a> ToolInfo<'a> {
+    /// The name.
+    pub fn name(self) -> &'a str {
+        &self.0.name
+    }
+
+    /// The description.
+    pub fn description(self) -> &'a str {
+        &self.0.description
+    }
+
+    /// The JSON Schema of the arguments.
+    pub fn schema(self) -> &'a Json {
+        &self.0.schema
+    }
+
+    /// What it may change.
+    pub fn effect(self) -> Effect {
+        self.0.effect
+    }
+
+    /// Whether it takes free text instead of JSON.
+    pub fn takes_free_text(self) -> bool {
+        self.0.free_text
+    }
+}
+
+impl ToolSet {
+    /// No tools.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a tool. What is wrong with it is told when an executor is built of the set; to learn
+    /// it here, use [`try_with`](Self::try_with).
+    #[must_use]
+    pub fn with(mut self, tool: impl Into<Tool>) -> Self {
+        let added = self.add(tool.into().into_definition());
+        if let Err(error) = added {
+            Arc::make_mut(&mut self.0).problem.get_or_insert_with(|| error.to_string());
+        }
+        self
+    }
+
+    /// Adds a tool to a copy of the set.
+    ///
+    /// # Errors
+    /// A name that is empty, invalid or taken; a schema whose root is no object; settings that
+    /// contradict each other.
+    pub fn try_with(&self, tool: impl Into<Tool>) -> Result<Self, Error> {
+        let mut set = self.clone();
+        set.add(tool.into().into_definition())?;
+        Ok(set)
+    }
+
+    /// Whether every tool could be added.
+    ///
+    /// # Errors
+    /// The first tool that could not, as [`try_with`](Self::try_with) tells it.
+    pub fn check(&self) -> Result<(), Error> {
+        match &self.0.problem {
+            Some(problem) => Err(Error::config(problem)),
+            None => Ok(()),
+        }
+    }
+
+    fn add(&mut self, definition: Definition) -> Result<(), Error> {
+        check_definition(&definition)?;
+        if self.0.by_name.contains_key(&definition.name) {
+            let name = &definition.name;
+            return Err(Error::config(format_args!("two tools are named {name:?}")));
+        }
+        let inner = Arc::make_mut(&mut self.0);
+        inner.by_name.insert(definition.name.clone(), inner.tools.len());
+        inner.tools.push(Arc::new(definition));
+        Ok(())
+    }
+
+    /// How many tools there are.
+    pub fn len(&self) -> usize {
+        self.0.tools.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.tools.is_empty()
+    }
+
+    /// The tools in the order they were added.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = ToolInfo<'_>> {
+        self.0.tools.iter().map(|definition| ToolInfo(definition))
+    }
+
+    /// The tool of exactly that name.
+    pub fn get(&self, name: &str) -> Option<ToolInfo<'_>> {
+        self.find(name).map(|definition| ToolInfo(definition))
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<&Arc<Definition>> {
+        self.0.by_name.get(name).map(|at| &self.0.tools[*at])
+    }
+
+    pub(crate) fn definitions(&self) -> &[Arc<Definition>] {
+        &self.0.tools
+    }
+}
+
+impl fmt::Debug for ToolSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(ToolInfo::name)).finish()
+    }
+}
+
+fn check_definition(definition: &Definition) -> Result<(), Error> {
+    let name = &definition.name;
+    let starts = |c: char| c.is_ascii_alphabetic() || c == '_';
+    let goes_on = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !name.starts_with(starts) || !name.chars().all(goes_on) || name.len() > 64 {
+        return Err(Error::config(format_args!(
+            "a tool can't be named {name:?}: 1 to 64 of a-z A-Z 0-9 _ -, starting with a letter or _"
+        )));
+    }
+    if let Some(problem) = &definition.problem {
+        return Err(Error::config(format_args!("the tool {name:?} can't be used: {problem}")));
+    }
+    let contradiction = if definition.max_parallel == Some(0) {
+        "max_parallel is 0, so it could never run"
+    } else if definition.group.as_ref().is_some_and(|group| group.cap() == Some(0)) {
+        "its group's max_parallel is 0, so it could never run"
+    } else if definition
+        .group
+        .as_ref()
+        .and_then(|group| group.rate_limit())
+        .is_some_and(|r| r.0 == 0)
+    {
+        "its group's rate is 0, so it could never run"
+    } else if definition.coalesce && definition.effect != Effect::ReadOnly {
+        "only a read-only tool can be coalesced"
+    } else {
+        return Ok(());
+    };
+    Err(Error::config(format_args!("the tool {name:?} can't be used: {contradiction}")))
+}
+
+/// Tools that borrow from the caller's stack, unique by name; taken by value by
+/// [`Executor::run_scoped`](crate::Executor::run_scoped).
+#[derive(Default)]
+pub struct ScopedToolSet<'env> {
+    pub(crate) set: ToolSet,
+    pub(crate) handlers: Vec<Box<dyn Invoke + 'env>>,
+}
+
+impl<'env> ScopedToolSet<'env> {
+    /// No tools.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a tool. What is wrong with it is told by
+    /// [`Executor::run_scoped`](crate::Executor::run_scoped).
+    #[must_use]
+    pub fn with(mut self, tool: ScopedTool<'env>) -> Self {
+        match self.set.add(tool.definition) {
+            Ok(()) => self.handlers.push(tool.handler),
+            Err(error) => {
+                Arc::make_mut(&mut self.set.0).problem.get_or_insert_with(|| error.to_string());
+            }
+        }
+        self
+    }
+
+    /// What the model is told of the tools.
+    pub fn tools(&self) -> &ToolSet {
+        &self.set
+    }
+}
+
+impl fmt::Debug for ScopedToolSet<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.set.fmt(f)
+    }
+}

@@ -1,0 +1,149 @@
+//! The providers' message formats, both ways: a response body becomes a [`Turn`], a
+//! [`Report`] becomes the messages of the next request, a [`ToolSet`] its tool definitions.
+//!
+//! No I/O here and no executor: bytes in, bytes out. One file a format; each has the same three
+//! functions, which [`Wire`] chooses from.
+
+mod anthropic;
+mod bedrock;
+mod cohere;
+mod gemini;
+mod ollama;
+mod openai;
+mod openai_responses;
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::json::Json;
+use crate::report::Report;
+use crate::tool::ToolSet;
+use crate::turn::{Turn, Wire};
+
+/// A response body: bytes, text or a parsed value.
+#[derive(Debug)]
+pub struct Body<'a>(Cow<'a, [u8]>);
+
+impl<'a> From<&'a [u8]> for Body<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl<'a> From<&'a Vec<u8>> for Body<'a> {
+    fn from(bytes: &'a Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u8; N]> for Body<'a> {
+    fn from(bytes: &'a [u8; N]) -> Self {
+        Self(bytes.as_slice().into())
+    }
+}
+
+impl<'a> From<&'a str> for Body<'a> {
+    fn from(text: &'a str) -> Self {
+        Self(text.as_bytes().into())
+    }
+}
+
+impl<'a> From<&'a String> for Body<'a> {
+    fn from(text: &'a String) -> Self {
+        Self(text.as_bytes().into())
+    }
+}
+
+impl From<&Value> for Body<'_> {
+    fn from(value: &Value) -> Self {
+        Self(value.to_string().into_bytes().into())
+    }
+}
+
+/// What goes back into the conversation after a turn.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reply {
+    /// The echoed message (one or several), then the results.
+    pub(crate) messages: Vec<Json>,
+    /// What of the echoed message had to be changed.
+    pub(crate) repairs: Vec<Repair>,
+}
+
+/// A change made to the echoed copy of the model's message, because the provider would refuse it
+/// as it came. The original stays in the [`Turn`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repair {
+    /// The call's index in the turn; nothing where the change is to no call.
+    pub index: Option<usize>,
+    /// What was changed, for a log.
+    pub what: String,
+}
+
+impl Wire {
+    /// Reads a response body.
+    ///
+    /// Unknown keys and values are passed over; a bad call is a call of the turn that won't run,
+    /// not an error.
+    ///
+    /// # Errors
+    /// A body that isn't a message of this format; the error names the place, and the provider's
+    /// own message where the body is an error of the provider.
+    pub fn parse<'a>(self, body: impl Into<Body<'a>>) -> Result<Turn, Error> {
+        let body = body.into();
+        let text = std::str::from_utf8(&body.0)
+            .map_err(|error| Error::input(format_args!("{self} body is not UTF-8: {error}")))?;
+        match self {
+            Self::Anthropic => anthropic::parse(text),
+            Self::OpenAi => openai::parse(text),
+            Self::OpenAiResponses => openai_responses::parse(text),
+            Self::Gemini => gemini::parse(text),
+            Self::Bedrock => bedrock::parse(text),
+            Self::Cohere => cohere::parse(text),
+            Self::Ollama => ollama::parse(text),
+        }
+    }
+
+    /// The tool definitions, in the set's order: the value of the request's `tools`
+    /// (Bedrock: of `toolConfig`).
+    pub fn tools(self, tools: &ToolSet) -> Json {
+        match self {
+            Self::Anthropic => anthropic::tools(tools),
+            Self::OpenAi => openai::tools(tools),
+            Self::OpenAiResponses => openai_responses::tools(tools),
+            Self::Gemini => gemini::tools(tools),
+            Self::Bedrock => bedrock::tools(tools),
+            Self::Cohere => cohere::tools(tools),
+            Self::Ollama => ollama::tools(tools),
+        }
+    }
+
+    fn reply(self, turn: &Turn, report: &Report) -> Reply {
+        match self {
+            Self::Anthropic => anthropic::reply(turn, report),
+            Self::OpenAi => openai::reply(turn, report),
+            Self::OpenAiResponses => openai_responses::reply(turn, report),
+            Self::Gemini => gemini::reply(turn, report),
+            Self::Bedrock => bedrock::reply(turn, report),
+            Self::Cohere => cohere::reply(turn, report),
+            Self::Ollama => ollama::reply(turn, report),
+        }
+    }
+}
+
+impl Turn {
+    /// The messages that go into the conversation after this turn: the model's message as it
+    /// came, then the results in call order, failures included, in the shape the provider wants.
+    ///
+    /// Where the provider would refuse the message as it came, its echoed copy is repaired as
+    /// little as possible; [`repairs`](Self::repairs) tells where.
+    pub fn reply(&self, report: &Report) -> Vec<Json> {
+        self.wire().reply(self, report).messages
+    }
+
+    /// What [`reply`](Self::reply) changes of the model's message, empty as a rule.
+    pub fn repairs(&self, report: &Report) -> Vec<Repair> {
+        self.wire().reply(self, report).repairs
+    }
+}
