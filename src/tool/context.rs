@@ -163,7 +163,8 @@ impl CallContext {
     /// [`ToolErrorKind::Unavailable`] when the channel is empty and disconnected.
     pub fn recv<T>(&self, channel: &Receiver<T>) -> Result<T, ToolError> {
         let (wake, woken) = crossbeam_channel::bounded::<()>(1);
-        let _guard: OnCancel = self.0.cancel.on_cancel(move || drop(wake.try_send(())));
+        let _guard: OnCancel =
+            self.0.cancel.on_cancel(move || wake.try_send(()).unwrap_or_default());
         crossbeam_channel::select! {
             recv(channel) -> value => {
                 value.map_err(|_| ToolError::of_kind(ToolErrorKind::Unavailable))
@@ -182,7 +183,8 @@ impl CallContext {
         span: Duration,
     ) -> Result<Option<T>, ToolError> {
         let (wake, woken) = crossbeam_channel::bounded::<()>(1);
-        let _guard: OnCancel = self.0.cancel.on_cancel(move || drop(wake.try_send(())));
+        let _guard: OnCancel =
+            self.0.cancel.on_cancel(move || wake.try_send(()).unwrap_or_default());
         crossbeam_channel::select! {
             recv(channel) -> value => match value {
                 Ok(value) => Ok(Some(value)),

@@ -1,0 +1,86 @@
+//! Tools whose calls must succeed.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::policy::failure::{Decision, Settled};
+use crate::tool::ToolSet;
+
+/// Aborts when a call of one of these tools has failed.
+#[derive(Clone)]
+pub(super) struct Require {
+    tools: Arc<BTreeSet<String>>,
+}
+
+impl Require {
+    pub(super) fn new(tools: impl Iterator<Item = String>) -> Self {
+        Self { tools: Arc::new(tools.collect()) }
+    }
+
+    pub(super) fn decide(&self, settled: &Settled<'_>) -> Decision {
+        let required = self.tools.contains(settled.name);
+        if required && !settled.outcome.is_success() { Decision::Abort } else { Decision::Continue }
+    }
+
+    pub(super) fn check(&self, tools: &ToolSet) -> Result<(), Error> {
+        match self.tools.iter().find(|name| tools.get(name).is_none()) {
+            Some(name) => Err(Error::config(format_args!(
+                "the failure policy requires the tool {name:?}, which doesn't exist"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Require {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("require([")?;
+        for (n, name) in self.tools.iter().enumerate() {
+            let comma = if n == 0 { "" } else { ", " };
+            write!(f, "{comma}{name:?}")?;
+        }
+        f.write_str("])")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Decision::{Abort, Continue};
+    use crate::outcome::{Limit, Outcome};
+    use crate::policy::failure::FailurePolicy;
+    use crate::policy::failure::tests::{decisions, failure, success};
+    use crate::tool::{Tool, ToolSet};
+    use std::time::Duration;
+
+    #[test]
+    fn fault_074_only_a_required_calls_failure_aborts() {
+        let timed_out = Outcome::TimedOut {
+            limit: Limit::Timeout,
+            after: Duration::from_secs(3),
+            still_running: true,
+        };
+        let calls = [
+            ("optional", failure()),
+            ("required", success()),
+            ("Required", failure()),
+            ("required", timed_out),
+        ];
+        let policy = FailurePolicy::require(["required", "not_called"]);
+        assert_eq!(decisions(&policy, &calls), [Continue, Continue, Continue, Abort]);
+    }
+
+    #[test]
+    fn requiring_a_tool_that_does_not_exist_is_a_mistake() {
+        let tools = ToolSet::new().with(Tool::new("orders", "", || Ok(0)));
+        assert!(FailurePolicy::require(["orders"]).check(&tools).is_ok());
+        let error = FailurePolicy::require(["orders", "order"]).check(&tools).unwrap_err();
+        assert!(error.is_config());
+        assert_eq!(
+            error.to_string(),
+            r#"the failure policy requires the tool "order", which doesn't exist"#
+        );
+        assert!(FailurePolicy::require(Vec::<String>::new()).check(&tools).is_ok());
+    }
+}
