@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod cancel;
+mod effect;
 mod error;
 mod json;
+mod text;
 mod time;
 
 mod bound;
@@ -21,6 +23,7 @@ pub mod wire;
 
 pub use call::{CallState, ToolCall};
 pub use cancel::{CancelToken, OnCancel};
+pub use effect::{Effect, Lane};
 pub use error::{Error, ToolError, ToolErrorKind};
 pub use json::Json;
 pub use outcome::{Abort, Limit, NotStarted, Outcome, Rejected};
@@ -29,8 +32,8 @@ pub use policy::{Decision, FailurePolicy, Retry, Settled};
 pub use report::{CallReport, CallResult, Note, Report};
 pub use time::Deadline;
 pub use tool::{
-    CallContext, Closer, Effect, Erased, Group, Handler, IntoKeys, Lane, ScopedTool, ScopedToolSet,
-    Tool, ToolInfo, ToolSet,
+    CallContext, Closer, Erased, Group, Handler, IntoKeys, ScopedTool, ScopedToolSet, Tool,
+    ToolInfo, ToolSet,
 };
 pub use turn::{StopKind, StopReason, Turn, Usage, Wire};
 

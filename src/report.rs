@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::call::ToolCall;
+use crate::effect::{Effect, Lane};
 use crate::error::{Error, ErrorKind};
 use crate::outcome::{Abort, Limit, NotStarted, Outcome, Rejected};
 use crate::output::Output;
-use crate::tool::{Effect, Lane};
+use crate::text::{Shown, Span};
 
 /// How one call went.
 ///
@@ -232,31 +233,7 @@ impl fmt::Display for Name<'_> {
         if self.0.is_empty() {
             return f.write_str("with an empty name");
         }
-        for (n, c) in self.0.chars().enumerate() {
-            if n == 64 {
-                return f.write_str("…");
-            }
-            if c.is_control() {
-                write!(f, "{}", c.escape_default())?;
-            } else {
-                write!(f, "{c}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A span for a reader: `3 s`, `250 ms`, `1.5 s`.
-struct Span(Duration);
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = self.0.as_millis();
-        match ms {
-            0..1000 => write!(f, "{ms} ms"),
-            _ if ms % 1000 < 50 => write!(f, "{} s", ms / 1000),
-            _ => write!(f, "{:.1} s", self.0.as_secs_f64()),
-        }
+        Shown::new(self.0, 64).fmt(f)
     }
 }
 

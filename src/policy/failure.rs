@@ -8,7 +8,6 @@ use crate::outcome::Outcome;
 use crate::policy::abort_after::AbortAfter;
 use crate::policy::custom::{Custom, Decide};
 use crate::policy::require::Require;
-use crate::tool::ToolSet;
 
 /// What one failed call does to the others of its batch.
 ///
@@ -182,10 +181,10 @@ impl FailurePolicy {
         }
     }
 
-    /// Whether the policy makes sense for these tools.
-    pub(crate) fn check(&self, tools: &ToolSet) -> Result<(), Error> {
+    /// Whether the policy makes sense where `is_tool` tells which names there are.
+    pub(crate) fn check(&self, is_tool: impl Fn(&str) -> bool) -> Result<(), Error> {
         match &self.0 {
-            Kind::Require(policy) => policy.check(tools),
+            Kind::Require(policy) => policy.check(is_tool),
             Kind::Inline | Kind::AbortAfter(_) | Kind::Custom(_) => Ok(()),
         }
     }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::effect::Effect;
 use crate::error::ToolError;
 use crate::outcome::Outcome;
-use crate::tool::Effect;
 
 /// How often a failed attempt is made again, and after which wait.
 ///

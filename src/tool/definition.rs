@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::effect::{Effect, Lane};
 use crate::error::Error;
 use crate::json::Json;
 use crate::output::Output;
@@ -19,33 +19,6 @@ use crate::schema;
 use crate::tool::group::Group;
 use crate::tool::handler::{Handler, Invoke, Typed};
 use crate::tool::keys::{Access, IntoKeys, KeyFn, key_fn};
-
-/// What a tool may change. It decides what the executor may do on its own account; it doesn't
-/// order calls, only keys and [`exclusive`](Tool::exclusive) do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Effect {
-    /// Changes nothing: may be retried, coalesced and started early.
-    ReadOnly,
-    /// Changes something, but twice is as good as once: may be retried.
-    Idempotent,
-    /// Changes something each time: never retried, coalesced or started early. What an undeclared
-    /// tool is taken for.
-    #[default]
-    Mutating,
-}
-
-/// Which threads a tool runs on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Lane {
-    /// Cached OS threads: for whatever waits (network, disk, a process).
-    #[default]
-    Blocking,
-    /// A rayon pool as wide as the machine has cores: for whatever computes.
-    Compute,
-}
 
 /// A tool whose argument type is forgotten; what a [`ToolSet`](crate::ToolSet) holds.
 #[derive(Debug, Clone, Copy)]

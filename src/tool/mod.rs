@@ -10,12 +10,13 @@ mod keys;
 mod set;
 
 pub use context::{CallContext, Closer};
-pub use definition::{Effect, Erased, Lane, ScopedTool, Tool};
+pub use definition::{Erased, ScopedTool, Tool};
 pub use group::Group;
 pub use handler::Handler;
 pub use keys::IntoKeys;
 pub use set::{ScopedToolSet, ToolInfo, ToolSet};
 
+pub(crate) use crate::effect::{Effect, Lane};
 pub(crate) use context::{ContextParts, Host};
 pub(crate) use definition::Definition;
 pub(crate) use handler::Invoke;

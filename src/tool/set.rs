@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::effect::Effect;
 use crate::error::Error;
 use crate::json::Json;
-use crate::tool::definition::{Definition, Effect, ScopedTool, Tool};
+use crate::tool::definition::{Definition, ScopedTool, Tool};
 use crate::tool::handler::Invoke;
 
 /// Tools, unique by name. Cheap to clone.
