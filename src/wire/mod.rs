@@ -8,6 +8,7 @@ mod anthropic;
 mod bedrock;
 mod cohere;
 mod gemini;
+mod lenient;
 mod ollama;
 mod openai;
 mod openai_responses;
