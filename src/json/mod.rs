@@ -1,6 +1,12 @@
 //! JSON text kept as text, and the one scanner that looks at it before anybody decodes it.
 //!
-//! No value tree is built here.
+//! No value tree is built here, and nothing recurses.
+
+mod canonical;
+mod scan;
+
+pub(crate) use canonical::canonical;
+pub(crate) use scan::{Scan, SyntaxError, scan};
 
 use std::fmt;
 use std::sync::Arc;
@@ -97,40 +103,5 @@ impl Serialize for Json {
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Box::<RawValue>::deserialize(deserializer).map(|raw| Self(raw.into()))
-    }
-}
-
-/// What one pass over a JSON text tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Scan {
-    pub(crate) is_object: bool,
-    /// Nesting depth: 0 for a scalar, 1 for `{}`.
-    pub(crate) depth: usize,
-    /// The path of the first key that stands twice in one object, after unescaping.
-    pub(crate) duplicate_key: Option<String>,
-}
-
-/// Why a text isn't JSON, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SyntaxError {
-    /// Byte offset.
-    pub(crate) at: usize,
-    pub(crate) what: &'static str,
-}
-
-impl fmt::Display for SyntaxError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at byte {}", self.what, self.at)
-    }
-}
-
-/// Checks that `text` is one JSON value and nothing else, without recursion and without a tree.
-pub(crate) fn scan(text: &str) -> Result<Scan, SyntaxError> {
-    let value: Result<&RawValue, _> = serde_json::from_str(text);
-    match value {
-        Ok(raw) => {
-            Ok(Scan { is_object: raw.get().starts_with('{'), depth: 1, duplicate_key: None })
-        }
-        Err(error) => Err(SyntaxError { at: error.column(), what: "not JSON" }),
     }
 }
