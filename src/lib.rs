@@ -19,6 +19,8 @@ mod turn;
 
 pub mod policy;
 
+mod executor;
+
 pub mod wire;
 
 pub use call::{CallState, ToolCall};

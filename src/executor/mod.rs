@@ -1,0 +1,2 @@
+//! Runs calls.
+mod scheduler;

@@ -1,0 +1,422 @@
+//! From handing a call in until it waits for permits: barriers, preparing, keys, holding.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::batch::{Due, Slot, State, Thread};
+use super::keys::{self, KeyTable, Ticket};
+use super::{Action, BatchId, CallRef, CallSpec, Prepared, Scheduler};
+use crate::outcome::{NotStarted, Outcome, Rejected};
+use crate::report::Note;
+use crate::time::Deadline;
+use crate::tool::{Access, KeyUse};
+
+impl<P: Clone> Scheduler<P> {
+    /// Hands calls in, in call order. Those that come settled are settled before any starts.
+    pub(crate) fn submit(
+        &mut self,
+        id: BatchId,
+        calls: impl IntoIterator<Item = CallSpec<P>>,
+        now: Instant,
+        out: &mut Vec<Action<P>>,
+    ) {
+        let Some(batch) = self.batches.get_mut(&id) else { return };
+        let first = batch.slots.len();
+        let mut settled = Vec::new();
+        for (n, spec) in calls.into_iter().enumerate() {
+            let (slot, outcome) = Slot::new(spec, now);
+            batch.slots.push(slot);
+            batch.pending += 1;
+            if let Some(outcome) = outcome {
+                settled.push((first + n, outcome));
+            }
+        }
+        let last = batch.slots.len();
+        for (index, outcome) in settled {
+            self.settle(CallRef { batch: id, index }, outcome, now, out);
+        }
+        for index in first..last {
+            self.admit(CallRef { batch: id, index }, now, out);
+        }
+        self.dispatch(now, out);
+    }
+
+    /// No more calls will come.
+    pub(crate) fn seal(&mut self, id: BatchId, out: &mut Vec<Action<P>>) {
+        let Some(batch) = self.batches.get_mut(&id) else { return };
+        batch.sealed = true;
+        if batch.is_done() {
+            out.push(Action::Wake(id));
+        }
+    }
+
+    /// Lets the held calls run.
+    pub(crate) fn release(&mut self, id: BatchId, now: Instant, out: &mut Vec<Action<P>>) {
+        let Some(batch) = self.batches.get_mut(&id) else { return };
+        batch.released = true;
+        let held = |(index, slot): (usize, &Slot<P>)| (slot.state == State::Held).then_some(index);
+        let held: Vec<usize> = batch.slots.iter().enumerate().filter_map(held).collect();
+        for index in held {
+            self.take_turn(CallRef { batch: id, index }, now, out);
+        }
+        self.dispatch(now, out);
+    }
+
+    fn admit(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
+        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let slot = &mut batch.slots[call.index];
+        if slot.state != State::New {
+            return;
+        }
+        let terms = Arc::clone(&slot.terms);
+        let refused = if self.is_shut_down {
+            Some(Outcome::NotStarted(NotStarted::Shutdown))
+        } else if let Some(ending) = &batch.ending {
+            Some(ending.unstarted())
+        } else if batch.deadline.has_passed(now) {
+            Some(Outcome::NotStarted(NotStarted::Deadline))
+        } else if terms.timeout.is_some_and(|timeout| timeout.is_zero()) {
+            Some(Outcome::NotStarted(NotStarted::Timeout))
+        } else if self.abandoned >= self.limits.max_abandoned {
+            Some(Outcome::Rejected(Rejected::AbandonedLimit))
+        } else if self.queued >= self.limits.max_queued {
+            Some(Outcome::Rejected(Rejected::Busy))
+        } else if terms.exclusive && batch.parent.is_some() {
+            let what = "the end of the call it is part of".to_owned();
+            Some(Outcome::Rejected(Rejected::WouldDeadlock(what)))
+        } else {
+            None
+        };
+        if let Some(outcome) = refused {
+            return self.settle(call, outcome, now, out);
+        }
+        slot.state = State::Behind;
+        slot.joined = true;
+        self.queued += 1;
+        for pool in &terms.pools {
+            self.pools.join(pool);
+        }
+        if terms.exclusive || !batch.behind.is_empty() {
+            batch.behind.push_back(call.index);
+            self.pass_barrier(call.batch, now, out);
+        } else {
+            self.proceed(call, now, out);
+        }
+    }
+
+    /// Lets the calls behind an exclusive one proceed as far as they may.
+    pub(super) fn pass_barrier(&mut self, id: BatchId, now: Instant, out: &mut Vec<Action<P>>) {
+        while let Some(batch) = self.batches.get_mut(&id)
+            && let Some(&index) = batch.behind.front()
+        {
+            let call = CallRef { batch: id, index };
+            let slot = &mut batch.slots[index];
+            if slot.terms.exclusive {
+                let is_over = slot.is_settled() && !slot.open;
+                if is_over {
+                    batch.behind.pop_front();
+                    continue;
+                }
+                if slot.state == State::Behind && batch.open == 0 {
+                    slot.state = State::Exclusive;
+                    slot.open = true;
+                    batch.open += 1;
+                    if slot.held && !batch.released {
+                        slot.state = State::Held;
+                    } else {
+                        self.exclusive.push_back(call);
+                    }
+                }
+                return;
+            }
+            batch.behind.pop_front();
+            if slot.state == State::Behind {
+                self.proceed(call, now, out);
+            }
+        }
+    }
+
+    fn proceed(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
+        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let slot = &mut batch.slots[call.index];
+        slot.open = true;
+        batch.open += 1;
+        if slot.terms.prepare {
+            slot.state = State::Unprepared;
+            batch.unordered.push_back(call.index);
+            self.prepare_next(call.batch, now, out);
+        } else {
+            self.take_turn(call, now, out);
+        }
+    }
+
+    /// Has the next keyed call prepared, unless one is being prepared.
+    pub(super) fn prepare_next(&mut self, id: BatchId, now: Instant, out: &mut Vec<Action<P>>) {
+        let Some(batch) = self.batches.get_mut(&id) else { return };
+        while batch.preparing.is_none()
+            && let Some(index) = batch.unordered.pop_front()
+        {
+            let slot = &mut batch.slots[index];
+            if slot.state != State::Unprepared {
+                continue;
+            }
+            slot.state = State::Preparing;
+            slot.thread = Thread::Preparing;
+            slot.end_at = slot.terms.timeout.map_or(Deadline::Never, |t| Deadline::after(now, t));
+            slot.preparing_since = Some(now);
+            let payload = slot.payload.clone();
+            batch.preparing = Some(index);
+            if let Deadline::At(at) = slot.end_at {
+                slot.due_at = Some(at);
+                if batch.push_due(at, Due::Call(index)) {
+                    out.push(Action::Wake(id));
+                }
+            }
+            out.push(Action::Prepare(CallRef { batch: id, index }, payload));
+        }
+    }
+
+    /// A call was prepared, or can't be: then `Err` is how it ends.
+    pub(crate) fn prepared(
+        &mut self,
+        call: CallRef,
+        prepared: Result<Prepared, Outcome>,
+        now: Instant,
+        out: &mut Vec<Action<P>>,
+    ) {
+        if self.zombie_returned(call, now, out) {
+            return self.dispatch(now, out);
+        }
+        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let slot = &mut batch.slots[call.index];
+        slot.thread = Thread::None;
+        if slot.is_settled() {
+            self.abandoned -= 1;
+            self.over(call, now, out);
+        } else {
+            batch.preparing = None;
+            let begun = slot.preparing_since.unwrap_or(now);
+            slot.spent = now.saturating_duration_since(begun);
+            slot.due_at = None;
+            match prepared {
+                Err(outcome) => self.settle(call, outcome, now, out),
+                Ok(prepared) => self.order(call, prepared, now, out),
+            }
+        }
+        self.prepare_next(call.batch, now, out);
+        self.dispatch(now, out);
+    }
+
+    /// No thread could be had to prepare a call.
+    pub(crate) fn prepare_failed(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
+        let idle = self.working[super::Track::Blocking.at()] == 0;
+        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let slot = &mut batch.slots[call.index];
+        slot.thread = Thread::None;
+        slot.due_at = None;
+        if slot.is_settled() {
+            self.abandoned -= 1;
+            return self.over(call, now, out);
+        }
+        batch.preparing = None;
+        if idle {
+            self.settle(call, Outcome::NotStarted(NotStarted::NoThread), now, out);
+            self.prepare_next(call.batch, now, out);
+        } else {
+            slot.state = State::Unprepared;
+            batch.unordered.push_front(call.index);
+            self.retry_soon(call, now, out);
+        }
+        self.dispatch(now, out);
+    }
+
+    /// Enters a prepared call into the queues of its keys, or lets an identical one run for it.
+    fn order(&mut self, call: CallRef, prepared: Prepared, now: Instant, out: &mut Vec<Action<P>>) {
+        let keys = keys::merged(prepared.keys);
+        if let Some(identity) = prepared.identity {
+            if self.join_identical(call, &identity, &keys, now, out) {
+                return;
+            }
+            if let Some(batch) = self.batches.get_mut(&call.batch) {
+                batch.identical.insert(identity, call.index);
+            }
+        }
+        let keys = match self.unshared(call, &keys) {
+            Ok(keys) => keys,
+            Err(key) => {
+                let what = format!("the key {key:?} that its own caller holds");
+                let outcome = Outcome::Rejected(Rejected::WouldDeadlock(what));
+                return self.settle(call, outcome, now, out);
+            }
+        };
+        if keys.is_empty() {
+            return self.take_turn(call, now, out);
+        }
+        let (ticket, blocked) = self.keys.enter(call, keys);
+        let held_by_abandoned = blocked > 0 && self.abandoned_holder(&ticket).is_some();
+        let Some(slot) = self.slot_mut(call) else { return };
+        slot.ticket = Some(ticket);
+        slot.blocked = blocked;
+        if blocked == 0 {
+            return self.take_turn(call, now, out);
+        }
+        slot.state = State::Blocked;
+        if held_by_abandoned {
+            self.expire_later(call, now, out);
+        }
+    }
+
+    /// Joins an earlier identical call of the batch, unless a write came between.
+    fn join_identical(
+        &mut self,
+        call: CallRef,
+        identity: &str,
+        keys: &[KeyUse],
+        now: Instant,
+        out: &mut Vec<Action<P>>,
+    ) -> bool {
+        let Some(batch) = self.batches.get_mut(&call.batch) else { return false };
+        let Some(&leader) = batch.identical.get(identity) else { return false };
+        let first = &mut batch.slots[leader];
+        match (&first.outcome, &first.ticket) {
+            (None, Some(ticket)) if self.keys.written_after(ticket.number(), keys) => return false,
+            (None, _) => {
+                first.followers.push(call.index);
+                batch.slots[call.index].state = State::Joined;
+                true
+            }
+            (Some(outcome), _) if keys.is_empty() && outcome.is_success() => {
+                let outcome = outcome.clone();
+                batch.slots[call.index].notes.push(Note::CoalescedWith(leader));
+                self.settle(call, outcome, now, out);
+                true
+            }
+            (Some(_), _) => false,
+        }
+    }
+
+    /// The keys a call has to queue for: those that no ancestor shares with it. An error names
+    /// the key whose wait would never end.
+    fn unshared(&self, call: CallRef, keys: &Arc<[KeyUse]>) -> Result<Arc<[KeyUse]>, String> {
+        let ancestors = self.ancestors(call);
+        if ancestors.is_empty() {
+            return Ok(Arc::clone(keys));
+        }
+        let mut own = Vec::new();
+        for wanted in keys.iter() {
+            let held = self.keys.holders(&wanted.key).find(|(who, _)| ancestors.contains(who));
+            match held {
+                Some((_, Access::Read)) if wanted.access == Access::Read => {}
+                Some(_) => return Err(wanted.key.to_string()),
+                None => own.push(wanted.clone()),
+            }
+        }
+        let ticket = self.keys.next_ticket();
+        for wanted in &own {
+            if self.leads_to_any(self.keys.ahead(ticket, wanted).map(|(who, _)| who), &ancestors) {
+                return Err(wanted.key.to_string());
+            }
+        }
+        Ok(own.into())
+    }
+
+    /// The calls that a call is nested in, innermost first.
+    fn ancestors(&self, call: CallRef) -> Vec<CallRef> {
+        let mut ancestors = Vec::new();
+        let mut batch = self.batches.get(&call.batch);
+        while let Some(parent) = batch.and_then(|batch| batch.parent) {
+            ancestors.push(parent);
+            batch = self.batches.get(&parent.batch);
+        }
+        ancestors
+    }
+
+    /// Whether waiting for `from` is, directly or by what they wait for, waiting for a goal.
+    fn leads_to_any(&self, from: impl Iterator<Item = CallRef>, goals: &[CallRef]) -> bool {
+        let mut pending: Vec<CallRef> = from.collect();
+        let mut seen = std::collections::HashSet::new();
+        while let Some(call) = pending.pop() {
+            if goals.contains(&call) {
+                return true;
+            }
+            if !seen.insert(call) {
+                continue;
+            }
+            let Some(slot) = self.slot(call) else { continue };
+            match slot.state {
+                State::Blocked => {
+                    for (key, ticket) in blocked_on(slot.ticket.as_ref()) {
+                        pending.extend(self.keys.ahead(ticket, key).map(|(who, _)| who));
+                    }
+                }
+                State::Running if slot.lent => {
+                    let nested = self.batches.iter().filter(|(_, b)| b.parent == Some(call));
+                    for (id, batch) in nested {
+                        let open = batch.slots.iter().enumerate();
+                        let open = open.filter(|(_, slot)| !slot.is_settled());
+                        pending.extend(open.map(|(index, _)| CallRef { batch: *id, index }));
+                    }
+                }
+                // What isn't running at the top waits for an exclusive call, which waits for all.
+                State::Ready | State::Held
+                    if !self.exclusive.is_empty()
+                        && self.batches.get(&call.batch).is_some_and(|b| b.depth == 0) =>
+                {
+                    return true;
+                }
+                _ => {}
+            }
+        }
+        false
+    }
+
+    /// A call needs nothing any more but permits, and its batch's release.
+    pub(super) fn take_turn(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
+        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let slot = &mut batch.slots[call.index];
+        if slot.held && !batch.released {
+            slot.state = State::Held;
+            return;
+        }
+        if slot.terms.exclusive {
+            slot.state = State::Exclusive;
+            self.exclusive.push_back(call);
+            return;
+        }
+        batch.push_ready(call.index);
+        if !batch.in_rotation {
+            batch.in_rotation = true;
+            self.rotation.push_back(call.batch);
+        }
+        self.expire_if_paused(call, now, out);
+    }
+
+    /// A key less to wait for.
+    pub(super) fn unblock(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
+        let Some(slot) = self.slot_mut(call) else { return };
+        if slot.state != State::Blocked {
+            return;
+        }
+        slot.blocked -= 1;
+        if slot.blocked == 0 {
+            self.take_turn(call, now, out);
+        }
+    }
+
+    /// An abandoned call that has a key which `ticket` waits for.
+    pub(super) fn abandoned_holder(&self, ticket: &Ticket) -> Option<CallRef> {
+        let ahead = |key| KeyTable::ahead(&self.keys, ticket.number(), key).map(|(who, _)| who);
+        ticket.keys.iter().flat_map(ahead).find(|who| self.is_abandoned(*who))
+    }
+
+    pub(super) fn is_abandoned(&self, call: CallRef) -> bool {
+        match self.slot(call) {
+            Some(slot) => slot.is_settled() && slot.thread != Thread::None,
+            None => self.zombies.contains_key(&call),
+        }
+    }
+}
+
+fn blocked_on(ticket: Option<&Ticket>) -> impl Iterator<Item = (&KeyUse, u64)> {
+    ticket.into_iter().flat_map(|ticket| ticket.keys.iter().map(|key| (key, ticket.number())))
+}

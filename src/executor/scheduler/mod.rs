@@ -1,0 +1,328 @@
+//! Which call runs when: a state machine without threads, clock, channel or user code.
+//!
+//! Events are methods; each is given the time, and appends what has to be done to a list of
+//! [`Action`]s, to be carried out after unlocking. A call is settled in one place
+//! ([`settle`](Scheduler::settle)); whoever comes first wins.
+//!
+//! - `batch`: what is known of a batch and of a call
+//! - `admit`: from handing a call in until it waits for permits
+//! - `dispatch`: permits, and whose turn it is
+//! - `settle`: how a call, a batch and the executor end
+//! - `keys`, `pools`: who waits for what
+
+mod admit;
+mod batch;
+mod dispatch;
+mod keys;
+mod pools;
+mod settle;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+pub(crate) use batch::{BatchSpec, CallSpec, Closed, Ending, Prepared, SlotReport, Terms, Track};
+pub(crate) use pools::{PoolKey, PoolSpec};
+
+use batch::{Batch, Slot, Zombie};
+use keys::KeyTable;
+use pools::{Permits, Pools};
+
+use crate::outcome::Outcome;
+use crate::policy::{Decision, Settled};
+use crate::report::Note;
+use crate::time::Deadline;
+
+/// A batch's number; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct BatchId(u64);
+
+/// A call: its batch, and its place in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct CallRef {
+    pub(crate) batch: BatchId,
+    pub(crate) index: usize,
+}
+
+/// What is to be done, in order, once the lock is free.
+pub(crate) enum Action<P> {
+    /// Look at a call's arguments on a Blocking-lane thread; answer with `prepared`.
+    Prepare(CallRef, P),
+    /// Run a call's handler; ask `started` first.
+    Start(CallRef, Track, P),
+    /// Tell a running call to stop.
+    Signal(P),
+    /// Run a call's closers.
+    Close(P),
+    /// A call was settled. For observers.
+    Settled(CallRef, P),
+    /// Wake the thread that collects a batch.
+    Wake(BatchId),
+    /// A batch that nobody waits for is over; to be dropped outside the lock.
+    Drop(Box<Closed<P>>),
+}
+
+/// What `started` allows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Grant {
+    /// From 1.
+    pub(crate) attempt: u32,
+    pub(crate) signal_at: Deadline,
+}
+
+/// How an attempt ended, as its worker sees it.
+#[derive(Debug)]
+pub(crate) struct Finish {
+    pub(crate) outcome: Outcome,
+    pub(crate) notes: Vec<Note>,
+    /// After which wait another attempt would be made.
+    pub(crate) retry: Option<Duration>,
+    /// How long the backend asked to be left alone.
+    pub(crate) pause: Option<Duration>,
+}
+
+/// What became of a finished attempt.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    /// It settled its call.
+    Settled,
+    /// Another attempt follows.
+    Retried,
+    /// Its call had been settled before; the outcome is given back.
+    Late(Box<Outcome>),
+}
+
+/// The limits of an executor.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    pub(crate) max_parallel: usize,
+    pub(crate) blocking: usize,
+    pub(crate) compute: usize,
+    pub(crate) max_queued: usize,
+    pub(crate) max_abandoned: usize,
+}
+
+/// Figures of the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Counts {
+    pub(crate) running: usize,
+    pub(crate) queued: usize,
+    pub(crate) abandoned: usize,
+    pub(crate) late: u64,
+    pub(crate) batches: usize,
+}
+
+pub(crate) struct Scheduler<P> {
+    limits: Limits,
+    last_batch: u64,
+    batches: HashMap<BatchId, Batch<P>>,
+    /// Batches with ready calls; the one that started a call last is last.
+    rotation: VecDeque<BatchId>,
+    total: Permits,
+    tracks: [Permits; Track::COUNT],
+    /// Running calls a track, those that wait in a nested batch excepted.
+    working: [usize; Track::COUNT],
+    /// Tracks on which the system refused a thread.
+    starved: [bool; Track::COUNT],
+    pools: Pools,
+    keys: KeyTable,
+    zombies: HashMap<CallRef, Zombie>,
+    /// Exclusive calls whose turn it is in their batch, first come.
+    exclusive: VecDeque<CallRef>,
+    exclusive_running: Option<CallRef>,
+    /// Calls that started and aren't over, abandoned keyless ones excepted.
+    active: usize,
+    queued: usize,
+    abandoned: usize,
+    abandoned_keyed: usize,
+    late: u64,
+    is_shut_down: bool,
+}
+
+impl<P: Clone> Scheduler<P> {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            last_batch: 0,
+            batches: HashMap::new(),
+            rotation: VecDeque::new(),
+            total: Permits::new(limits.max_parallel),
+            tracks: [
+                Permits::new(limits.blocking),
+                Permits::new(limits.compute),
+                Permits::new(usize::MAX),
+            ],
+            working: [0; Track::COUNT],
+            starved: [false; Track::COUNT],
+            pools: Pools::default(),
+            keys: KeyTable::default(),
+            zombies: HashMap::new(),
+            exclusive: VecDeque::new(),
+            exclusive_running: None,
+            active: 0,
+            queued: 0,
+            abandoned: 0,
+            abandoned_keyed: 0,
+            late: 0,
+            is_shut_down: false,
+            limits,
+        }
+    }
+
+    /// Opens a batch; its calls are handed in with `submit` until it is sealed.
+    pub(crate) fn open(&mut self, spec: BatchSpec, now: Instant) -> BatchId {
+        self.last_batch += 1;
+        let id = BatchId(self.last_batch);
+        self.batches.insert(id, Batch::new(spec, now));
+        id
+    }
+
+    /// Does what has become due in a batch.
+    pub(crate) fn tick(&mut self, id: BatchId, now: Instant, out: &mut Vec<Action<P>>) {
+        self.fire_due(id, now, out);
+        self.dispatch(now, out);
+    }
+
+    /// When a batch has to be looked at again, if nothing happens before. The collector sleeps
+    /// until then, or until it is woken.
+    pub(crate) fn next_due(&mut self, id: BatchId, now: Instant) -> Deadline {
+        let Some(batch) = self.batches.get_mut(&id) else { return Deadline::Never };
+        let mut next = batch.due.peek().map_or(Deadline::Never, |due| Deadline::At(due.0.0));
+        for class in batch.classes.iter().filter(|class| !class.ready.is_empty()) {
+            let free = class
+                .terms
+                .pools
+                .iter()
+                .map(|pool| self.pools.ready_at(pool.key, now))
+                .max()
+                .unwrap_or_default();
+            if !free.has_passed(now) {
+                next = next.min(free);
+            }
+        }
+        batch.armed = next;
+        next
+    }
+
+    /// Whether every call is settled and no more can come.
+    pub(crate) fn is_done(&self, id: BatchId) -> bool {
+        self.batches.get(&id).is_none_or(Batch::is_done)
+    }
+
+    /// The first settled call that a custom policy hasn't seen, with what it is to be shown.
+    pub(crate) fn next_undecided(&mut self, id: BatchId) -> Option<Undecided> {
+        let batch = self.batches.get_mut(&id)?;
+        let at = batch.undecided.iter().enumerate().min_by_key(|(_, index)| **index)?.0;
+        let index = batch.undecided.remove(at)?;
+        // It counts as undecided until `decided`, so that nothing starts meanwhile.
+        batch.undecided.push_front(index);
+        let slot = &batch.slots[index];
+        let settled = batch.slots.len() - batch.pending;
+        Some(Undecided {
+            index,
+            name: slot.call.name().to_owned(),
+            outcome: slot.outcome.clone()?,
+            succeeded: batch.succeeded,
+            failed: settled - batch.succeeded,
+            pending: batch.pending,
+        })
+    }
+
+    /// Takes a batch whose calls are all settled out of the scheduler. Threads that are still out
+    /// for it keep their keys and their tools' permits until they return.
+    pub(crate) fn close(&mut self, id: BatchId, now: Instant) -> Option<Closed<P>> {
+        let batch = self.batches.remove(&id)?;
+        self.rotation.retain(|other| *other != id);
+        let wall = now.saturating_duration_since(batch.opened);
+        let offset = |at: Instant| at.saturating_duration_since(batch.opened);
+        let slots = batch.slots.into_iter().enumerate().map(|(index, slot)| {
+            if slot.thread != batch::Thread::None {
+                self.zombies.insert(CallRef { batch: id, index }, zombie(&slot));
+            }
+            SlotReport {
+                submitted: offset(slot.submitted),
+                started: slot.started.map(offset),
+                ended: slot.ended.map_or(wall, offset),
+                outcome: slot
+                    .outcome
+                    .unwrap_or(Outcome::Cancelled { started: slot.started.is_some(), abort: None }),
+                call: slot.call,
+                payload: slot.payload,
+                attempts: slot.attempts,
+                notes: slot.notes,
+            }
+        });
+        Some(Closed { slots: slots.collect(), wall, abort: batch.abort, id })
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            running: self.working.iter().sum(),
+            queued: self.queued,
+            abandoned: self.abandoned,
+            late: self.late,
+            batches: self.batches.len(),
+        }
+    }
+
+    pub(crate) fn is_shut_down(&self) -> bool {
+        self.is_shut_down
+    }
+
+    /// The batches that are open.
+    pub(crate) fn batches(&self) -> impl Iterator<Item = BatchId> {
+        self.batches.keys().copied()
+    }
+
+    fn slot_mut(&mut self, call: CallRef) -> Option<&mut Slot<P>> {
+        self.batches.get_mut(&call.batch)?.slots.get_mut(call.index)
+    }
+
+    fn slot(&self, call: CallRef) -> Option<&Slot<P>> {
+        self.batches.get(&call.batch)?.slots.get(call.index)
+    }
+}
+
+fn zombie<P>(slot: &Slot<P>) -> Zombie {
+    Zombie {
+        terms: slot.terms.clone(),
+        thread: slot.thread,
+        has_pool_permits: slot.has_pool_permits,
+        lent: slot.lent,
+        ticket: slot.ticket.clone(),
+        tool: slot.call.name().to_owned(),
+    }
+}
+
+/// What a custom policy is shown.
+pub(crate) struct Undecided {
+    pub(crate) index: usize,
+    name: String,
+    outcome: Outcome,
+    succeeded: usize,
+    failed: usize,
+    pending: usize,
+}
+
+impl Undecided {
+    pub(crate) fn settled(&self) -> Settled<'_> {
+        Settled {
+            index: self.index,
+            name: &self.name,
+            outcome: &self.outcome,
+            succeeded: self.succeeded,
+            failed: self.failed,
+            pending: self.pending,
+        }
+    }
+}
+
+/// What a policy's decision means for a batch.
+fn ending(decision: Decision, index: usize, name: &str) -> Option<crate::outcome::Abort> {
+    let satisfied = match decision {
+        Decision::Continue => return None,
+        Decision::Abort => false,
+        Decision::Enough => true,
+    };
+    Some(crate::outcome::Abort { index: Some(index), cause: name.to_owned(), satisfied })
+}

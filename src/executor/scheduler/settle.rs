@@ -1,0 +1,665 @@
+//! How a call, a batch and the executor end.
+
+use std::time::{Duration, Instant};
+
+use super::batch::{Batch, Due, Ending, Slot, State, Terms, Thread};
+use super::{Action, BatchId, CallRef, Fate, Finish, Scheduler, ending};
+use crate::error::{ToolError, ToolErrorKind};
+use crate::outcome::{Limit, NotStarted, Outcome};
+use crate::policy::Decision;
+use crate::report::Note;
+use crate::time::Deadline;
+
+impl<P> Slot<P> {
+    /// Sets when the call is told to stop, closed and walked away from, if it begins at `now`.
+    pub(super) fn set_times(&mut self, deadline: Deadline, now: Instant) {
+        let left = self.terms.timeout.map(|timeout| timeout.saturating_sub(self.spent));
+        let own = left.map_or(Deadline::Never, |left| Deadline::after(now, left));
+        self.end_is_deadline = deadline < own;
+        self.end_at = own.min(deadline);
+        let grace =
+            self.end_at.remaining(now).map_or(Duration::ZERO, |left| self.terms.grace_of(left));
+        self.signal_at = self.end_at.earlier_by(grace);
+        self.close_at = self.end_at.earlier_by(grace / 4);
+    }
+
+    /// Brings the end forward: told to stop now, walked away from after the grace.
+    fn hasten(&mut self, now: Instant) {
+        let span = self.terms.timeout.unwrap_or(Duration::from_secs(60));
+        let grace = self.terms.grace_of(span);
+        let end = Deadline::after(now, grace);
+        if end < self.end_at {
+            self.end_at = end;
+            self.close_at = end.earlier_by(grace / 4);
+        }
+        self.signal_at = self.signal_at.min(Deadline::At(now));
+    }
+
+    /// What is given instead, where the tool failed and has a fallback.
+    fn or_fallback(&mut self, outcome: Outcome) -> Outcome {
+        let failed =
+            matches!(outcome, Outcome::Failed(_) | Outcome::Panicked(_) | Outcome::TimedOut { .. });
+        match &self.terms.fallback {
+            Some(fallback) if failed => {
+                self.notes.push(Note::Fallback(Box::new(outcome)));
+                Outcome::Succeeded(fallback.clone())
+            }
+            _ => outcome,
+        }
+    }
+
+    /// How a call ends at `now` that isn't running: as its last attempt did, if there was one.
+    pub(super) fn unfinished(&self, now: Instant) -> Outcome {
+        match &self.last {
+            Some(Outcome::Failed(error)) => Outcome::Failed(retry_cut_off(error.clone())),
+            Some(last) => last.clone(),
+            None if self.attempts > 0 => self.timed_out(now, false),
+            None => Outcome::NotStarted(NotStarted::Deadline),
+        }
+    }
+
+    pub(super) fn timed_out(&self, now: Instant, still_running: bool) -> Outcome {
+        let limit = if self.end_is_deadline { Limit::Deadline } else { Limit::Timeout };
+        let after = self.started.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        Outcome::TimedOut { limit, after, still_running }
+    }
+}
+
+impl<P: Clone> Scheduler<P> {
+    /// Ends a call, once: whoever comes first wins. What follows for its permits, its keys and
+    /// its batch follows here.
+    pub(super) fn settle(
+        &mut self,
+        call: CallRef,
+        outcome: Outcome,
+        now: Instant,
+        out: &mut Vec<Action<P>>,
+    ) {
+        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let slot = &mut batch.slots[call.index];
+        if slot.is_settled() {
+            return;
+        }
+        let was = std::mem::replace(&mut slot.state, State::Settled);
+        let outcome = slot.or_fallback(outcome);
+        slot.ended = Some(now);
+        batch.pending -= 1;
+        batch.succeeded += usize::from(outcome.is_success());
+        slot.outcome = Some(outcome);
+        let followers = std::mem::take(&mut slot.followers);
+        out.push(Action::Settled(call, slot.payload.clone()));
+        match was {
+            State::New | State::Starting => {}
+            State::Running => {
+                if !slot.lent {
+                    self.working[slot.terms.track.at()] -= 1;
+                }
+            }
+            State::Ready => {
+                batch.ready -= 1;
+                self.queued -= 1;
+            }
+            State::Preparing => {
+                batch.preparing = None;
+                self.queued -= 1;
+            }
+            _ => self.queued -= 1,
+        }
+        if slot.thread == Thread::None {
+            self.give_permits(call);
+            self.over(call, now, out);
+        } else {
+            self.abandon(call, now, out);
+        }
+        if was == State::Preparing {
+            self.prepare_next(call.batch, now, out);
+        }
+        self.settle_followers(call, &followers, now, out);
+        self.decide(call, now, out);
+        self.finish_batch(call.batch, now, out);
+    }
+
+    /// A settled call whose thread is still out: our permits come back, what it holds of others
+    /// stays held.
+    fn abandon(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
+        self.give_thread_permits(call);
+        self.abandoned += 1;
+        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let slot = &mut batch.slots[call.index];
+        if !slot.signalled {
+            slot.signalled = true;
+            out.push(Action::Signal(slot.payload.clone()));
+        }
+        if !slot.closed {
+            slot.closed = true;
+            out.push(Action::Close(slot.payload.clone()));
+        }
+        let Some(ticket) = slot.ticket.clone() else {
+            return self.release_open(call, now, out);
+        };
+        self.abandoned_keyed += 1;
+        let mut waiting: Vec<CallRef> =
+            ticket.keys.iter().flat_map(|wanted| self.keys.waiting(&wanted.key)).collect();
+        waiting.extend(&self.exclusive);
+        waiting.extend(self.batches.iter().filter_map(|(id, batch)| {
+            batch.behind.front().map(|index| CallRef { batch: *id, index: *index })
+        }));
+        waiting.sort_unstable();
+        waiting.dedup();
+        for call in waiting {
+            self.expire_later(call, now, out);
+        }
+    }
+
+    /// A call is settled and no thread is out for it: all it held is free.
+    pub(super) fn over(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
+        self.give_permits(call);
+        let Some(slot) = self.slot_mut(call) else { return };
+        let ticket = slot.ticket.take();
+        if std::mem::take(&mut slot.joined) {
+            let terms = slot.terms.clone();
+            self.part_pools(&terms, now);
+        }
+        self.leave_keys(ticket, now, out);
+        self.release_open(call, now, out);
+    }
+
+    fn leave_keys(
+        &mut self,
+        ticket: Option<super::keys::Ticket>,
+        now: Instant,
+        out: &mut Vec<Action<P>>,
+    ) {
+        let Some(ticket) = ticket else { return };
+        let mut admitted = Vec::new();
+        self.keys.leave(&ticket, &mut admitted);
+        for call in admitted {
+            self.unblock(call, now, out);
+        }
+    }
+
+    fn part_pools(&mut self, terms: &Terms, now: Instant) {
+        for pool in &terms.pools {
+            self.pools.part(pool.key, now);
+        }
+    }
+
+    /// A call no longer bars an exclusive one.
+    fn release_open(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
+        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let slot = &mut batch.slots[call.index];
+        if slot.active {
+            slot.active = false;
+            self.active -= 1;
+        }
+        if std::mem::take(&mut slot.open) {
+            batch.open -= 1;
+        }
+        if self.exclusive_running == Some(call) {
+            self.exclusive_running = None;
+        }
+        if !batch.behind.is_empty() {
+            self.pass_barrier(call.batch, now, out);
+        }
+    }
+
+    fn settle_followers(
+        &mut self,
+        leader: CallRef,
+        followers: &[usize],
+        now: Instant,
+        out: &mut Vec<Action<P>>,
+    ) {
+        for &index in followers {
+            let call = CallRef { batch: leader.batch, index };
+            let Some(outcome) = self.slot(leader).and_then(|slot| slot.outcome.clone()) else {
+                continue;
+            };
+            if let Some(slot) = self.slot_mut(call).filter(|slot| !slot.is_settled()) {
+                slot.notes.push(Note::CoalescedWith(leader.index));
+            }
+            self.settle(call, outcome, now, out);
+        }
+    }
+
+    /// Asks the batch's policy what the settled call means for the others.
+    fn decide(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
+        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        if batch.ending.is_some() {
+            return;
+        }
+        if batch.policy.as_custom().is_some() {
+            batch.undecided.push_back(call.index);
+            out.push(Action::Wake(call.batch));
+            return;
+        }
+        let slot = &batch.slots[call.index];
+        let Some(outcome) = &slot.outcome else { return };
+        let decision = batch.policy.decide(&crate::policy::Settled {
+            index: call.index,
+            name: slot.call.name(),
+            outcome,
+            succeeded: batch.succeeded,
+            failed: batch.slots.len() - batch.pending - batch.succeeded,
+            pending: batch.pending,
+        });
+        if let Some(abort) = ending(decision, call.index, slot.call.name()) {
+            self.end_batch(call.batch, Ending::Aborted(abort), now, out);
+        }
+    }
+
+    /// What a custom policy decided of the call that `next_undecided` named.
+    pub(crate) fn decided(
+        &mut self,
+        call: CallRef,
+        decision: Decision,
+        now: Instant,
+        out: &mut Vec<Action<P>>,
+    ) {
+        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        batch.undecided.retain(|index| *index != call.index);
+        let name = batch.slots[call.index].call.name();
+        if let Some(abort) = ending(decision, call.index, name) {
+            self.end(call.batch, Ending::Aborted(abort), now, out);
+        }
+        self.finish_batch(call.batch, now, out);
+        self.dispatch(now, out);
+    }
+
+    /// Ends a batch before its calls are done.
+    pub(crate) fn end(
+        &mut self,
+        id: BatchId,
+        ending: Ending,
+        now: Instant,
+        out: &mut Vec<Action<P>>,
+    ) {
+        self.end_batch(id, ending, now, out);
+        self.dispatch(now, out);
+    }
+
+    fn end_batch(&mut self, id: BatchId, ending: Ending, now: Instant, out: &mut Vec<Action<P>>) {
+        let Some(batch) = self.batches.get_mut(&id) else { return };
+        if batch.ending.is_some() {
+            return;
+        }
+        batch.undecided.clear();
+        if let Ending::Aborted(abort) = &ending {
+            batch.abort = Some(abort.clone());
+        }
+        batch.ending = Some(ending.clone());
+        for index in 0..batch.slots.len() {
+            self.end_call(CallRef { batch: id, index }, &ending, now, out);
+        }
+        self.finish_batch(id, now, out);
+    }
+
+    fn end_call(&mut self, call: CallRef, ending: &Ending, now: Instant, out: &mut Vec<Action<P>>) {
+        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let slot = &mut batch.slots[call.index];
+        match slot.state {
+            State::Settled => {}
+            State::Running => {
+                slot.hasten(now);
+                if !slot.signalled {
+                    slot.signalled = true;
+                    out.push(Action::Signal(slot.payload.clone()));
+                }
+                let next = slot.next_step();
+                slot.due_at = next.instant();
+                if let Deadline::At(at) = next
+                    && batch.push_due(at, Due::Call(call.index))
+                {
+                    out.push(Action::Wake(call.batch));
+                }
+            }
+            // Between two attempts, or on the way to one: it ran, and nothing of it runs now.
+            _ if slot.attempts > 0 => self.settle(call, ending.started(), now, out),
+            _ => self.settle(call, ending.unstarted(), now, out),
+        }
+    }
+
+    /// No more starts anywhere; every open batch ends.
+    pub(crate) fn shut_down(&mut self, now: Instant, out: &mut Vec<Action<P>>) {
+        self.is_shut_down = true;
+        let open: Vec<BatchId> = self.batches.keys().copied().collect();
+        for id in open {
+            self.end_batch(id, Ending::Shutdown, now, out);
+        }
+    }
+
+    /// Nobody waits for the batch any more: it is cancelled, and dropped when it is done.
+    pub(crate) fn detach(&mut self, id: BatchId, now: Instant, out: &mut Vec<Action<P>>) {
+        if let Some(batch) = self.batches.get_mut(&id) {
+            batch.detached = true;
+            batch.sealed = true;
+        }
+        self.end_batch(id, Ending::Cancelled, now, out);
+        self.finish_batch(id, now, out);
+        self.dispatch(now, out);
+    }
+
+    fn finish_batch(&mut self, id: BatchId, now: Instant, out: &mut Vec<Action<P>>) {
+        let Some(batch) = self.batches.get(&id) else { return };
+        if !batch.is_done() {
+            return;
+        }
+        if !batch.detached {
+            out.push(Action::Wake(id));
+        } else if let Some(closed) = self.close(id, now) {
+            out.push(Action::Drop(Box::new(closed)));
+        }
+    }
+
+    /// A worker is done with an attempt, and the thread is back.
+    pub(crate) fn finished(
+        &mut self,
+        call: CallRef,
+        finish: Finish,
+        now: Instant,
+        out: &mut Vec<Action<P>>,
+    ) -> Fate {
+        if self.zombie_returned(call, now, out) {
+            self.late += 1;
+            self.dispatch(now, out);
+            return Fate::Late(Box::new(finish.outcome));
+        }
+        let Some(batch) = self.batches.get_mut(&call.batch) else {
+            return Fate::Late(Box::new(finish.outcome));
+        };
+        let slot = &mut batch.slots[call.index];
+        slot.thread = Thread::None;
+        if slot.is_settled() {
+            self.late += 1;
+            self.abandoned -= 1;
+            if slot.ticket.is_some() {
+                self.abandoned_keyed -= 1;
+            }
+            self.over(call, now, out);
+            self.dispatch(now, out);
+            return Fate::Late(Box::new(finish.outcome));
+        }
+        slot.notes.extend(finish.notes);
+        let terms = slot.terms.clone();
+        let fate = match finish.retry {
+            Some(wait) if batch.ending.is_none() && slot.retry_fits(wait, now) => {
+                slot.last = Some(finish.outcome);
+                self.back_off(call, wait, now, out);
+                Fate::Retried
+            }
+            retry => {
+                let outcome =
+                    slot.conclude(finish.outcome, retry.is_some(), batch.ending.as_ref(), now);
+                self.settle(call, outcome, now, out);
+                Fate::Settled
+            }
+        };
+        if let Some(wait) = finish.pause {
+            self.pause(&terms, wait, now, out);
+        }
+        self.dispatch(now, out);
+        fate
+    }
+
+    fn back_off(&mut self, call: CallRef, wait: Duration, now: Instant, out: &mut Vec<Action<P>>) {
+        self.give_permits(call);
+        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let slot = &mut batch.slots[call.index];
+        slot.state = State::Backoff;
+        self.working[slot.terms.track.at()] -= 1;
+        self.queued += 1;
+        if std::mem::take(&mut slot.active) {
+            self.active -= 1;
+        }
+        if let Some(at) = now.checked_add(wait)
+            && batch.push_due(at, Due::Retry(call.index))
+        {
+            out.push(Action::Wake(call.batch));
+        }
+    }
+
+    /// The backend asked to be left alone: the whole group rests.
+    fn pause(&mut self, terms: &Terms, wait: Duration, now: Instant, out: &mut Vec<Action<P>>) {
+        let Some(until) = now.checked_add(wait) else { return };
+        let groups = terms.pools.iter().map(|pool| pool.key);
+        for key in groups.filter(|key| matches!(key, super::PoolKey::Group(_))) {
+            self.pools.pause(key, until);
+            let mut waiting = Vec::new();
+            for (id, batch) in &self.batches {
+                for class in &batch.classes {
+                    if class.terms.pools.iter().any(|pool| pool.key == key) {
+                        let ready = class.ready.iter().map(|index| index.0);
+                        waiting.extend(ready.map(|index| CallRef { batch: *id, index }));
+                    }
+                }
+            }
+            for call in waiting {
+                self.expire_if_paused(call, now, out);
+            }
+        }
+    }
+
+    /// A call that waits for a paused group waits at most its own timeout.
+    pub(super) fn expire_if_paused(
+        &mut self,
+        call: CallRef,
+        now: Instant,
+        out: &mut Vec<Action<P>>,
+    ) {
+        let Some(slot) = self.slot(call) else { return };
+        let until = slot.terms.pools.iter().filter_map(|p| self.pools.paused_until(p.key)).max();
+        let Some(timeout) = slot.terms.timeout else { return };
+        if until.is_some_and(|until| Deadline::after(now, timeout) < Deadline::At(until)) {
+            self.expire_later(call, now, out);
+        }
+    }
+
+    /// Looks at a waiting call again after its own timeout.
+    pub(super) fn expire_later(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
+        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let Some(timeout) = batch.slots[call.index].terms.timeout else { return };
+        if let Some(at) = now.checked_add(timeout)
+            && batch.push_due(at, Due::Expire(call.index))
+        {
+            out.push(Action::Wake(call.batch));
+        }
+    }
+
+    /// Does what has become due in a batch.
+    pub(super) fn fire_due(&mut self, id: BatchId, now: Instant, out: &mut Vec<Action<P>>) {
+        while let Some(batch) = self.batches.get_mut(&id)
+            && let Some(&std::cmp::Reverse((at, due))) = batch.due.peek()
+            && at <= now
+        {
+            batch.due.pop();
+            match due {
+                Due::Deadline => self.fire_deadline(id, now, out),
+                Due::Call(index) => self.step(CallRef { batch: id, index }, at, now, out),
+                Due::Retry(index) => self.fire_retry(CallRef { batch: id, index }, now, out),
+                Due::Expire(index) => self.fire_expiry(CallRef { batch: id, index }, now, out),
+            }
+        }
+    }
+
+    fn fire_deadline(&mut self, id: BatchId, now: Instant, out: &mut Vec<Action<P>>) {
+        let slots = self.batches.get(&id).map_or(0, |batch| batch.slots.len());
+        for index in 0..slots {
+            let call = CallRef { batch: id, index };
+            let Some(slot) = self.slot(call) else { return };
+            let outcome = match slot.state {
+                State::Settled => continue,
+                State::Running => self.end_outcome(call, now),
+                _ => slot.unfinished(now),
+            };
+            self.settle(call, outcome, now, out);
+        }
+    }
+
+    /// How a running call ends whose time is over.
+    fn end_outcome(&self, call: CallRef, now: Instant) -> Outcome {
+        let batch = self.batches.get(&call.batch);
+        let slot = batch.and_then(|batch| batch.slots.get(call.index));
+        match (batch.and_then(|batch| batch.ending.as_ref()), slot) {
+            (None, Some(slot)) => slot.timed_out(now, true),
+            (Some(ending), _) => ending.started(),
+            (None, None) => Outcome::Cancelled { started: true, abort: None },
+        }
+    }
+
+    /// A call's next step towards its end: told to stop, closed, walked away from.
+    fn step(&mut self, call: CallRef, at: Instant, now: Instant, out: &mut Vec<Action<P>>) {
+        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let slot = &mut batch.slots[call.index];
+        if slot.due_at != Some(at) {
+            return;
+        }
+        slot.due_at = None;
+        match slot.state {
+            State::Preparing => {
+                let outcome = Outcome::NotStarted(NotStarted::Timeout);
+                return self.settle(call, outcome, now, out);
+            }
+            State::Running => {}
+            // No time is left for another attempt.
+            State::Backoff | State::Ready | State::Starting if slot.attempts > 0 => {
+                let outcome = slot.unfinished(now);
+                return self.settle(call, outcome, now, out);
+            }
+            _ => return,
+        }
+        if slot.end_at.has_passed(now) {
+            let outcome = self.end_outcome(call, now);
+            return self.settle(call, outcome, now, out);
+        }
+        if !slot.signalled && slot.signal_at.has_passed(now) {
+            slot.signalled = true;
+            out.push(Action::Signal(slot.payload.clone()));
+        }
+        if !slot.closed && slot.close_at.has_passed(now) {
+            slot.closed = true;
+            out.push(Action::Close(slot.payload.clone()));
+        }
+        if let Deadline::At(at) = slot.next_step() {
+            slot.due_at = Some(at);
+            if batch.push_due(at, Due::Call(call.index)) {
+                out.push(Action::Wake(call.batch));
+            }
+        }
+    }
+
+    fn fire_retry(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
+        let Some(slot) = self.slot(call) else { return };
+        let track = slot.terms.track.at();
+        match slot.state {
+            State::Backoff => self.take_turn(call, now, out),
+            State::Unprepared => self.prepare_next(call.batch, now, out),
+            State::Ready | State::Exclusive => self.starved[track] = false,
+            _ => {}
+        }
+    }
+
+    fn fire_expiry(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
+        let Some(slot) = self.slot(call) else { return };
+        let reason = match slot.state {
+            State::Blocked => {
+                let holder = slot.ticket.as_ref().and_then(|ticket| self.abandoned_holder(ticket));
+                holder.map(|holder| self.key_held(holder, call))
+            }
+            State::Behind | State::Exclusive if self.abandoned_keyed > 0 => {
+                Some(NotStarted::KeyHeld { index: None, tool: "another tool".to_owned() })
+            }
+            State::Ready => {
+                let pools = slot.terms.pools.iter();
+                let until = pools.filter_map(|p| self.pools.paused_until(p.key)).max();
+                until.filter(|until| *until > now).map(|_| NotStarted::GroupPaused)
+            }
+            _ => None,
+        };
+        if let Some(reason) = reason {
+            self.settle(call, Outcome::NotStarted(reason), now, out);
+        }
+    }
+
+    fn key_held(&self, holder: CallRef, waiter: CallRef) -> NotStarted {
+        let tool = match self.slot(holder) {
+            Some(slot) => slot.call.name().to_owned(),
+            None => self.zombies.get(&holder).map(|z| z.tool.clone()).unwrap_or_default(),
+        };
+        let index = (holder.batch == waiter.batch).then_some(holder.index);
+        NotStarted::KeyHeld { index, tool }
+    }
+
+    /// The thread of a call is back whose batch is over.
+    pub(super) fn zombie_returned(
+        &mut self,
+        call: CallRef,
+        now: Instant,
+        out: &mut Vec<Action<P>>,
+    ) -> bool {
+        let Some(zombie) = self.zombies.remove(&call) else { return false };
+        self.abandoned -= 1;
+        if zombie.ticket.is_some() {
+            self.abandoned_keyed -= 1;
+            self.active -= usize::from(zombie.thread == Thread::Running);
+        }
+        if zombie.has_pool_permits {
+            for pool in &zombie.terms.pools {
+                self.pools.give(pool.key);
+            }
+        }
+        self.part_pools(&zombie.terms, now);
+        self.leave_keys(zombie.ticket, now, out);
+        true
+    }
+}
+
+impl<P> Slot<P> {
+    fn next_step(&self) -> Deadline {
+        if !self.signalled {
+            self.signal_at
+        } else if !self.closed {
+            self.close_at
+        } else {
+            self.end_at
+        }
+    }
+
+    /// Whether another attempt after `wait` would begin before the call is told to stop.
+    fn retry_fits(&self, wait: Duration, now: Instant) -> bool {
+        !self.signalled && Deadline::after(now, wait) < self.signal_at
+    }
+
+    /// How an attempt's outcome ends its call: a failure that came of our telling it to stop is
+    /// ours, not the tool's.
+    fn conclude(
+        &self,
+        outcome: Outcome,
+        wanted_retry: bool,
+        ending: Option<&Ending>,
+        now: Instant,
+    ) -> Outcome {
+        let Outcome::Failed(error) = outcome else { return outcome };
+        let gave_way = self.closed
+            || (self.signalled
+                && matches!(error.kind(), ToolErrorKind::Cancelled | ToolErrorKind::TimedOut));
+        match ending {
+            _ if !gave_way && wanted_retry => Outcome::Failed(retry_cut_off(error)),
+            _ if !gave_way => Outcome::Failed(error),
+            Some(ending) => ending.started(),
+            None => self.timed_out(now, false),
+        }
+    }
+}
+
+/// The last error of a call that would have been retried, had there been time.
+fn retry_cut_off(error: ToolError) -> ToolError {
+    let details = format!("{}; retry budget exhausted by deadline", error.operator_text());
+    error.with_details(details)
+}
+
+impl<P> Batch<P> {
+    #[cfg(test)]
+    pub(super) fn settled(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.is_settled()).count()
+    }
+}

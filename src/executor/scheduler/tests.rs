@@ -1,0 +1,1 @@
+//! Random event orders in virtual time.
