@@ -21,6 +21,8 @@ pub mod policy;
 
 mod executor;
 
+mod timeline;
+
 pub mod wire;
 
 pub use call::{CallState, ToolCall};
@@ -33,6 +35,7 @@ pub use output::{Block, Output};
 pub use policy::{Decision, FailurePolicy, Retry, Settled};
 pub use report::{CallReport, CallResult, Note, Report};
 pub use time::Deadline;
+pub use timeline::Timeline;
 pub use tool::{
     CallContext, Closer, Erased, Group, Handler, IntoKeys, ScopedTool, ScopedToolSet, Tool,
     ToolInfo, ToolSet,

@@ -4,3 +4,4 @@
 mod faults;
 mod handlers;
 mod tidy;
+mod timeline;
