@@ -62,6 +62,11 @@ impl Json {
         )
     }
 
+    /// A part of a text that was read as JSON already.
+    pub(crate) fn from_raw(raw: &RawValue) -> Self {
+        Self(raw.to_owned().into())
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         self.0.get()

@@ -29,6 +29,39 @@ pub(super) fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Cow<'de,
     from.deserialize_any(Read(Text, PhantomData))
 }
 
+/// The text of a message: a string, or the texts of an array of content parts, joined. Thinking
+/// parts aren't among them.
+pub(super) fn content<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Cow<'de, str>>, D::Error> {
+    #[derive(Deserialize)]
+    struct Part<'a> {
+        #[serde(borrow, default, deserialize_with = "text")]
+        text: Option<Cow<'a, str>>,
+    }
+    struct Content;
+    impl<'de> Lenient<'de> for Content {
+        type Value = Cow<'de, str>;
+
+        fn borrowed(self, text: &'de str) -> Option<Self::Value> {
+            Some(text.into())
+        }
+
+        fn owned(self, text: String) -> Option<Self::Value> {
+            Some(text.into())
+        }
+
+        fn seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Option<Self::Value>, A::Error> {
+            let mut joined = String::new();
+            while let Some(part) = seq.next_element_seed(Element::<Part<'de>>(PhantomData))? {
+                joined += part.and_then(|part| part.text).as_deref().unwrap_or_default();
+            }
+            Ok(Some(joined.into()))
+        }
+    }
+    from.deserialize_any(Read(Content, PhantomData))
+}
+
 /// A count; fractions are cut, anything below zero is absent.
 pub(super) fn count<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
     struct Count;
@@ -66,14 +99,6 @@ where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    struct Element<T>(PhantomData<T>);
-    impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Element<T> {
-        type Value = Option<T>;
-
-        fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Option<T>, D::Error> {
-            object(from)
-        }
-    }
     struct List<T>(PhantomData<T>);
     impl<'de, T: Deserialize<'de>> Lenient<'de> for List<T> {
         type Value = Vec<Option<T>>;
@@ -87,6 +112,16 @@ where
         }
     }
     Ok(from.deserialize_any(Read(List(PhantomData), PhantomData))?.unwrap_or_default())
+}
+
+/// An element of an array, as [`object`].
+struct Element<T>(PhantomData<T>);
+impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Element<T> {
+    type Value = Option<T>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Option<T>, D::Error> {
+        object(from)
+    }
 }
 
 /// What is made of each kind of value; nothing, unless a reader says otherwise.
@@ -177,6 +212,8 @@ mod tests {
         text: Option<Cow<'a, str>>,
         #[serde(deserialize_with = "count")]
         count: Option<u64>,
+        #[serde(borrow, deserialize_with = "content")]
+        content: Option<Cow<'a, str>>,
         #[serde(borrow, deserialize_with = "object")]
         object: Option<Box<Sample<'a>>>,
         #[serde(borrow, deserialize_with = "list")]
@@ -211,6 +248,15 @@ mod tests {
             assert_eq!(sample.object.is_some(), odd.starts_with('{'), "{odd}");
             assert_eq!(sample.list.len(), if odd.starts_with('[') { 2 } else { 0 }, "{odd}");
         }
+    }
+
+    #[test]
+    fn content_is_a_string_or_parts() {
+        assert_eq!(read(r#"{"content":"a"}"#).content.as_deref(), Some("a"));
+        let parts = r#"{"content":[{"type":"thinking","thinking":[{"text":"no"}]},
+            {"type":"text","text":"a"},null,{"text":"b"}]}"#;
+        assert_eq!(read(parts).content.as_deref(), Some("ab"));
+        assert_eq!(read(r#"{"content":null}"#).content, None);
     }
 
     #[test]

@@ -6,12 +6,16 @@
 
 mod anthropic;
 mod bedrock;
+mod call_element;
 mod cohere;
+mod failure;
 mod gemini;
 mod lenient;
+mod multi_tool_use;
 mod ollama;
 mod openai;
 mod openai_responses;
+mod stop;
 
 use std::borrow::Cow;
 

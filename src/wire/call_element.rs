@@ -1,0 +1,53 @@
+//! One call element of a message, as most formats have it: from its pieces to a [`ToolCall`].
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use crate::call::ToolCall;
+use crate::turn::StopReason;
+
+/// The text of arguments: what a string holds, anything else as it stands, nothing for none.
+pub(super) fn arguments(raw: Option<&RawValue>) -> Cow<'_, str> {
+    let Some(raw) = raw.map(RawValue::get) else { return "".into() };
+    if raw.starts_with('"') {
+        // Only a lone surrogate is a valid token that is no string; the scanner will say so.
+        return serde_json::from_str(raw).map_or(raw.into(), |Decoded(text)| text);
+    }
+    raw.into()
+}
+
+#[derive(serde::Deserialize)]
+struct Decoded<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The call of an element. An id that is absent or empty is none.
+///
+/// Empty arguments mean `{}` in a whole message; in one that was cut they are what is left of
+/// more.
+pub(super) fn call(
+    id: Option<&str>,
+    name: &str,
+    arguments: Cow<'_, str>,
+    stop: &StopReason,
+) -> ToolCall {
+    let empty = matches!(arguments.trim_ascii(), "" | "null");
+    let call = ToolCall::new(id.unwrap_or_default(), name, arguments);
+    let call = match empty && stop.forbids_calls() {
+        true => call.malformed("no arguments came before the message was cut"),
+        false => call,
+    };
+    finish(call, id, stop)
+}
+
+/// The call of an element that holds free text.
+pub(super) fn free_text(id: Option<&str>, name: &str, text: &str, stop: &StopReason) -> ToolCall {
+    finish(ToolCall::free_text(id.unwrap_or_default(), name, text), id, stop)
+}
+
+fn finish(call: ToolCall, id: Option<&str>, stop: &StopReason) -> ToolCall {
+    let call = match id {
+        Some(id) if !id.is_empty() => call,
+        _ => call.without_id(),
+    };
+    if stop.forbids_calls() { call.withheld(stop.raw.as_str()) } else { call }
+}
