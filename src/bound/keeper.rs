@@ -1,0 +1,145 @@
+//! A writer that keeps the head and the tail of what is written.
+
+use std::io;
+use std::path::Path;
+
+use crate::bound::spill::Spill;
+use crate::bound::unescape::Unescape;
+use crate::bound::{Bounded, ResultLimit, note, note_room};
+use crate::output::Output;
+
+/// Takes the JSON of a value piece by piece and never holds more than the limit. A value that is
+/// one string is kept as the text it says.
+pub(super) struct Keeper<'a> {
+    limit: &'a ResultLimit,
+    string: Option<Unescape>,
+    /// All of it, as long as it is within the limit; then the head, and behind it a ring that
+    /// holds the tail.
+    kept: Vec<u8>,
+    total: u64,
+    over: Option<Over>,
+}
+
+/// What is known once the limit is passed.
+struct Over {
+    head: usize,
+    /// Where the ring ends.
+    end: usize,
+    /// Where the next byte goes: the oldest of the ring, once it is full.
+    at: usize,
+    spill: Option<Spill>,
+}
+
+impl<'a> Keeper<'a> {
+    pub(super) fn new(limit: &'a ResultLimit) -> Self {
+        Self { limit, string: None, kept: Vec::new(), total: 0, over: None }
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.total += bytes.len() as u64;
+        if self.over.is_none() {
+            if bytes.len() <= self.limit.text - self.kept.len() {
+                return self.append(bytes, self.limit.text);
+            }
+            self.go_over();
+        }
+        let Some(over) = &mut self.over else { return };
+        over.spill = over.spill.take().and_then(|spill| spill.write(bytes));
+        let end = over.end;
+        let room = end - self.kept.len();
+        let (bytes, rest) = bytes.split_at(room.min(bytes.len()));
+        self.append(bytes, end);
+        self.turn(rest);
+    }
+
+    /// Appends what fits below `limit`, without reserving past it.
+    fn append(&mut self, bytes: &[u8], limit: usize) {
+        let needed = self.kept.len() + bytes.len();
+        if needed > self.kept.capacity() {
+            let capacity = (self.kept.capacity() * 2).min(limit).max(needed);
+            self.kept.reserve_exact(capacity - self.kept.len());
+        }
+        self.kept.extend_from_slice(bytes);
+    }
+
+    /// Opens the file, and makes what is kept a head and a ring.
+    fn go_over(&mut self) {
+        let spill = self.limit.spill.as_deref().and_then(Spill::create);
+        let spill = spill.and_then(|spill| spill.write(&self.kept));
+        let file = spill.as_ref().map(Spill::path);
+        let end = self.limit.text.saturating_sub(note_room(file));
+        let head = end / 2;
+        if let Some(surplus) = self.kept.len().checked_sub(end) {
+            self.kept.copy_within(head + surplus.., head);
+            self.kept.truncate(end);
+        }
+        self.over = Some(Over { head, end, at: head, spill });
+    }
+
+    /// Writes over the oldest bytes of the ring.
+    fn turn(&mut self, bytes: &[u8]) {
+        let Some(Over { head, at, .. }) = &mut self.over else { return };
+        let ring = &mut self.kept[*head..];
+        let bytes = &bytes[bytes.len().saturating_sub(ring.len())..];
+        let start = *at - *head;
+        let first = bytes.len().min(ring.len() - start);
+        ring[start..start + first].copy_from_slice(&bytes[..first]);
+        ring[..bytes.len() - first].copy_from_slice(&bytes[first..]);
+        if !ring.is_empty() {
+            *at = *head + (start + bytes.len()) % ring.len();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.kept.capacity()
+    }
+
+    pub(super) fn finish(mut self) -> Bounded {
+        let Some(over) = self.over else {
+            let text = String::from_utf8_lossy(&self.kept).into_owned();
+            let output = match self.string {
+                Some(_) => Output::Text { text },
+                None => Output::Json { text },
+            };
+            return Bounded { output, cut: None };
+        };
+        self.kept[over.head..].rotate_left(over.at - over.head);
+        let (head, tail) = self.kept.split_at(over.head);
+        let (head, tail) = (whole_start(head), whole_end(tail));
+        let left_out = self.total - (head.len() + tail.len()) as u64;
+        let file = over.spill.and_then(Spill::keep);
+        let text = head.to_owned() + &note(left_out, self.total, file.as_deref()) + tail;
+        Bounded { output: Output::Text { text }, cut: Some(self.total) }
+    }
+}
+
+/// The bytes without a character that is cut at the end.
+fn whole_start(bytes: &[u8]) -> &str {
+    bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid())
+}
+
+/// The bytes without a character that is cut at the beginning.
+fn whole_end(bytes: &[u8]) -> &str {
+    bytes.utf8_chunks().last().map_or("", |chunk| chunk.valid())
+}
+
+impl io::Write for Keeper<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.total == 0 && self.string.is_none() && bytes.starts_with(b"\"") {
+            self.string = Some(Unescape::default());
+        }
+        match self.string.take() {
+            None => self.push(bytes),
+            Some(mut string) => {
+                string.feed(bytes, |piece| self.push(piece));
+                self.string = Some(string);
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

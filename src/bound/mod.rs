@@ -1,0 +1,157 @@
+//! Keeps a result within its limit: head and tail of a text, with a note that the model can read.
+//!
+//! A value is serialised straight into a bounded buffer, so a result of any size costs the limit
+//! and no more. Runs on the worker, as user code does; knows no executor.
+
+mod keeper;
+mod spill;
+mod unescape;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::bound::keeper::Keeper;
+use crate::bound::spill::Spill;
+use crate::error::{ToolError, ToolErrorKind};
+use crate::output::{Block, Output};
+
+/// How large a result may be.
+#[derive(Debug, Clone)]
+pub(crate) struct ResultLimit {
+    /// Bytes of text or JSON, the note of a cut included. A limit smaller than the note leaves
+    /// only the note.
+    pub(crate) text: usize,
+    /// Bytes of one image or document, decoded.
+    pub(crate) media: usize,
+    /// The directory where the whole of a cut text is put.
+    pub(crate) spill: Option<PathBuf>,
+}
+
+/// An output within its limit.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Bounded {
+    pub(crate) output: Output,
+    /// How many bytes of text it had, where it was cut.
+    pub(crate) cut: Option<u64>,
+}
+
+/// Serialises a handler's value within the limit, whatever its size: a top-level string is text,
+/// all else JSON, and JSON that had to be cut is text.
+pub(crate) fn serialized(
+    value: &impl Serialize,
+    limit: &ResultLimit,
+) -> Result<Bounded, ToolError> {
+    let mut keeper = Keeper::new(limit);
+    serde_json::to_writer(&mut keeper, value)?;
+    Ok(keeper.finish())
+}
+
+/// Cuts an output that is over the limit.
+///
+/// # Errors
+/// An image or a document over its limit: half of one is nothing.
+pub(crate) fn output(output: Output, limit: &ResultLimit) -> Result<Bounded, ToolError> {
+    match output {
+        Output::Text { text } | Output::Json { text } if text.len() > limit.text => {
+            let (blocks, cut) = cut_blocks(vec![Block::Text { text }], limit);
+            let text = texts(&blocks).collect();
+            Ok(Bounded { output: Output::Text { text }, cut: Some(cut) })
+        }
+        Output::Blocks { blocks } => {
+            for block in &blocks {
+                check_media(block, limit.media)?;
+            }
+            if texts(&blocks).map(str::len).sum::<usize>() <= limit.text {
+                return Ok(Bounded { output: Output::Blocks { blocks }, cut: None });
+            }
+            let (blocks, cut) = cut_blocks(blocks, limit);
+            Ok(Bounded { output: Output::Blocks { blocks }, cut: Some(cut) })
+        }
+        within => Ok(Bounded { output: within, cut: None }),
+    }
+}
+
+fn texts(blocks: &[Block]) -> impl Iterator<Item = &str> {
+    blocks.iter().filter_map(|block| match block {
+        Block::Text { text } => Some(text.as_str()),
+        Block::Image { .. } | Block::Document { .. } => None,
+    })
+}
+
+fn check_media(block: &Block, limit: usize) -> Result<(), ToolError> {
+    let (what, base64) = match block {
+        Block::Text { .. } => return Ok(()),
+        Block::Image { base64, .. } => ("image", base64),
+        Block::Document { base64, .. } => ("document", base64),
+    };
+    let digits = base64.trim_end_matches('=').len();
+    let bytes = digits / 4 * 3 + (digits % 4).saturating_sub(1);
+    if bytes <= limit {
+        return Ok(());
+    }
+    Err(ToolError::new(
+        ToolErrorKind::Other,
+        format_args!("the {what} has {bytes} bytes, more than the limit of {limit} bytes"),
+    ))
+}
+
+/// Cuts the texts, which are over the limit together: those before the limit stay, the one that
+/// crosses it keeps its head and its tail, those behind it go. Tells how many bytes there were.
+fn cut_blocks(blocks: Vec<Block>, limit: &ResultLimit) -> (Vec<Block>, u64) {
+    let total = texts(&blocks).map(|text| text.len() as u64).sum();
+    let mut spill = limit.spill.as_deref().and_then(Spill::create);
+    for (n, text) in texts(&blocks).enumerate() {
+        let line = if n == 0 { "" } else { "\n" };
+        spill = spill.and_then(|spill| spill.write(line.as_bytes())?.write(text.as_bytes()));
+    }
+    let file = spill.and_then(Spill::keep);
+
+    let mut room = limit.text.saturating_sub(note_room(file.as_deref()));
+    let mut kept = 0;
+    let mut out = Vec::with_capacity(blocks.len());
+    let mut crossing = None;
+    for block in blocks {
+        match block {
+            Block::Text { .. } if crossing.is_some() => {}
+            Block::Text { text } if text.len() > room => {
+                let head = text.floor_char_boundary(room / 2);
+                let tail = text.ceil_char_boundary(text.len() - (room - room / 2));
+                kept += (head + text.len() - tail) as u64;
+                crossing = Some((out.len(), head));
+                out.push(Block::Text { text: text[..head].to_owned() + &text[tail..] });
+            }
+            Block::Text { text } => {
+                room -= text.len();
+                kept += text.len() as u64;
+                out.push(Block::Text { text });
+            }
+            media => out.push(media),
+        }
+    }
+    if let Some((at, head)) = crossing
+        && let Block::Text { text } = &mut out[at]
+    {
+        text.insert_str(head, &note(total - kept, total, file.as_deref()));
+    }
+    (out, total)
+}
+
+/// What the model reads in the place of what was left out.
+fn note(left_out: u64, total: u64, file: Option<&Path>) -> String {
+    let file = match file {
+        Some(file) => format!("; the whole result is in the file {}", file.display()),
+        None => String::new(),
+    };
+    format!(
+        "\n[… {left_out} of {total} bytes were left out here, because the result is too long{file} …]\n"
+    )
+}
+
+fn note_room(file: Option<&Path>) -> usize {
+    note(u64::MAX, u64::MAX, file).len()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,311 @@
+use std::cell::Cell;
+use std::fs;
+
+use proptest::prelude::*;
+use serde::Serializer;
+use serde::ser::{Error as _, SerializeSeq};
+
+use super::*;
+
+fn limit(text: usize) -> ResultLimit {
+    ResultLimit { text, media: 1000, spill: None }
+}
+
+fn text_of(bounded: &Bounded) -> &str {
+    match &bounded.output {
+        Output::Text { text } => text,
+        other => panic!("not a text: {other:?}"),
+    }
+}
+
+/// Head and tail, and what the note says.
+fn parts(text: &str) -> (&str, &str, &str) {
+    let (head, rest) = text.split_once("\n[… ").unwrap();
+    let (note, tail) = rest.split_once(" …]\n").unwrap();
+    (head, note, tail)
+}
+
+/// An empty directory of one test's own, removed in the end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("toolpool-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    fn limit(&self, text: usize) -> ResultLimit {
+        ResultLimit { spill: Some(self.0.clone()), ..limit(text) }
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn what_is_within_the_limit_stays_as_it_is() {
+    let kept = |value: &dyn Fn(&ResultLimit) -> Bounded| {
+        let bounded = value(&limit(9));
+        assert_eq!(bounded.cut, None);
+        bounded.output
+    };
+    assert_eq!(kept(&|limit| serialized(&"a\"\n😀b", limit).unwrap()), Output::text("a\"\n😀b"));
+    let json = Output::Json { text: "[1,2,345]".to_owned() };
+    assert_eq!(kept(&|limit| serialized(&(1, 2, 345), limit).unwrap()), json);
+    assert_eq!(kept(&|limit| output(json.clone(), limit).unwrap()), json);
+    assert_eq!(
+        kept(&|limit| output(Output::text("123456789"), limit).unwrap()),
+        "123456789".into()
+    );
+    let empty = Output::text("");
+    assert_eq!(kept(&|limit| serialized(&"", limit).unwrap()), empty);
+}
+
+#[test]
+fn fault_023_a_long_text_keeps_its_head_and_its_tail() {
+    let text: String = (0..2000).map(|n| format!("{n:04},")).collect();
+    let bounded = serialized(&text, &limit(1000)).unwrap();
+    assert_eq!(bounded.cut, Some(10_000));
+    let shown = text_of(&bounded);
+    assert!(shown.len() <= 1000 && shown.len() > 950, "{}", shown.len());
+    let (head, note, tail) = parts(shown);
+    assert!(text.starts_with(head) && text.ends_with(tail));
+    assert!(head.len().abs_diff(tail.len()) <= 1);
+    let left_out = 10_000 - head.len() - tail.len();
+    assert_eq!(
+        note,
+        format!("{left_out} of 10000 bytes were left out here, because the result is too long")
+    );
+    let again = output(Output::text(text), &limit(1000)).unwrap();
+    assert_eq!(text_of(&again), shown);
+    assert_eq!(again.cut, Some(10_000));
+}
+
+#[test]
+fn json_that_was_cut_is_text() {
+    let numbers: Vec<u32> = (0..1000).collect();
+    let json = serde_json::to_string(&numbers).unwrap();
+    let bounded = serialized(&numbers, &limit(500)).unwrap();
+    assert_eq!(bounded.cut, Some(json.len() as u64));
+    let (head, _, tail) = parts(text_of(&bounded));
+    assert!(head.starts_with("[0,1,2,") && tail.ends_with(",998,999]"));
+    let again = output(Output::Json { text: json }, &limit(500)).unwrap();
+    assert_eq!(text_of(&again), text_of(&bounded));
+}
+
+#[test]
+fn a_limit_too_small_for_the_note_leaves_the_note() {
+    for bytes in [0, 1, 7, 100] {
+        let bounded = serialized(&"x".repeat(101), &limit(bytes)).unwrap();
+        let (head, note, tail) = parts(text_of(&bounded));
+        assert_eq!((head, tail), ("", ""));
+        assert!(note.starts_with("101 of 101 bytes"));
+        assert_eq!(bounded.cut, Some(101));
+    }
+    assert_eq!(serialized(&"", &limit(0)).unwrap().output, Output::text(""));
+}
+
+/// `count` strings of 1000 bytes, made one by one.
+struct Flood<'a> {
+    count: usize,
+    largest: &'a Cell<usize>,
+    after_each: &'a dyn Fn() -> usize,
+}
+
+impl Serialize for Flood<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut seq = serializer.serialize_seq(None)?;
+        let piece = "0123456789".repeat(100);
+        for n in 0..self.count {
+            seq.serialize_element(&piece)?;
+            if n % 10_000 == 0 {
+                self.largest.set(self.largest.get().max((self.after_each)()));
+            }
+        }
+        seq.end()
+    }
+}
+
+#[test]
+fn fault_023_a_flood_is_never_held() {
+    let largest = Cell::new(0);
+    let count = 100_000;
+    let flood = Flood { count, largest: &largest, after_each: &resident_kib };
+    let before = resident_kib();
+    let bounded = serialized(&flood, &limit(64 * 1024)).unwrap();
+    assert_eq!(bounded.cut, Some(2 + 1003 * count as u64 - 1));
+    assert!(text_of(&bounded).len() <= 64 * 1024);
+    // 100 MB went through; other tests of this process may take some memory meanwhile.
+    assert!(largest.get().saturating_sub(before) < 40_000, "{} KiB more", largest.get() - before);
+}
+
+/// This process's memory; 0 where the system doesn't say.
+fn resident_kib() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+}
+
+#[test]
+fn the_buffer_is_never_larger_than_the_limit() {
+    use std::io::Write as _;
+    let limit = limit(1000);
+    let mut keeper = keeper::Keeper::new(&limit);
+    for n in 0..3000 {
+        keeper.write_all(&b"0123456789"[..n % 11]).unwrap();
+        assert!(keeper.capacity() <= 1000);
+    }
+    assert!(keeper.finish().cut.is_some());
+}
+
+#[test]
+fn the_whole_is_put_into_a_file_of_its_own() {
+    let directory = Directory::new("spill");
+    let value: Vec<String> = (0..500).map(|n| format!("é{n}\n")).collect();
+    let bounded = serialized(&value, &directory.limit(1000)).unwrap();
+    let files = directory.files();
+    assert_eq!(files.len(), 1);
+    assert_eq!(fs::read_to_string(&files[0]).unwrap(), serde_json::to_string(&value).unwrap());
+    let shown = text_of(&bounded);
+    assert!(shown.len() <= 1000);
+    let (_, note, _) = parts(shown);
+    assert!(note.ends_with(&format!("; the whole result is in the file {}", files[0].display())));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(fs::metadata(&files[0]).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    let text = "naïve\n".repeat(1000);
+    let bounded = serialized(&text, &directory.limit(1000)).unwrap();
+    let again = output(Output::text(&text), &directory.limit(1000)).unwrap();
+    assert_eq!([bounded.cut, again.cut], [Some(7000); 2]);
+    let files: Vec<_> = directory.files().into_iter().filter(|file| *file != files[0]).collect();
+    assert_eq!(files.len(), 2);
+    for file in files {
+        assert_eq!(fs::read_to_string(file).unwrap(), text, "the text, not its JSON");
+    }
+}
+
+#[test]
+fn a_result_within_the_limit_or_without_an_end_leaves_no_file() {
+    struct Breaks;
+    impl Serialize for Breaks {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut seq = serializer.serialize_seq(None)?;
+            seq.serialize_element(&"x".repeat(5000))?;
+            Err(S::Error::custom("the source is gone"))
+        }
+    }
+    let directory = Directory::new("no-spill");
+    assert_eq!(serialized(&"short", &directory.limit(1000)).unwrap().cut, None);
+    let error = serialized(&Breaks, &directory.limit(1000)).unwrap_err();
+    assert!(error.operator_text().contains("the source is gone"));
+    assert!(directory.files().is_empty());
+}
+
+#[test]
+fn a_file_that_can_not_be_written_is_not_named() {
+    let directory = Directory::new("gone");
+    let gone = ResultLimit { spill: Some(directory.0.join("missing")), ..limit(500) };
+    let bounded = serialized(&"x".repeat(5000), &gone).unwrap();
+    let (_, note, _) = parts(text_of(&bounded));
+    assert!(note.ends_with("because the result is too long"));
+    assert_eq!(bounded.cut, Some(5000));
+}
+
+#[test]
+fn media_over_their_limit_are_refused_whole() {
+    let image = |bytes: usize| {
+        let base64 = match bytes % 3 {
+            0 => "AAAA".repeat(bytes / 3),
+            1 => "AAAA".repeat(bytes / 3) + "AA==",
+            _ => "AAAA".repeat(bytes / 3) + "AAA=",
+        };
+        Block::Image { media_type: "image/png".to_owned(), base64 }
+    };
+    for bytes in [0, 1, 2, 3, 998, 999, 1000] {
+        let blocks = Output::blocks([image(bytes), Block::text("a map")]);
+        assert_eq!(output(blocks.clone(), &limit(10)).unwrap().output, blocks);
+    }
+    let error = output(Output::blocks([image(1001)]), &limit(10)).unwrap_err();
+    assert_eq!(error.model_text(), "the image has 1001 bytes, more than the limit of 1000 bytes");
+    let document = Block::Document {
+        media_type: "application/pdf".to_owned(),
+        base64: "AAAA".repeat(400),
+        name: None,
+    };
+    let error = output(Output::blocks([document]), &limit(10)).unwrap_err();
+    assert_eq!(
+        error.model_text(),
+        "the document has 1200 bytes, more than the limit of 1000 bytes"
+    );
+}
+
+#[test]
+fn the_texts_of_blocks_share_the_limit() {
+    let image = Block::Image { media_type: "image/png".to_owned(), base64: "AAAA".to_owned() };
+    let directory = Directory::new("blocks");
+    let blocks = vec![
+        Block::text("a".repeat(300)),
+        image.clone(),
+        Block::text("b".repeat(900)),
+        Block::text("c".repeat(50)),
+        image.clone(),
+    ];
+    let bounded = output(Output::Blocks { blocks }, &directory.limit(1000)).unwrap();
+    assert_eq!(bounded.cut, Some(1250));
+    let Output::Blocks { blocks } = &bounded.output else { panic!("{bounded:?}") };
+    assert_eq!(blocks.len(), 4, "the text behind the cut is gone, the image behind it isn't");
+    assert_eq!([&blocks[1], &blocks[3]], [&image, &image]);
+    assert!(texts(blocks).map(str::len).sum::<usize>() <= 1000);
+    let Block::Text { text } = &blocks[2] else { panic!("{blocks:?}") };
+    let (head, note, tail) = parts(text);
+    let left_out = 1250 - 300 - head.len() - tail.len();
+    assert!(note.starts_with(&format!("{left_out} of 1250 bytes were left out here")));
+    let whole = fs::read_to_string(&directory.files()[0]).unwrap();
+    assert_eq!(whole.len(), 1250 + 2);
+    assert!(whole.ends_with(&format!("b\n{}", "c".repeat(50))));
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_cut_at_characters_and_within_its_limit(
+        text in "[aé名😀\"\\\\\n]{0,400}",
+        bytes in 0..600usize,
+        is_json: bool,
+    ) {
+        let limit = limit(bytes);
+        let (bounded, whole) = if is_json {
+            (serialized(&[&text], &limit).unwrap(), serde_json::to_string(&[&text]).unwrap())
+        } else {
+            (serialized(&text, &limit).unwrap(), text.clone())
+        };
+        let again = match is_json {
+            true => output(Output::Json { text: whole.clone() }, &limit).unwrap(),
+            false => output(Output::text(&whole), &limit).unwrap(),
+        };
+        prop_assert_eq!(&bounded.output, &again.output);
+        prop_assert_eq!(bounded.cut, again.cut);
+        if whole.len() <= bytes {
+            prop_assert_eq!(bounded.output.to_text(), whole);
+            prop_assert_eq!(bounded.cut, None);
+        } else {
+            let (head, note, tail) = parts(text_of(&bounded));
+            prop_assert!(whole.starts_with(head) && whole.ends_with(tail));
+            let left_out = whole.len() - head.len() - tail.len();
+            let start = format!("{left_out} of {} bytes", whole.len());
+            prop_assert!(note.starts_with(&start));
+            prop_assert!(text_of(&bounded).len() <= bytes.max(super::note_room(None)));
+        }
+    }
+}
