@@ -4,17 +4,20 @@
 //! No I/O here and no executor: bytes in, bytes out. One file a format; each has the same three
 //! functions, which [`Wire`] chooses from.
 
+mod answers;
 mod anthropic;
 mod bedrock;
 mod call_element;
 mod cohere;
 mod failure;
 mod gemini;
+mod ids;
 mod lenient;
 mod multi_tool_use;
 mod ollama;
 mod openai;
 mod openai_responses;
+mod raw;
 mod stop;
 
 use std::borrow::Cow;

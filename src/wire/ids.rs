@@ -1,0 +1,127 @@
+//! Ids and names for an echoed message: as they came where the provider takes them back, else
+//! made so that it does.
+//!
+//! What is made depends on the message alone, so that the same turn gives the same bytes each
+//! time and another turn gives other ids.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+/// What a provider demands of ids within one message, beside that they differ.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct IdRule {
+    /// Most bytes.
+    pub(super) max: usize,
+    /// Which characters.
+    pub(super) legal: fn(char) -> bool,
+}
+
+impl IdRule {
+    fn allows(self, id: &str) -> bool {
+        !id.is_empty() && id.len() <= self.max && id.chars().all(self.legal)
+    }
+}
+
+/// One id for each of those given, in order. `message` is the text they stand in.
+pub(super) fn ids<'a>(given: &[Option<&'a str>], rule: IdRule, message: &str) -> Vec<Cow<'a, str>> {
+    let mut taken: HashSet<Cow<'a, str>> = HashSet::new();
+    let mut kept: Vec<Option<Cow<'a, str>>> = Vec::with_capacity(given.len());
+    for id in given {
+        let id = id.filter(|id| rule.allows(id)).map(Cow::Borrowed);
+        kept.push(id.filter(|id| taken.insert(id.clone())));
+    }
+    let short =
+        given.iter().flatten().all(|id| is_mistrals(id)) && given.iter().any(Option::is_some);
+    let mut seed = None;
+    kept.into_iter()
+        .map(|id| {
+            id.unwrap_or_else(|| {
+                let seed = seed.get_or_insert_with(|| hash(message));
+                loop {
+                    *seed = hash(&seed.to_string());
+                    let id = if short { nine(*seed) } else { format!("call_{seed:016x}") };
+                    let id: Cow<'a, str> = id.into();
+                    if taken.insert(id.clone()) {
+                        return id;
+                    }
+                }
+            })
+        })
+        .collect()
+}
+
+/// Mistral makes and takes only ids of nine letters and digits.
+fn is_mistrals(id: &str) -> bool {
+    id.len() == 9 && id.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
+fn nine(mut seed: u64) -> String {
+    const DIGITS: &[u8; 62] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    let digit = || {
+        let digit = DIGITS[(seed % 62) as usize];
+        seed /= 62;
+        char::from(digit)
+    };
+    std::iter::repeat_with(digit).take(9).collect()
+}
+
+/// FNV-1a: the same in every version of everything.
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// A tool's name in letters, digits, `_` and `-`, at most `max` of them. One that the model made
+/// up may hold anything.
+pub(super) fn name(name: &str, max: usize) -> Cow<'_, str> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if name.is_empty() {
+        return "unnamed".into();
+    }
+    if name.len() <= max && name.chars().all(legal) {
+        return name.into();
+    }
+    name.chars().map(|c| if legal(c) { c } else { '_' }).take(max).collect::<String>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULE: IdRule = IdRule { max: 40, legal: |c| !c.is_control() };
+
+    #[test]
+    fn ids_that_are_allowed_and_differ_stay() {
+        let given = [Some("call_1"), Some("functions.add:0"), Some("AbC123xyz")];
+        assert_eq!(ids(&given, RULE, "message"), ["call_1", "functions.add:0", "AbC123xyz"]);
+    }
+
+    #[test]
+    fn the_others_are_made_from_the_message() {
+        let long = "x".repeat(41);
+        let given = [Some("a"), Some("a"), None, Some(""), Some(&*long), Some("b\n")];
+        let made = ids(&given, RULE, "message");
+        assert_eq!(made[0], "a");
+        let differing: HashSet<_> = made.iter().collect();
+        assert_eq!(differing.len(), given.len());
+        assert!(made.iter().all(|id| RULE.allows(id)));
+        assert_eq!(made, ids(&given, RULE, "message"));
+        assert_ne!(made, ids(&given, RULE, "another"));
+    }
+
+    #[test]
+    fn among_mistrals_ids_one_of_mistrals_is_made() {
+        let made = ids(&[Some("AbC123xyz"), Some("AbC123xyz"), None], RULE, "message");
+        assert!(made.iter().all(|id| is_mistrals(id)), "{made:?}");
+    }
+
+    #[test]
+    fn names_become_legal() {
+        assert_eq!(name("get_customer", 64), "get_customer");
+        assert_eq!(name("multi_tool_use.parallel", 64), "multi_tool_use_parallel");
+        assert_eq!(name("../é\n", 64), "_____");
+        assert_eq!(name("", 64), "unnamed");
+        assert_eq!(name(&"n".repeat(70), 64).len(), 64);
+    }
+}

@@ -1,0 +1,141 @@
+//! A JSON object taken apart and put together again: keys in their order, every part that isn't
+//! touched byte for byte.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::json::Json;
+
+/// The keys and values of an object, in order.
+#[derive(Debug, Clone, Default)]
+pub(super) struct RawObject<'a>(Vec<(Cow<'a, str>, Cow<'a, RawValue>)>);
+
+impl<'a> RawObject<'a> {
+    /// The object of a text; nothing where it is something else.
+    pub(super) fn read(text: &'a str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    /// The value of `key`, the last where it stands twice.
+    pub(super) fn get(&self, key: &str) -> Option<&RawValue> {
+        self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| &**value)
+    }
+
+    /// Whether `key` is there with the value `null`.
+    pub(super) fn is_null(&self, key: &str) -> bool {
+        self.get(key).is_some_and(|value| value.get() == "null")
+    }
+
+    /// The string that `key` holds.
+    pub(super) fn text(&self, key: &str) -> Option<String> {
+        serde_json::from_str(self.get(key)?.get()).ok()
+    }
+
+    /// Puts `value` in the place of `key`, or at the end.
+    pub(super) fn set(&mut self, key: &'a str, value: &(impl Serialize + ?Sized)) {
+        let Ok(value) = serde_json::value::to_raw_value(value) else { return };
+        let place = self.0.iter().position(|(name, _)| name == key);
+        match place {
+            Some(place) => {
+                self.0[place].1 = Cow::Owned(value);
+                let mut at = 0;
+                self.0.retain(|(name, _)| {
+                    at += 1;
+                    name != key || at == place + 1
+                });
+            }
+            None => self.0.push((key.into(), Cow::Owned(value))),
+        }
+    }
+
+    /// Takes `key` out; whether it was there.
+    pub(super) fn remove(&mut self, key: &str) -> bool {
+        let before = self.0.len();
+        self.0.retain(|(name, _)| name != key);
+        self.0.len() < before
+    }
+
+    /// How many keys there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// The elements of an array's text; none where it is something else.
+pub(super) fn array(text: &str) -> Vec<&RawValue> {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+/// The text of a value that can always be written.
+pub(super) fn json(value: &impl Serialize) -> Json {
+    Json::of(value).unwrap_or_else(|_| Json::from_raw(RawValue::NULL))
+}
+
+impl Serialize for RawObject<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+impl<'de> Deserialize<'de> for RawObject<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = RawObject<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(key) = map.next_key::<String>()? {
+                    let value = map.next_value::<&RawValue>()?;
+                    entries.push((key.into(), Cow::Borrowed(value)));
+                }
+                Ok(RawObject(entries))
+            }
+        }
+        from.deserialize_map(Entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_touched_keeps_its_bytes_and_its_place() {
+        let mut object =
+            RawObject::read(r#"{"b": 1.50, "a":{"z" :1,"y":2}, "c":"é\u00e9"}"#).unwrap();
+        object.set("b", "new");
+        object.set("d", &[1]);
+        assert_eq!(
+            json(&object).as_str(),
+            r#"{"b":"new","a":{"z" :1,"y":2},"c":"é\u00e9","d":[1]}"#
+        );
+        assert!(object.remove("a"));
+        assert!(!object.remove("a"));
+        assert_eq!((object.len(), object.text("b").as_deref()), (3, Some("new")));
+    }
+
+    #[test]
+    fn of_a_key_that_stands_twice_the_last_counts_and_one_is_left() {
+        let mut object = RawObject::read(r#"{"a":1,"b":2,"a":null}"#).unwrap();
+        assert!(object.is_null("a"));
+        object.set("a", &3);
+        assert_eq!(json(&object).as_str(), r#"{"a":3,"b":2}"#);
+    }
+
+    #[test]
+    fn anything_else_is_no_object() {
+        for text in ["[]", "1", "", "{"] {
+            assert!(RawObject::read(text).is_none(), "{text}");
+        }
+        assert!(array("{}").is_empty());
+    }
+}
