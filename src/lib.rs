@@ -25,6 +25,9 @@ mod timeline;
 
 pub mod wire;
 
+#[cfg(any(doc, doctest))]
+pub mod docs;
+
 pub use call::{CallState, ToolCall};
 pub use cancel::{CancelToken, OnCancel};
 pub use effect::{Effect, Lane};

@@ -344,6 +344,25 @@ fn examples_and_benches_are_documented() {
     none(findings);
 }
 
+/// What the manifest's section lists.
+fn section(name: &str) -> Vec<String> {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let lines = manifest.lines().skip_while(|line| *line != name).skip(1);
+    let entries = lines.take_while(|line| !line.starts_with('['));
+    entries.filter_map(|line| Some(line.split_once('=')?.0.trim().to_owned())).collect()
+}
+
+#[test]
+fn every_dependency_has_its_reason() {
+    let design = std::fs::read_to_string(root().join("src/docs/design.md")).unwrap();
+    let dependencies = section("[dependencies]");
+    assert!(dependencies.len() > 5, "{dependencies:?}");
+    let unnamed = dependencies.into_iter().filter(|name| !design.contains(&format!("`{name}`")));
+    none(
+        unnamed.map(|name| format!("src/docs/design.md doesn't say what {name} is for")).collect(),
+    );
+}
+
 /// The numbers of the tests named `fault_NNN_…`.
 fn tested_faults() -> BTreeMap<u32, usize> {
     let mut tested = BTreeMap::new();
