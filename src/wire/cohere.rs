@@ -1,18 +1,22 @@
 //! Cohere v2 chat.
+//!
+//! Results are text alone; an image or a document leaves a note in its place.
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::call::ToolCall;
 use crate::error::Error;
 use crate::json::Json;
 use crate::report::Report;
 use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
-use crate::wire::call_element::{arguments, call};
+use crate::wire::answers::answers;
 use crate::wire::failure::{no_message, unreadable};
+use crate::wire::ids::IdRule;
+use crate::wire::raw;
+use crate::wire::tool_calls::{self, Dialect, Echo, Element};
 use crate::wire::{Reply, lenient};
 
 #[derive(Deserialize)]
@@ -33,22 +37,6 @@ struct Message<'a> {
     tool_plan: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "lenient::list")]
     tool_calls: Vec<Option<Element<'a>>>,
-}
-
-#[derive(Deserialize)]
-struct Element<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    id: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "lenient::object")]
-    function: Option<Function<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Function<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    name: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    arguments: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -77,14 +65,7 @@ pub(super) fn parse(body: &str) -> Result<Turn, Error> {
         return Err(no_message(Wire::Cohere, body, "message is no object"));
     };
     let stop = stop(read.finish_reason.as_deref());
-    let calls = message.tool_calls.iter().enumerate().filter_map(|(at, element)| {
-        let element = element.as_ref()?;
-        let function = element.function.as_ref()?;
-        let name = function.name.as_deref().unwrap_or_default();
-        let call = call(element.id.as_deref(), name, arguments(function.arguments), &stop);
-        Some(call.at_element(at))
-    });
-    let calls: Vec<ToolCall> = calls.collect();
+    let calls = tool_calls::calls(&message.tool_calls, &stop);
     let mut text = message.tool_plan.unwrap_or_default().into_owned();
     text += message.content.as_deref().unwrap_or_default();
     let usage = read.usage.map(Usage::from).unwrap_or_default();
@@ -121,10 +102,32 @@ impl From<Tokens> for Usage {
     }
 }
 
-pub(super) fn tools(_tools: &ToolSet) -> Json {
-    Json::from_value(&serde_json::json!([]))
+const DIALECT: Dialect = Dialect {
+    ids: Some(IdRule { max: usize::MAX, legal: |c| !c.is_control() }),
+    strings: true,
+    custom: false,
+};
+
+pub(super) fn tools(tools: &ToolSet) -> Json {
+    tool_calls::definitions(tools, DIALECT)
 }
 
-pub(super) fn reply(_turn: &Turn, _report: &Report) -> Reply {
-    Reply::default()
+pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
+    let answers = answers(turn, report);
+    let Echo { message, ids, repairs } = tool_calls::echo(turn, &answers, DIALECT);
+    let echoed = match turn.message() {
+        Some(as_it_came) if repairs.is_empty() => as_it_came.clone(),
+        _ => raw::json(&message),
+    };
+    let results = answers.iter().zip(&ids).map(|(answer, id)| {
+        raw::json(&ToolMessage { role: "tool", tool_call_id: id, content: answer.text() })
+    });
+    Reply { messages: [echoed].into_iter().chain(results).collect(), repairs }
+}
+
+#[derive(Serialize)]
+struct ToolMessage<'a> {
+    role: &'static str,
+    tool_call_id: &'a str,
+    content: String,
 }

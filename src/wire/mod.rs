@@ -19,6 +19,7 @@ mod openai;
 mod openai_responses;
 mod raw;
 mod stop;
+mod tool_calls;
 
 use std::borrow::Cow;
 

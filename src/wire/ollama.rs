@@ -1,18 +1,24 @@
 //! Ollama `/api/chat`.
+//!
+//! Calls may have no ids: results go by order and name. Images of a result go with it; what the
+//! model sees of them is up to its template.
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::call::ToolCall;
 use crate::error::Error;
 use crate::json::Json;
+use crate::output::{Block, Output};
 use crate::report::Report;
 use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
-use crate::wire::call_element::{arguments, call};
+use crate::wire::answers::answers;
 use crate::wire::failure::{no_message, unreadable};
+use crate::wire::ids;
+use crate::wire::raw;
+use crate::wire::tool_calls::{self, Dialect, Echo, Element};
 use crate::wire::{Reply, lenient};
 
 #[derive(Deserialize)]
@@ -35,22 +41,6 @@ struct Message<'a> {
     tool_calls: Vec<Option<Element<'a>>>,
 }
 
-#[derive(Deserialize)]
-struct Element<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    id: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "lenient::object")]
-    function: Option<Function<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Function<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    name: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    arguments: Option<&'a RawValue>,
-}
-
 pub(super) fn parse(body: &str) -> Result<Turn, Error> {
     let read: Body<'_> =
         serde_json::from_str(body).map_err(|error| unreadable(Wire::Ollama, &error))?;
@@ -59,14 +49,7 @@ pub(super) fn parse(body: &str) -> Result<Turn, Error> {
         return Err(no_message(Wire::Ollama, body, "message is no object"));
     };
     let stop = stop(read.done_reason.as_deref());
-    let calls = message.tool_calls.iter().enumerate().filter_map(|(at, element)| {
-        let element = element.as_ref()?;
-        let function = element.function.as_ref()?;
-        let name = function.name.as_deref().unwrap_or_default();
-        let call = call(element.id.as_deref(), name, arguments(function.arguments), &stop);
-        Some(call.at_element(at))
-    });
-    let calls: Vec<ToolCall> = calls.collect();
+    let calls = tool_calls::calls(&message.tool_calls, &stop);
     let text = message.content.unwrap_or_default().into_owned();
     let usage = Usage {
         input_tokens: read.prompt_eval_count.unwrap_or_default(),
@@ -89,10 +72,50 @@ fn stop(raw: Option<&str>) -> StopReason {
     StopReason::new(kind, raw)
 }
 
-pub(super) fn tools(_tools: &ToolSet) -> Json {
-    Json::from_value(&serde_json::json!([]))
+const DIALECT: Dialect = Dialect { ids: None, strings: false, custom: false };
+
+/// Definitions are spelled as OpenAI's.
+pub(super) fn tools(tools: &ToolSet) -> Json {
+    tool_calls::definitions(tools, DIALECT)
 }
 
-pub(super) fn reply(_turn: &Turn, _report: &Report) -> Reply {
-    Reply::default()
+pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
+    let answers = answers(turn, report);
+    let Echo { message, ids, repairs } = tool_calls::echo(turn, &answers, DIALECT);
+    let echoed = match turn.message() {
+        Some(as_it_came) if repairs.is_empty() => as_it_came.clone(),
+        _ => raw::json(&message),
+    };
+    let results = answers.iter().zip(&ids).map(|(answer, id)| {
+        let images = match &answer.output {
+            Output::Blocks { blocks } => blocks.iter().filter_map(image).collect(),
+            _ => Vec::new(),
+        };
+        raw::json(&ToolMessage {
+            role: "tool",
+            tool_name: ids::name(answer.call.name(), tool_calls::NAME_LIMIT),
+            tool_call_id: id,
+            content: answer.text(),
+            images,
+        })
+    });
+    Reply { messages: [echoed].into_iter().chain(results).collect(), repairs }
+}
+
+fn image(block: &Block) -> Option<&str> {
+    match block {
+        Block::Image { base64, .. } => Some(base64),
+        _ => None,
+    }
+}
+
+#[derive(Serialize)]
+struct ToolMessage<'a> {
+    role: &'static str,
+    tool_name: Cow<'a, str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    tool_call_id: &'a str,
+    content: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    images: Vec<&'a str>,
 }

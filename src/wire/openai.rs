@@ -1,19 +1,27 @@
 //! OpenAI Chat Completions and the many servers that are compatible with it, more or less.
+//!
+//! Calls come in `tool_calls`, or as the one `function_call` of older days. Results are a message
+//! each, with text alone: images and documents follow in a user message after them all, which
+//! some compatible servers (Mistral) refuse.
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::call::ToolCall;
 use crate::error::Error;
 use crate::json::Json;
+use crate::output::{Block, Output};
 use crate::report::Report;
 use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
-use crate::wire::call_element::{arguments, call, free_text};
+use crate::wire::answers::{Answer, answers};
 use crate::wire::failure::{no_message, unreadable};
-use crate::wire::{Reply, lenient, multi_tool_use};
+use crate::wire::ids::{self, IdRule};
+use crate::wire::raw::{self, RawObject};
+use crate::wire::tool_calls::{self, Dialect, Echo, Element, Function};
+use crate::wire::{Repair, Reply, lenient};
 
 #[derive(Deserialize)]
 struct Body<'a> {
@@ -41,32 +49,6 @@ struct Message<'a> {
     tool_calls: Vec<Option<Element<'a>>>,
     #[serde(borrow, default, deserialize_with = "lenient::object")]
     function_call: Option<Function<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Element<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    id: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "lenient::object")]
-    function: Option<Function<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::object")]
-    custom: Option<Custom<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Function<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    name: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    arguments: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Custom<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    name: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    input: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -125,35 +107,13 @@ pub(super) fn parse(body: &str) -> Result<Turn, Error> {
 }
 
 fn calls(message: &Message<'_>, stop: &StopReason) -> Vec<ToolCall> {
-    let mut calls = Vec::with_capacity(message.tool_calls.len());
-    for (at, element) in message.tool_calls.iter().enumerate() {
-        if let Some(call) = element.as_ref().and_then(|element| element.call(stop)) {
-            multi_tool_use::unpack(call.at_element(at), &mut calls);
-        }
-    }
+    let mut calls = tool_calls::calls(&message.tool_calls, stop);
     if calls.is_empty()
-        && let Some(legacy) = &message.function_call
-        && let Some(name) = legacy.name.as_deref().filter(|name| !name.is_empty())
+        && let Some(legacy) = message.function_call.as_ref().filter(|f| !f.name().is_empty())
     {
-        calls.push(call(None, name, arguments(legacy.arguments), stop));
+        calls.push(legacy.call(None, stop));
     }
     calls
-}
-
-impl Element<'_> {
-    /// The call of the element; nothing where neither a function nor a custom tool is named, as
-    /// Snowflake sends them.
-    fn call(&self, stop: &StopReason) -> Option<ToolCall> {
-        let id = self.id.as_deref();
-        if let Some(custom) = &self.custom
-            && let Some(name) = custom.name.as_deref().filter(|name| !name.is_empty())
-        {
-            return Some(free_text(id, name, custom.input.as_deref().unwrap_or_default(), stop));
-        }
-        let function = self.function.as_ref()?;
-        let name = function.name.as_deref().unwrap_or_default();
-        Some(call(id, name, arguments(function.arguments), stop))
-    }
 }
 
 fn stop(raw: Option<&str>, refusal: Option<&str>) -> StopReason {
@@ -201,10 +161,152 @@ impl From<Tokens> for Usage {
     }
 }
 
-pub(super) fn tools(_tools: &ToolSet) -> Json {
-    Json::from_value(&serde_json::json!([]))
+const DIALECT: Dialect = Dialect {
+    ids: Some(IdRule { max: 40, legal: |c| !c.is_control() }),
+    strings: true,
+    custom: true,
+};
+
+pub(super) fn tools(tools: &ToolSet) -> Json {
+    tool_calls::definitions(tools, DIALECT)
 }
 
-pub(super) fn reply(_turn: &Turn, _report: &Report) -> Reply {
-    Reply::default()
+pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
+    let answers = answers(turn, report);
+    let Echo { mut message, ids, mut repairs } = tool_calls::echo(turn, &answers, DIALECT);
+    let legacy = turn.message().is_some() && message.get("tool_calls").is_none();
+    repair(&mut message, legacy, &answers, &mut repairs);
+    let echoed = match turn.message() {
+        Some(as_it_came) if repairs.is_empty() => as_it_came.clone(),
+        _ => raw::json(&message),
+    };
+    let mut messages = vec![echoed];
+    let results = answers.iter().zip(&ids).map(|(answer, id)| {
+        let content = answer.text();
+        let name = legacy.then(|| ids::name(answer.call.name(), tool_calls::NAME_LIMIT));
+        raw::json(&match name {
+            Some(name) => {
+                ToolMessage { role: "function", tool_call_id: None, name: Some(name), content }
+            }
+            None => ToolMessage { role: "tool", tool_call_id: Some(id), name: None, content },
+        })
+    });
+    messages.extend(results);
+    messages.extend(media(&answers));
+    Reply { messages, repairs }
+}
+
+/// Repairs all of an echoed message but its `tool_calls`.
+fn repair(
+    message: &mut RawObject<'_>,
+    legacy: bool,
+    answers: &[Answer<'_>],
+    repairs: &mut Vec<Repair>,
+) {
+    let mut repair = |index, what: &str| repairs.push(Repair { index, what: what.to_owned() });
+    let function = message.get("function_call").map(RawValue::get).map(str::to_owned);
+    if let Some(text) = function {
+        match RawObject::read(&text) {
+            Some(mut function) if legacy && !answers.is_empty() => {
+                let mut repair = |what: String| repair(Some(0), &what);
+                let name =
+                    tool_calls::repair_name(&mut function, tool_calls::NAME_LIMIT, &mut repair);
+                if tool_calls::repair_arguments(&mut function, true, &mut repair) || name {
+                    message.set("function_call", &raw::json(&function));
+                }
+            }
+            _ => {
+                message.remove("function_call");
+                repair(None, "function_call was left out: it is no call");
+            }
+        }
+    }
+    if let Some(audio) = message.get("audio").and_then(|audio| RawObject::read(audio.get())) {
+        match audio.text("id").filter(|id| !id.is_empty()) {
+            None => {
+                message.remove("audio");
+                repair(None, "audio was left out: it has no id");
+            }
+            Some(id) if audio.len() > 1 => {
+                message.set("audio", &AudioId { id });
+                repair(None, "of audio only the id was kept");
+            }
+            Some(_) => {}
+        }
+    }
+    let silent = |key| message.get(key).is_none() || message.is_null(key);
+    let refused = message.text("refusal").is_some_and(|refusal| !refusal.is_empty());
+    if answers.is_empty() && silent("content") && silent("audio") && !refused {
+        message.set("content", "");
+        repair(None, "the content was set to an empty text");
+    }
+}
+
+#[derive(Serialize)]
+struct AudioId {
+    id: String,
+}
+
+#[derive(Serialize)]
+struct ToolMessage<'a> {
+    role: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_call_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<Cow<'a, str>>,
+    content: String,
+}
+
+#[derive(Serialize)]
+struct UserMessage<'a> {
+    role: &'static str,
+    content: Vec<Part<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Part<'a> {
+    Text { text: String },
+    ImageUrl { image_url: ImageUrl },
+    File { file: File<'a> },
+}
+
+#[derive(Serialize)]
+struct ImageUrl {
+    url: String,
+}
+
+#[derive(Serialize)]
+struct File<'a> {
+    filename: &'a str,
+    file_data: String,
+}
+
+/// What a result message can't hold.
+fn media(answers: &[Answer<'_>]) -> Option<Json> {
+    let mut content = Vec::new();
+    for answer in answers {
+        let Output::Blocks { blocks } = &answer.output else { continue };
+        for block in blocks {
+            let (what, part) = match block {
+                Block::Text { .. } => continue,
+                Block::Image { media_type, base64 } => {
+                    let url = data_url(media_type, base64);
+                    ("image", Part::ImageUrl { image_url: ImageUrl { url } })
+                }
+                Block::Document { media_type, base64, name } => {
+                    let filename = name.as_deref().unwrap_or("document");
+                    let file_data = data_url(media_type, base64);
+                    ("document", Part::File { file: File { filename, file_data } })
+                }
+            };
+            let text = format!("{what} of the result of {}:", answer.call.name());
+            content.extend([Part::Text { text }, part]);
+        }
+    }
+    (!content.is_empty()).then(|| raw::json(&UserMessage { role: "user", content }))
+}
+
+pub(super) fn data_url(media_type: &str, base64: &str) -> String {
+    format!("data:{media_type};base64,{base64}")
 }

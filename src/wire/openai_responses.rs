@@ -1,20 +1,29 @@
 //! OpenAI Responses, also as xAI, DeepSeek and others speak it.
+//!
+//! The message is the array of output items; each is echoed as an input item of its own, then one
+//! output item a call. Only calls of functions and of custom tools are read: what else a client
+//! may be asked to do (computer, shell, patches, tool searches, approvals) stays in the echo and
+//! is the caller's to answer.
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::call::ToolCall;
 use crate::error::Error;
 use crate::json::Json;
+use crate::output::{self, Block};
 use crate::report::Report;
 use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
+use crate::wire::answers::{Answer, answers};
 use crate::wire::call_element::{arguments, call, free_text};
 use crate::wire::failure::{no_message, unreadable};
-use crate::wire::openai::TokenDetails;
-use crate::wire::{Reply, lenient, multi_tool_use};
+use crate::wire::ids::{self, IdRule};
+use crate::wire::openai::{TokenDetails, data_url};
+use crate::wire::raw::{self, RawObject};
+use crate::wire::{Repair, Reply, lenient, multi_tool_use, tool_calls};
 
 #[derive(Deserialize)]
 struct Body<'a> {
@@ -55,6 +64,8 @@ pub(super) struct Item<'a> {
     input: Option<&'a RawValue>,
     #[serde(borrow, default)]
     content: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    caller: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -186,10 +197,245 @@ impl From<Tokens> for Usage {
     }
 }
 
-pub(super) fn tools(_tools: &ToolSet) -> Json {
-    Json::from_value(&serde_json::json!([]))
+const IDS: IdRule = IdRule { max: 64, legal: |c| !c.is_control() };
+const NAME_LIMIT: usize = 128;
+
+#[derive(Serialize)]
+struct Definition<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    description: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<&'a Json>,
+    /// Said, because this format tries strict mode where it isn't.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    strict: Option<bool>,
 }
 
-pub(super) fn reply(_turn: &Turn, _report: &Report) -> Reply {
-    Reply::default()
+pub(super) fn tools(tools: &ToolSet) -> Json {
+    let definitions = tools.iter().map(|tool| {
+        let (name, description) = (tool.name(), tool.description());
+        if tool.takes_free_text() {
+            return Definition {
+                kind: "custom",
+                name,
+                description,
+                parameters: None,
+                strict: None,
+            };
+        }
+        let parameters = Some(tool.schema());
+        Definition { kind: "function", name, description, parameters, strict: Some(false) }
+    });
+    raw::json(&definitions.collect::<Vec<_>>())
+}
+
+pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
+    let answers = answers(turn, report);
+    let given: Vec<_> =
+        answers.iter().map(|answer| answer.call.has_id().then(|| answer.call.id())).collect();
+    let ids = ids::ids(&given, IDS, turn.message().map_or("", Json::as_str));
+    let mut repairs = Vec::new();
+    let (mut messages, callers) = match turn.message() {
+        Some(message) => echo(message, &answers, &ids, &mut repairs),
+        None => (made(turn, &answers, &ids), Vec::new()),
+    };
+    let callers = callers.into_iter().chain(std::iter::repeat(None));
+    let results = answers.iter().zip(&ids).zip(callers);
+    messages.extend(results.map(|((answer, id), caller)| {
+        let kind = match answer.call.is_free_text() {
+            true => "custom_tool_call_output",
+            false => "function_call_output",
+        };
+        raw::json(&CallOutput { kind, call_id: id, output: content(answer), caller })
+    }));
+    Reply { messages, repairs }
+}
+
+/// The items as they came, or repaired; and the `caller` of each call that has one.
+fn echo<'a>(
+    message: &'a Json,
+    answers: &[Answer<'_>],
+    ids: &[Cow<'_, str>],
+    repairs: &mut Vec<Repair>,
+) -> (Vec<Json>, Vec<Option<&'a RawValue>>) {
+    let mut items = Vec::new();
+    let mut kinds = Vec::new();
+    let mut callers = Vec::new();
+    for (at, text) in raw::array(message.as_str()).into_iter().enumerate() {
+        let item: Option<Item<'_>> = serde_json::from_str(text.get()).ok();
+        let Some((item, object)) = item.zip(RawObject::read(text.get())) else {
+            let what = format!("output[{at}] was left out: it is no item");
+            repairs.push(Repair { index: None, what });
+            continue;
+        };
+        let kind = item.call_kind();
+        let mut json = Json::from_raw(text);
+        if let Some(kind) = kind
+            && let Some((answer, id)) = answers.get(callers.len()).zip(ids.get(callers.len()))
+        {
+            let before = repairs.len();
+            let mut repair = |what| repairs.push(Repair { index: Some(answer.index), what });
+            let repaired = repaired(object, kind, answer, id, &mut repair);
+            if repairs.len() > before {
+                json = raw::json(&repaired);
+            }
+            callers.push(item.caller);
+        }
+        items.push(json);
+        kinds.push(match kind {
+            Some(_) => Place::Call,
+            None if item.kind.as_deref() == Some("message") => Place::Message,
+            None if item.kind.as_deref() == Some("reasoning") => Place::Reasoning,
+            None => Place::Other,
+        });
+    }
+    if join_calls(&mut items, &kinds) {
+        let what = "messages between calls were put before them".to_owned();
+        repairs.push(Repair { index: None, what });
+    }
+    (items, callers)
+}
+
+/// What an item is to the order of items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Call,
+    Message,
+    Reasoning,
+    Other,
+}
+
+/// Puts messages that stand between calls before the first of them, because DeepSeek looks for
+/// results right after the calls that follow each other; whether there were any. Where reasoning
+/// is near, nothing is moved: OpenAI wants it before the item it led to.
+fn join_calls(items: &mut [Json], kinds: &[Place]) -> bool {
+    let first = kinds.iter().position(|kind| *kind == Place::Call);
+    let last = kinds.iter().rposition(|kind| *kind == Place::Call);
+    let Some((first, last)) = first.zip(last) else { return false };
+    let between = &kinds[first..=last];
+    if !between.contains(&Place::Message)
+        || kinds[first.saturating_sub(1)..=last].contains(&Place::Reasoning)
+    {
+        return false;
+    }
+    let mut order: Vec<_> = (first..=last).collect();
+    order.sort_by_key(|at| kinds[*at] != Place::Message);
+    let moved: Vec<_> = order.into_iter().map(|at| items[at].clone()).collect();
+    items[first..=last].clone_from_slice(&moved);
+    true
+}
+
+fn repaired<'a>(
+    mut item: RawObject<'a>,
+    kind: Kind,
+    answer: &Answer<'_>,
+    id: &str,
+    repair: &mut impl FnMut(String),
+) -> RawObject<'a> {
+    if answer.call.id() != id {
+        repair(format!("the call_id {:?} was replaced by {id:?}", answer.call.id()));
+        item.set("call_id", id);
+    }
+    tool_calls::repair_name(&mut item, NAME_LIMIT, repair);
+    match kind {
+        Kind::Function => {
+            tool_calls::repair_arguments(&mut item, true, repair);
+        }
+        Kind::Custom if item.text("input").is_none() => {
+            repair("the input was spelled as a string".to_owned());
+            let input = arguments(item.get("input")).into_owned();
+            item.set("input", &input);
+        }
+        Kind::Custom => {}
+    }
+    item
+}
+
+#[derive(Serialize)]
+struct CallOutput<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    call_id: &'a str,
+    output: Content<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caller: Option<&'a RawValue>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Content<'a> {
+    Text(String),
+    Parts(Vec<ContentPart<'a>>),
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum ContentPart<'a> {
+    InputText { text: &'a str },
+    InputImage { image_url: String },
+    InputFile { filename: &'a str, file_data: String },
+}
+
+fn content<'a>(answer: &'a Answer<'_>) -> Content<'a> {
+    let blocks = match &answer.output {
+        output::Output::Blocks { blocks } => blocks,
+        _ => return Content::Text(answer.text()),
+    };
+    if blocks.iter().all(|block| matches!(block, Block::Text { .. })) {
+        return Content::Text(answer.text());
+    }
+    let parts = blocks.iter().filter_map(|block| match block {
+        Block::Text { text } if text.is_empty() => None,
+        Block::Text { text } => Some(ContentPart::InputText { text }),
+        Block::Image { media_type, base64 } => {
+            Some(ContentPart::InputImage { image_url: data_url(media_type, base64) })
+        }
+        Block::Document { media_type, base64, name } => Some(ContentPart::InputFile {
+            filename: name.as_deref().unwrap_or("document"),
+            file_data: data_url(media_type, base64),
+        }),
+    });
+    Content::Parts(parts.collect())
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Made<'a> {
+    Message {
+        role: &'static str,
+        content: &'a str,
+    },
+    FunctionCall {
+        call_id: &'a str,
+        name: Cow<'a, str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        namespace: Option<&'a str>,
+        arguments: String,
+    },
+    CustomToolCall {
+        call_id: &'a str,
+        name: Cow<'a, str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        namespace: Option<&'a str>,
+        input: Json,
+    },
+}
+
+/// Items for a turn that came in no format, or in another.
+fn made(turn: &Turn, answers: &[Answer<'_>], ids: &[Cow<'_, str>]) -> Vec<Json> {
+    let text = (!turn.text().is_empty())
+        .then(|| Made::Message { role: "assistant", content: turn.text() });
+    let calls = answers.iter().zip(ids).map(|(answer, call_id)| {
+        let call = answer.call;
+        let (name, namespace) = (ids::name(call.name(), NAME_LIMIT), call.namespace());
+        if call.is_free_text() {
+            let input = raw::literal(call.arguments());
+            return Made::CustomToolCall { call_id, name, namespace, input };
+        }
+        Made::FunctionCall { call_id, name, namespace, arguments: tool_calls::object_text(call) }
+    });
+    text.into_iter().chain(calls).map(|item| raw::json(&item)).collect()
 }

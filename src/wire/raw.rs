@@ -75,6 +75,11 @@ pub(super) fn json(value: &impl Serialize) -> Json {
     Json::of(value).unwrap_or_else(|_| Json::from_raw(RawValue::NULL))
 }
 
+/// A text that is JSON already; `null` where it isn't.
+pub(super) fn literal(text: &str) -> Json {
+    Json::parse(text).unwrap_or_else(|_| Json::from_raw(RawValue::NULL))
+}
+
 impl Serialize for RawObject<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
