@@ -227,6 +227,21 @@ fn threads_clocks_and_files_are_kept_to_their_places() {
     none(findings);
 }
 
+#[test]
+fn the_scheduler_is_pure() {
+    let outside =
+        ["Instant::now", "thread::", "crossbeam_channel", "rayon", "parking_lot", "Mutex"];
+    let mut findings = Vec::new();
+    for file in sources().iter().filter(|file| file.path.contains("/scheduler/")) {
+        for (n, line) in file.code() {
+            if let Some(word) = outside.iter().find(|word| line.contains(*word)) {
+                findings.push(format!("{}:{n}: {word}", file.path));
+            }
+        }
+    }
+    none(findings);
+}
+
 /// The crates of the normal dependency tree, this one excepted.
 fn crates(features: &str) -> BTreeSet<String> {
     let cargo = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
