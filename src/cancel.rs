@@ -9,11 +9,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
 use parking_lot::{Condvar, Mutex};
 
 use crate::time::Deadline;
 
-type Callback = Box<dyn FnOnce() + Send>;
+pub(crate) type Callback = Box<dyn FnOnce() + Send>;
+
+enum OnCancelled {
+    /// Wakes a waiter of ours: never blocks.
+    Wake(Sender<()>),
+    /// The user's.
+    Run(Callback),
+}
 
 /// Says that work should stop. Clones share one state; [`child`](CancelToken::child) makes a token
 /// that its parent cancels too.
@@ -42,7 +50,7 @@ struct Inner {
 struct State {
     next_id: u64,
     children: HashMap<u64, Weak<Inner>>,
-    callbacks: Vec<(u64, Callback)>,
+    callbacks: Vec<(u64, OnCancelled)>,
 }
 
 impl CancelToken {
@@ -66,19 +74,35 @@ impl CancelToken {
 
     /// Cancels this token and its children, wakes who waits, and runs the callbacks on this thread.
     pub fn cancel(&self) {
+        for callback in self.signal() {
+            run(callback);
+        }
+    }
+
+    /// As [`cancel`](Self::cancel), with the callbacks given back to be run elsewhere.
+    pub(crate) fn signal(&self) -> Vec<Callback> {
         let mut callbacks = Vec::new();
         let mut pending = vec![Arc::clone(&self.0)];
         while let Some(inner) = pending.pop() {
             let mut state = inner.state.lock();
             inner.cancelled.store(true, Ordering::Release);
-            callbacks.append(&mut state.callbacks);
+            let registered = std::mem::take(&mut state.callbacks);
             pending.extend(state.children.drain().filter_map(|(_, child)| child.upgrade()));
             drop(state);
             inner.changed.notify_all();
+            for (_, registered) in registered {
+                match registered {
+                    OnCancelled::Wake(waiter) => drop(waiter.try_send(())),
+                    OnCancelled::Run(callback) => callbacks.push(callback),
+                }
+            }
         }
-        for (_, callback) in callbacks {
-            run(callback);
-        }
+        callbacks
+    }
+
+    /// Sends to `waiter`, which must have room for it, when the token is cancelled.
+    pub(crate) fn wake_on_cancel(&self, waiter: Sender<()>) -> OnCancel {
+        self.register(OnCancelled::Wake(waiter))
     }
 
     /// Whether the token was cancelled. Costs one atomic load.
@@ -89,14 +113,21 @@ impl CancelToken {
     /// Runs `callback` when the token is cancelled, on the thread that cancels; at once if it
     /// already is. Dropping the guard takes the callback back. A panic in it is logged.
     pub fn on_cancel(&self, callback: impl FnOnce() + Send + 'static) -> OnCancel {
+        self.register(OnCancelled::Run(Box::new(callback)))
+    }
+
+    fn register(&self, registered: OnCancelled) -> OnCancel {
         let mut state = self.0.state.lock();
         if self.is_cancelled() {
             drop(state);
-            run(Box::new(callback));
+            match registered {
+                OnCancelled::Wake(waiter) => drop(waiter.try_send(())),
+                OnCancelled::Run(callback) => run(callback),
+            }
             return OnCancel(None);
         }
         let id = state.take_id();
-        state.callbacks.push((id, Box::new(callback)));
+        state.callbacks.push((id, registered));
         OnCancel(Some((Arc::downgrade(&self.0), id)))
     }
 

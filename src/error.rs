@@ -114,6 +114,8 @@ pub struct ToolError {
     retry_after: Option<Duration>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     safe_to_retry: bool,
+    #[serde(skip)]
+    undecoded: bool,
 }
 
 impl ToolError {
@@ -131,6 +133,7 @@ impl ToolError {
             causes: Vec::new(),
             retry_after: None,
             safe_to_retry: false,
+            undecoded: false,
         }
     }
 
@@ -193,7 +196,15 @@ impl ToolError {
 
     /// Arguments that can't be decoded, told as they are: the text is about what the model wrote.
     pub(crate) fn bad_arguments(why: impl fmt::Display) -> Self {
-        Self::new(ToolErrorKind::InvalidArguments, format_args!("invalid arguments: {why}"))
+        Self {
+            undecoded: true,
+            ..Self::new(ToolErrorKind::InvalidArguments, format_args!("invalid arguments: {why}"))
+        }
+    }
+
+    /// Whether it came of decoding the arguments, before the handler ran.
+    pub(crate) fn is_bad_arguments(&self) -> bool {
+        self.undecoded
     }
 
     pub(crate) fn redact(&mut self, redact: &mut impl FnMut(&str) -> String) {

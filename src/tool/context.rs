@@ -26,6 +26,8 @@ pub struct CallContext(Arc<ContextParts>);
 pub(crate) trait Host: Send + Sync {
     /// Runs a batch for the call `cx` is of, and lends the call's permits meanwhile.
     fn run_nested(&self, turn: &Turn, cx: &CallContext) -> Report;
+    /// The closers of the call.
+    fn closers(&self) -> &Closers;
     /// Offers progress to the observer; doesn't block.
     fn progress(&self, index: usize, text: &str);
 }
@@ -41,7 +43,6 @@ pub(crate) struct ContextParts {
     pub(crate) seed: Arc<str>,
     pub(crate) context: Option<Arc<dyn Any + Send + Sync>>,
     pub(crate) result_limit: ResultLimit,
-    pub(crate) closers: Closers,
     pub(crate) host: Arc<dyn Host>,
 }
 
@@ -81,7 +82,7 @@ impl fmt::Debug for Closer {
 impl Drop for Closer {
     fn drop(&mut self) {
         let Some(id) = self.id else { return };
-        let mut state = self.cx.0.closers.0.lock();
+        let mut state = self.cx.0.host.closers().0.lock();
         let at = state.waiting.iter().position(|(other, _)| *other == id);
         let closer = at.map(|at| state.waiting.swap_remove(at));
         drop(state);
@@ -200,7 +201,7 @@ impl CallContext {
     /// the handler is blocked in: shut a connection, kill a process. Dropping the guard takes it
     /// back.
     pub fn on_cancel(&self, closer: impl FnOnce() + Send + 'static) -> Closer {
-        let mut state = self.0.closers.0.lock();
+        let mut state = self.0.host.closers().0.lock();
         if state.closed {
             drop(state);
             closer();

@@ -134,6 +134,10 @@ impl ToolSet {
         self.0.by_name.get(name).map(|at| &self.0.tools[*at])
     }
 
+    pub(crate) fn position(&self, name: &str) -> Option<usize> {
+        self.0.by_name.get(name).copied()
+    }
+
     pub(crate) fn definitions(&self) -> &[Arc<Definition>] {
         &self.0.tools
     }

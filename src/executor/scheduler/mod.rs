@@ -269,6 +269,11 @@ impl<P: Clone> Scheduler<P> {
         self.is_shut_down
     }
 
+    /// Whether the batch hasn't been closed.
+    pub(crate) fn is_open(&self, id: BatchId) -> bool {
+        self.batches.contains_key(&id)
+    }
+
     /// The batches that are open.
     pub(crate) fn batches(&self) -> impl Iterator<Item = BatchId> {
         self.batches.keys().copied()

@@ -1,0 +1,100 @@
+//! Whether a call may be scheduled at all. Pure: a call, the tools and the limits.
+
+use std::sync::Arc;
+
+use crate::call::{CallState, ToolCall};
+use crate::executor::settings::Settings;
+use crate::outcome::{NotStarted, Outcome, Rejected};
+use crate::tool::{Definition, ToolSet};
+
+/// Most names told of an unknown tool's place.
+const NAMES_TOLD: usize = 20;
+/// Least likeness of a name that is suggested, from 0 to 1.
+const LIKENESS: f64 = 0.7;
+
+/// The place in its set of the tool that a call asks for, or how the call ends instead.
+pub(super) fn admit(
+    call: &ToolCall,
+    index: usize,
+    tools: &ToolSet,
+    settings: &Settings,
+) -> Result<usize, Outcome> {
+    if index >= settings.max_calls {
+        return Err(Outcome::Rejected(Rejected::TooManyCalls(settings.max_calls)));
+    }
+    match call.state() {
+        CallState::Complete => {}
+        CallState::Withheld(reason) => {
+            return Err(Outcome::NotStarted(NotStarted::Withheld(reason)));
+        }
+        CallState::Malformed(why) => {
+            if let Some(stop) = call.withheld_reason() {
+                return Err(Outcome::NotStarted(NotStarted::Withheld(stop.to_owned())));
+            }
+            let quote = quote(call.arguments());
+            let why = format!("the arguments can't be read: {why}; they begin {quote}");
+            return Err(bad_arguments(why));
+        }
+    }
+    let Some(at) = tools.position(call.name()) else {
+        return Err(Outcome::Rejected(unknown(call.name(), tools)));
+    };
+    check_arguments(call, &tools.definitions()[at], settings)?;
+    Ok(at)
+}
+
+fn check_arguments(
+    call: &ToolCall,
+    tool: &Arc<Definition>,
+    settings: &Settings,
+) -> Result<(), Outcome> {
+    let bytes = call.arguments().len();
+    if bytes > settings.max_argument_bytes {
+        let limit = settings.max_argument_bytes;
+        return Err(bad_arguments(format!("the arguments have {bytes} bytes, {limit} at most")));
+    }
+    let Some(scan) = call.scanned() else { return Ok(()) };
+    if scan.depth > settings.max_argument_depth {
+        let (depth, limit) = (scan.depth, settings.max_argument_depth);
+        return Err(bad_arguments(format!("the arguments nest {depth} deep, {limit} at most")));
+    }
+    if let Some(key) = scan.duplicate_key.as_ref().filter(|_| !settings.allow_duplicate_keys) {
+        return Err(bad_arguments(format!("the key `{key}` stands twice in the arguments")));
+    }
+    if call.is_free_text() != tool.free_text {
+        let wanted = if tool.free_text { "free text" } else { "a JSON object" };
+        return Err(bad_arguments(format!("it takes {wanted}")));
+    }
+    Ok(())
+}
+
+fn bad_arguments(why: String) -> Outcome {
+    Outcome::Rejected(Rejected::BadArguments(why))
+}
+
+/// The beginning of a text, in quotes and escaped.
+fn quote(text: &str) -> String {
+    let end = text.floor_char_boundary(60);
+    let dots = if end < text.len() { "…" } else { "" };
+    format!("{:?}{dots}", &text[..end])
+}
+
+fn unknown(name: &str, tools: &ToolSet) -> Rejected {
+    let likeness = |other: &str| strsim::jaro_winkler(name, other);
+    let mut nearest: Option<(f64, &str)> = None;
+    // A name far longer than any tool's isn't a slip of the pen, and costs time to compare.
+    if name.len() <= 256 {
+        for definition in tools.definitions() {
+            let like = likeness(&definition.name);
+            if like >= LIKENESS && nearest.is_none_or(|(best, _)| like > best) {
+                nearest = Some((like, &definition.name));
+            }
+        }
+    }
+    let names = tools.definitions().iter().map(|definition| definition.name.clone());
+    Rejected::UnknownTool {
+        nearest: nearest.map(|(_, name)| name.to_owned()),
+        available: names.take(NAMES_TOLD).collect(),
+        more: tools.len().saturating_sub(NAMES_TOLD),
+    }
+}

@@ -1,0 +1,131 @@
+//! What a worker does with user code: decoding, the handler, its result, its panic.
+//!
+//! Everything of the user's happens here, inside `catch_unwind`; only plain data leaves.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::bound::Bounded;
+use crate::call::ToolCall;
+use crate::error::{ToolError, ToolErrorKind, bounded};
+use crate::executor::scheduler::{Finish, Prepared};
+use crate::executor::settings::Settings;
+use crate::json;
+use crate::outcome::{Outcome, Rejected};
+use crate::report::Note;
+use crate::tool::{CallContext, Definition, Invoke};
+
+/// Most keys of one call, and most bytes of one key.
+const MAX_KEYS: usize = 10_000;
+const MAX_KEY_BYTES: usize = 1 << 20;
+
+/// A panic, as far as it can be told.
+pub(super) struct Panic(Option<String>);
+
+/// Runs user code; what it panics with is told, and dropped with care.
+fn contained<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|payload| Panic(panic_text(payload)))
+}
+
+/// Runs user code whose result nobody waits for.
+pub(crate) fn guarded(what: &str, run: impl FnOnce()) {
+    if let Err(Panic(message)) = contained(run) {
+        log::warn!("{what} panicked: {:?}", message.unwrap_or_default());
+    }
+}
+
+fn panic_text(payload: Box<dyn Any + Send>) -> Option<String> {
+    let text = match payload.downcast_ref::<&str>() {
+        Some(text) => Some(bounded(text)),
+        None => payload.downcast_ref::<String>().map(bounded),
+    };
+    // A payload's own drop may panic, and so may the drop of what that panics with.
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+    text
+}
+
+/// Decodes the arguments, runs the handler and makes its value an output.
+pub(super) fn invoke(
+    handler: &dyn Invoke,
+    call: &ToolCall,
+    cx: &CallContext,
+) -> Result<Result<Bounded, ToolError>, Panic> {
+    contained(|| handler.invoke(call.arguments(), cx))
+}
+
+/// What an attempt's result means for the scheduler.
+pub(super) fn finish(
+    result: Result<Result<Bounded, ToolError>, Panic>,
+    definition: &Definition,
+    settings: &Settings,
+    attempt: u32,
+) -> Finish {
+    let mut notes = Vec::new();
+    let mut pause = None;
+    let outcome = match result {
+        Ok(Ok(bounded)) => {
+            notes.extend(bounded.cut.map(Note::Cut));
+            Outcome::Succeeded(bounded.output)
+        }
+        Ok(Err(error)) if error.is_bad_arguments() => {
+            Outcome::Rejected(Rejected::BadArguments(error.model_text().to_owned()))
+        }
+        Ok(Err(error)) => {
+            if error.kind() == ToolErrorKind::RateLimited {
+                pause = error.retry_after();
+            }
+            let reveal = definition.reveal_errors || settings.reveal_errors;
+            Outcome::Failed(if reveal { error.reveal() } else { error })
+        }
+        Err(Panic(message)) => Outcome::Panicked(message),
+    };
+    let retry = definition
+        .retry
+        .as_ref()
+        .and_then(|retry| retry.allows(attempt, definition.effect, &outcome, settings.random()));
+    Finish { outcome, notes, retry, pause }
+}
+
+/// Computes a call's keys, and what identical calls have in common.
+pub(super) fn prepare(definition: &Definition, call: &ToolCall) -> Result<Prepared, Outcome> {
+    let mut prepared = Prepared::default();
+    for keys in &definition.keys {
+        match contained(|| keys(call.arguments())) {
+            Ok(Ok(keys)) => prepared.keys.extend(keys),
+            Ok(Err(error)) => {
+                let text = error.model_text().to_owned();
+                return Err(Outcome::Rejected(Rejected::BadArguments(text)));
+            }
+            Err(Panic(message)) => return Err(Outcome::Panicked(message)),
+        }
+    }
+    let too_much = if prepared.keys.len() > MAX_KEYS {
+        Some(format!("it concerns {} things, {MAX_KEYS} at most", prepared.keys.len()))
+    } else {
+        let long = prepared.keys.iter().find(|used| used.key.len() > MAX_KEY_BYTES);
+        long.map(|used| format!("it names a thing of {} bytes", used.key.len()))
+    };
+    if let Some(why) = too_much {
+        return Err(Outcome::Rejected(Rejected::BadArguments(why)));
+    }
+    if definition.coalesce {
+        prepared.identity =
+            Some(format!("{}\n{}", definition.id, json::canonical(call.arguments())));
+    }
+    Ok(prepared)
+}
+
+/// One line a finished attempt: `debug` for success, `info` for failure, `warn` for a panic.
+pub(super) fn log_finish(call: &ToolCall, finish: &Finish) {
+    let name = call.name();
+    match &finish.outcome {
+        Outcome::Succeeded(_) => log::debug!("{name:?} succeeded"),
+        Outcome::Panicked(message) => {
+            log::warn!("{name:?} panicked: {:?}", message.as_deref().unwrap_or("no message"));
+        }
+        Outcome::Failed(error) => log::info!("{name:?} failed: {:?}", error.to_string()),
+        other => log::info!("{name:?}: {}", other.name()),
+    }
+}

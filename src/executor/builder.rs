@@ -1,0 +1,245 @@
+//! How an executor is set up.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::executor::Executor;
+use crate::executor::core::Core;
+use crate::executor::lanes::{BlockingLane, ComputeLane, ComputePool, LaneSettings};
+use crate::executor::scheduler::{Limits, Scheduler};
+use crate::executor::settings::Settings;
+use crate::policy::FailurePolicy;
+use crate::tool::{Lane, ToolSet};
+
+/// Settings of an [`Executor`].
+///
+/// A tool's own setting goes before the executor's, and a run's own before both.
+///
+/// In the worst case an executor has as many threads as `blocking_threads`, plus one for each call
+/// that waits in a nested batch, one for each batch whose keys are being computed, and
+/// `max_abandoned`; beside them the Compute lane's pools. Each has a stack of `stack_size`, of
+/// which the system maps what is used.
+#[must_use = "a builder does nothing until `build`"]
+pub struct ExecutorBuilder {
+    tools: ToolSet,
+    settings: Settings,
+    pool: Option<ComputePool>,
+}
+
+impl ExecutorBuilder {
+    pub(super) fn new(tools: ToolSet) -> Self {
+        Self { tools, settings: Settings::default(), pool: None }
+    }
+
+    /// How long a batch may take, counted from `run`, however many calls it has. Defaults to
+    /// 300 s.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.settings.deadline = Some(deadline);
+        self
+    }
+
+    /// Lets a batch take as long as its calls' timeouts let it. Defaults to a deadline of 300 s.
+    pub fn no_deadline(mut self) -> Self {
+        self.settings.deadline = None;
+        self
+    }
+
+    /// How long one call may take, from its start, where its tool doesn't say. Defaults to 60 s.
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.call_timeout = Some(timeout);
+        self
+    }
+
+    /// How long before its end a call is told to stop, within its timeout and at most half of
+    /// it. Defaults to 10 % of the timeout, at most 500 ms.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.settings.grace = Some(grace);
+        self
+    }
+
+    /// What one failed call does to the others of its batch. Defaults to
+    /// [`FailurePolicy::inline`].
+    pub fn policy(mut self, policy: FailurePolicy) -> Self {
+        self.settings.policy = policy;
+        self
+    }
+
+    /// Where tools run that don't say. Defaults to [`Lane::Blocking`].
+    ///
+    /// With [`Lane::Compute`] everything runs on one rayon pool, of 64 threads unless
+    /// [`rayon_threads`](Self::rayon_threads) says otherwise. Know what that means: a worker that
+    /// waits inside rayon runs other queued calls on top of its stack, so that a short call may
+    /// come back only when a long one does, and a call that holds a lock across `par_iter` may
+    /// deadlock with itself.
+    pub fn default_lane(mut self, lane: Lane) -> Self {
+        self.settings.default_lane = lane;
+        self
+    }
+
+    /// At most `cap` calls at once on the whole executor. Defaults to no cap of its own: the
+    /// lanes' caps add up.
+    pub fn max_parallel(mut self, cap: usize) -> Self {
+        self.settings.max_parallel = cap;
+        self
+    }
+
+    /// At most `cap` calls at once on the Blocking lane. Defaults to 64.
+    pub fn blocking_threads(mut self, cap: usize) -> Self {
+        self.settings.blocking_threads = cap;
+        self
+    }
+
+    /// Workers of the Compute lane's pool. Defaults to one a core, or to 64 where
+    /// [`default_lane`](Self::default_lane) is [`Lane::Compute`].
+    pub fn rayon_threads(mut self, threads: usize) -> Self {
+        self.settings.compute_threads = Some(threads);
+        self
+    }
+
+    /// Runs the Compute lane on a pool of the caller's. When its workers are lost to calls that
+    /// hang, calls go on in a pool of the executor's own. Defaults to an own pool, built at the
+    /// first call that needs it.
+    pub fn rayon_pool(mut self, pool: Arc<rayon::ThreadPool>) -> Self {
+        self.pool = Some(pool);
+        self
+    }
+
+    /// Runs at most the first `limit` calls of a turn; the others are refused with a result that
+    /// says so. Defaults to 128.
+    pub fn max_calls(mut self, limit: usize) -> Self {
+        self.settings.max_calls = limit;
+        self
+    }
+
+    /// Refuses arguments of more than `bytes`. Defaults to 1 MiB.
+    pub fn max_argument_bytes(mut self, bytes: usize) -> Self {
+        self.settings.max_argument_bytes = bytes;
+        self
+    }
+
+    /// Refuses arguments that nest deeper. Defaults to 64; more than 127 has no effect on tools
+    /// that decode with serde, which stops there.
+    pub fn max_argument_depth(mut self, depth: usize) -> Self {
+        self.settings.max_argument_depth = depth;
+        self
+    }
+
+    /// Lets arguments pass in which a key stands twice in one object; which of the two a tool
+    /// sees is then up to its decoding. Defaults to refusing them.
+    pub fn allow_duplicate_keys(mut self) -> Self {
+        self.settings.allow_duplicate_keys = true;
+        self
+    }
+
+    /// Cuts results of more than `bytes`: head and tail are kept, with a note between that the
+    /// model can read. Defaults to 64 KiB.
+    pub fn max_result_bytes(mut self, bytes: usize) -> Self {
+        self.settings.max_result_bytes = bytes;
+        self
+    }
+
+    /// Refuses an image or a document of more than `bytes`, in base64. Defaults to 5 MiB.
+    pub fn max_media_bytes(mut self, bytes: usize) -> Self {
+        self.settings.max_media_bytes = bytes;
+        self
+    }
+
+    /// Puts the whole of each cut result into a file in `directory`, which the note names.
+    /// Nobody removes these files. Defaults to none.
+    pub fn keep_cut_results_in(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.settings.spill = Some(directory.into());
+        self
+    }
+
+    /// Refuses calls as busy while this many are queued, over all batches. Defaults to 131 072.
+    pub fn max_queued(mut self, limit: usize) -> Self {
+        self.settings.max_queued = limit;
+        self
+    }
+
+    /// Refuses calls while this many threads are still out for calls that were walked away from.
+    /// Defaults to 256.
+    pub fn max_abandoned(mut self, limit: usize) -> Self {
+        self.settings.max_abandoned = limit;
+        self
+    }
+
+    /// How deep batches may be nested in calls. Defaults to 3.
+    pub fn max_depth(mut self, depth: usize) -> Self {
+        self.settings.max_depth = depth;
+        self
+    }
+
+    /// Stack of each thread, in bytes. Defaults to 2 MiB.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.settings.stack_size = bytes;
+        self
+    }
+
+    /// How long an idle thread of the Blocking lane is kept. Defaults to 10 s.
+    pub fn keep_alive(mut self, span: Duration) -> Self {
+        self.settings.keep_alive = span;
+        self
+    }
+
+    /// Runs the Blocking lane's tools at a lower priority: `nice` from 1 to 19. Then deadlines are
+    /// met on a machine that the tools saturate. Linux only; processes that a tool starts inherit
+    /// it. Defaults to the caller's priority.
+    pub fn tool_priority(mut self, nice: i32) -> Self {
+        self.settings.tool_priority = Some(nice);
+        self
+    }
+
+    /// Shows the model the text of every error of every tool, not only of those written for it.
+    /// Defaults to no.
+    pub fn reveal_errors(mut self) -> Self {
+        self.settings.reveal_errors = true;
+        self
+    }
+
+    /// The executor. Starts no thread.
+    ///
+    /// # Errors
+    /// A tool that can't be used; a policy that requires a tool that isn't there; a cap of zero.
+    pub fn build(self) -> Result<Executor, Error> {
+        let Self { tools, settings, pool } = self;
+        tools.check()?;
+        settings.policy.check(|name| tools.get(name).is_some())?;
+        let caps = [
+            ("max_parallel", settings.max_parallel),
+            ("blocking_threads", settings.blocking_threads),
+            ("rayon_threads", settings.compute_threads.unwrap_or(1)),
+            ("max_calls", settings.max_calls),
+        ];
+        if let Some((name, _)) = caps.into_iter().find(|(_, cap)| *cap == 0) {
+            return Err(Error::config(format_args!("{name} is 0, so nothing could ever run")));
+        }
+        let threads = pool
+            .as_ref()
+            .map_or_else(|| settings.compute_threads(), |pool| pool.current_num_threads());
+        let scheduler = Scheduler::new(Limits {
+            max_parallel: settings.max_parallel,
+            blocking: settings.blocking_threads,
+            compute: threads,
+            max_queued: settings.max_queued,
+            max_abandoned: settings.max_abandoned,
+        });
+        let blocking = BlockingLane::new(LaneSettings {
+            keep_alive: settings.keep_alive,
+            stack_size: settings.stack_size,
+            priority: settings.tool_priority,
+        });
+        let compute = ComputeLane::new(threads, settings.stack_size, pool);
+        let core = Core::new(scheduler, blocking, compute, settings);
+        Ok(Executor::from_parts(core, tools))
+    }
+}
+
+impl fmt::Debug for ExecutorBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.settings.fmt(f)
+    }
+}

@@ -1,0 +1,301 @@
+//! A batch from the caller's side: hand the calls in, wait, decide, take the report.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use crate::call::ToolCall;
+use crate::cancel::{CancelToken, OnCancel};
+use crate::executor::admission;
+use crate::executor::core::{Core, Message, Tooling};
+use crate::executor::job::{Job, RunShared};
+use crate::executor::scheduler::{BatchId, BatchSpec, CallRef, CallSpec, Closed, Ending, Track};
+use crate::executor::settings::Settings;
+use crate::outcome::{Abort, Outcome, Rejected};
+use crate::policy::{Decision, FailurePolicy};
+use crate::report::{CallReport, Note, Report};
+use crate::time::Deadline;
+use crate::tool::{CallContext, Effect, Lane};
+use crate::turn::Turn;
+
+/// What one run may set for itself.
+#[derive(Clone)]
+pub(crate) struct Options {
+    /// From the run's start; `None` for no deadline.
+    pub(crate) deadline: Option<Duration>,
+    /// Whatever `deadline` says, not later than this.
+    latest: Deadline,
+    pub(crate) policy: FailurePolicy,
+    pub(crate) cancel: Vec<CancelToken>,
+    pub(crate) max_parallel: usize,
+    pub(crate) context: Option<Arc<dyn Any + Send + Sync>>,
+    parent: Option<CallRef>,
+    depth: usize,
+}
+
+impl Options {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            deadline: settings.deadline,
+            latest: Deadline::Never,
+            policy: settings.policy.clone(),
+            cancel: Vec::new(),
+            max_parallel: usize::MAX,
+            context: None,
+            parent: None,
+            depth: 0,
+        }
+    }
+
+    /// Makes the run part of a call.
+    pub(crate) fn nest(&mut self, parent: CallRef, cx: &CallContext, run: &RunShared) {
+        self.parent = Some(parent);
+        self.depth = run.depth + 1;
+        self.latest = cx.deadline();
+        self.cancel.push(cx.cancel_token().clone());
+        if self.context.is_none() {
+            self.context = run.context.clone();
+        }
+    }
+
+    fn deadline(&self, now: Instant) -> Deadline {
+        self.deadline.map_or(Deadline::Never, |span| Deadline::after(now, span)).min(self.latest)
+    }
+}
+
+/// A batch in the scheduler, and the thread that waits for it. Dropping it cancels the batch and
+/// doesn't wait.
+pub(crate) struct Collector {
+    core: Arc<Core>,
+    tooling: Arc<Tooling>,
+    pub(crate) id: BatchId,
+    messages: Receiver<Message>,
+    run: Arc<RunShared>,
+    policy: FailurePolicy,
+    /// A policy that panicked is asked nothing more.
+    policy_failed: bool,
+    calls: usize,
+    _hangups: Vec<OnCancel>,
+    closed: bool,
+}
+
+/// Runs a whole turn.
+pub(crate) fn run(
+    core: &Arc<Core>,
+    tooling: &Arc<Tooling>,
+    turn: &Turn,
+    options: Options,
+) -> Report {
+    if turn.calls().is_empty() {
+        return Report::new(Vec::new(), Duration::ZERO, None);
+    }
+    let mut collector = Collector::open(core, tooling, options);
+    collector.push(turn.calls(), false);
+    collector.finish()
+}
+
+impl Collector {
+    pub(crate) fn open(core: &Arc<Core>, tooling: &Arc<Tooling>, options: Options) -> Self {
+        let (sender, messages) = crossbeam_channel::unbounded();
+        let id = core.with(|scheduler, now, _| {
+            let id = scheduler.open(
+                BatchSpec {
+                    deadline: options.deadline(now),
+                    max_parallel: options.max_parallel,
+                    policy: options.policy.clone(),
+                    parent: options.parent,
+                    depth: options.depth,
+                },
+                now,
+            );
+            core.collect(id, sender);
+            id
+        });
+        let hangups = options.cancel.iter().map(|token| {
+            let core = Arc::clone(core);
+            token.on_cancel(move || {
+                core.with(|scheduler, now, out| scheduler.end(id, Ending::Cancelled, now, out));
+            })
+        });
+        Self {
+            core: Arc::clone(core),
+            tooling: Arc::clone(tooling),
+            id,
+            messages,
+            run: Arc::new(RunShared {
+                core: Arc::clone(core),
+                tooling: Arc::clone(tooling),
+                context: options.context,
+                seed: format!("{:016x}", core.settings.random()).into(),
+                depth: options.depth,
+                batch: id,
+            }),
+            policy: options.policy,
+            policy_failed: false,
+            calls: 0,
+            _hangups: hangups.collect(),
+            closed: false,
+        }
+    }
+
+    /// Hands calls in; `held` ones wait for the batch's release unless their tool only reads.
+    pub(crate) fn push(&mut self, calls: &[ToolCall], held: bool) {
+        let specs: Vec<_> = calls.iter().map(|call| self.spec(call, held)).collect();
+        self.core.with(|scheduler, now, out| scheduler.submit(self.id, specs, now, out));
+    }
+
+    fn spec(&mut self, call: &ToolCall, held: bool) -> CallSpec<Arc<Job>> {
+        let index = self.calls;
+        self.calls += 1;
+        let (core, tooling) = (&self.core, &self.tooling);
+        let admitted = if self.run.depth > core.settings.max_depth {
+            Err(Outcome::Rejected(Rejected::TooDeep(core.settings.max_depth)))
+        } else {
+            admission::admit(call, index, &tooling.set, &core.settings)
+        };
+        let (definition, tool, terms, settled) = match admitted {
+            Ok(at) => (Some(&tooling.set.definitions()[at]), at, &tooling.terms[at], None),
+            Err(outcome) => {
+                let at = tooling.set.position(call.name());
+                (at.map(|at| &tooling.set.definitions()[at]), 0, &tooling.no_terms, Some(outcome))
+            }
+        };
+        let reads = definition.is_some_and(|definition| definition.effect == Effect::ReadOnly);
+        CallSpec {
+            held: held && !reads,
+            settled,
+            payload: Job::new(
+                Arc::clone(&self.run),
+                definition.cloned(),
+                tool,
+                terms.track,
+                call.clone(),
+                index,
+            ),
+            terms: Arc::clone(terms),
+            call: call.clone(),
+        }
+    }
+
+    /// Waits until every call is settled, and takes the report.
+    pub(crate) fn finish(self) -> Report {
+        self.finish_with(&mut |_, _| {})
+    }
+
+    /// As [`finish`](Self::finish); `start` starts scoped calls.
+    pub(crate) fn finish_with(mut self, start: &mut dyn FnMut(CallRef, Arc<Job>)) -> Report {
+        self.core.with(|scheduler, _, out| scheduler.seal(self.id, out));
+        while let (Some(due),) = self.turn_over() {
+            self.wait(due, start);
+        }
+        self.close()
+    }
+
+    /// Does what is due and asks the policy; until when to wait, or nothing when all is settled.
+    /// In a tuple, so that `?` can't leave the loop early.
+    fn turn_over(&mut self) -> (Option<Deadline>,) {
+        loop {
+            let (undecided, due) = self.core.with(|scheduler, now, out| {
+                scheduler.tick(self.id, now, out);
+                let undecided = scheduler.next_undecided(self.id);
+                let due = match undecided.is_none() && scheduler.is_done(self.id) {
+                    true => None,
+                    false => Some(scheduler.next_due(self.id, now)),
+                };
+                (undecided, due)
+            });
+            let Some(undecided) = undecided else { return (due,) };
+            let call = CallRef { batch: self.id, index: undecided.index };
+            let decide = self.policy.as_custom().filter(|_| !self.policy_failed);
+            let decision = decide.map_or(Ok(Decision::Continue), |decide| {
+                catch_unwind(AssertUnwindSafe(|| decide(&undecided.settled())))
+            });
+            self.core.with(|scheduler, now, out| match decision {
+                Ok(decision) => scheduler.decided(call, decision, now, out),
+                Err(_) => {
+                    self.policy_failed = true;
+                    log::error!("the failure policy panicked; the batch is aborted");
+                    let cause = "the failure policy panicked".to_owned();
+                    let abort = Abort { index: None, cause, satisfied: false };
+                    scheduler.end(self.id, Ending::Aborted(abort), now, out);
+                    scheduler.decided(call, Decision::Continue, now, out);
+                }
+            });
+        }
+    }
+
+    /// Waits for a message or `due`, whichever comes first.
+    fn wait(&self, due: Deadline, start: &mut dyn FnMut(CallRef, Arc<Job>)) {
+        let message = match due {
+            Deadline::At(at) => self.messages.recv_deadline(at),
+            Deadline::Never => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        for message in message.into_iter().chain(self.messages.try_iter()) {
+            match message {
+                Message::Wake => {}
+                Message::Start(call, job) => start(call, job),
+            }
+        }
+    }
+
+    fn close(&mut self) -> Report {
+        self.closed = true;
+        self.core.uncollect(self.id);
+        let closed = self.core.with(|scheduler, now, _| scheduler.close(self.id, now));
+        match closed {
+            Some(closed) => {
+                let report = report(closed);
+                self.core.tools.record_all(&report);
+                report
+            }
+            None => Report::new(Vec::new(), Duration::ZERO, None),
+        }
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        if !self.closed {
+            self.core.uncollect(self.id);
+            self.core.leave(self.id);
+            self.core.with(|scheduler, now, out| scheduler.detach(self.id, now, out));
+        }
+    }
+}
+
+fn report(closed: Closed<Arc<Job>>) -> Report {
+    let mut ids = HashMap::new();
+    let calls = closed.slots.into_iter().enumerate().map(|(index, slot)| {
+        let mut notes = slot.notes;
+        if !slot.call.id().is_empty() {
+            match ids.entry(slot.call.id().to_owned()) {
+                Entry::Occupied(first) => {
+                    notes.push(Note::DuplicateId(*first.get()));
+                }
+                Entry::Vacant(free) => {
+                    free.insert(index);
+                }
+            }
+        }
+        CallReport {
+            effect: slot.payload.definition.as_ref().map_or(Effect::Mutating, |d| d.effect),
+            lane: match slot.payload.track() {
+                Track::Compute => Lane::Compute,
+                Track::Blocking | Track::Scoped => Lane::Blocking,
+            },
+            call: slot.call,
+            outcome: slot.outcome,
+            attempts: slot.attempts,
+            submitted: slot.submitted,
+            started: slot.started,
+            ended: slot.ended,
+            notes,
+        }
+    });
+    Report::new(calls.collect(), closed.wall, closed.abort)
+}

@@ -1,0 +1,210 @@
+//! One call on its way: what its worker needs, and what the scheduler's actions name it by.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::call::ToolCall;
+use crate::cancel::CancelToken;
+use crate::executor::attempt;
+use crate::executor::collector::{self, Options};
+use crate::executor::core::{Core, Tooling};
+use crate::executor::lanes::Task;
+use crate::executor::scheduler::{BatchId, CallRef, Fate, Grant, Track};
+use crate::report::Report;
+use crate::tool::{CallContext, Closers, Definition, Host};
+use crate::turn::Turn;
+
+/// What the calls of one run share.
+pub(crate) struct RunShared {
+    pub(crate) core: Arc<Core>,
+    pub(crate) tooling: Arc<Tooling>,
+    pub(crate) context: Option<Arc<dyn Any + Send + Sync>>,
+    /// The beginning of the calls' idempotency keys.
+    pub(crate) seed: Arc<str>,
+    pub(crate) depth: usize,
+    pub(crate) batch: BatchId,
+}
+
+/// One call on its way.
+pub(crate) struct Job {
+    pub(crate) run: Arc<RunShared>,
+    /// None for a call that never runs, such as one of an unknown tool.
+    pub(crate) definition: Option<Arc<Definition>>,
+    /// Its tool's place in its set.
+    pub(crate) tool: usize,
+    track: Track,
+    pub(crate) call: ToolCall,
+    pub(crate) index: usize,
+    pub(crate) cancel: CancelToken,
+    closers: Closers,
+    /// How many nested batches it waits for.
+    nested: AtomicUsize,
+}
+
+thread_local! {
+    /// The call that runs on this thread.
+    static CURRENT: RefCell<Option<(CallContext, Arc<Job>)>> = const { RefCell::new(None) };
+}
+
+/// Marks a thread as running a call until it is dropped.
+struct Entered;
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let left = CURRENT.try_with(|current| current.take());
+        drop(left);
+    }
+}
+
+impl Job {
+    pub(crate) fn new(
+        run: Arc<RunShared>,
+        definition: Option<Arc<Definition>>,
+        tool: usize,
+        track: Track,
+        call: ToolCall,
+        index: usize,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            run,
+            definition,
+            tool,
+            track,
+            call,
+            index,
+            cancel: CancelToken::new(),
+            closers: Closers::default(),
+            nested: AtomicUsize::new(0),
+        })
+    }
+
+    /// Runs one attempt if the scheduler grants it; returns what the thread can go on with.
+    pub(crate) fn run_attempt(self: Arc<Self>, call: CallRef) -> Option<Task> {
+        let handler = self.definition.as_ref().and_then(|definition| definition.handler.clone());
+        let handler = handler?;
+        self.run_with(call, &*handler)
+    }
+
+    /// As [`run_attempt`](Self::run_attempt), with the handler given.
+    pub(crate) fn run_with(
+        self: Arc<Self>,
+        call: CallRef,
+        handler: &dyn crate::tool::Invoke,
+    ) -> Option<Task> {
+        let core = Arc::clone(&self.run.core);
+        let definition = self.definition.as_ref()?;
+        let Some(grant) = core.with(|scheduler, now, out| scheduler.started(call, now, out)) else {
+            return None;
+        };
+        let cx = self.context(grant, &core);
+        CURRENT.set(Some((cx.clone(), Arc::clone(&self))));
+        let entered = Entered;
+        let result = attempt::invoke(handler, &self.call, &cx);
+        drop(entered);
+        let finish = attempt::finish(result, definition, &core.settings, grant.attempt);
+        attempt::log_finish(&self.call, &finish);
+        let (fate, next) = core.with_next(
+            |scheduler, now, out| scheduler.finished(call, finish, now, out),
+            Some(self.track),
+        );
+        if !matches!(fate, Fate::Retried) {
+            // A context that outlives its call says that it is cancelled.
+            core.run_callbacks(self.cancel.signal());
+        }
+        if let Fate::Late(outcome) = fate {
+            log::debug!("late result of {:?} dropped: {}", self.call.name(), outcome.name());
+        }
+        next
+    }
+
+    /// Computes the call's keys; returns what the thread can go on with.
+    pub(crate) fn prepare(self: Arc<Self>, call: CallRef) -> Option<Task> {
+        let core = Arc::clone(&self.run.core);
+        let prepared = match &self.definition {
+            Some(definition) => attempt::prepare(definition, &self.call),
+            None => Ok(Default::default()),
+        };
+        let ((), next) = core.with_next(
+            |scheduler, now, out| scheduler.prepared(call, prepared, now, out),
+            Some(Track::Blocking),
+        );
+        next
+    }
+
+    fn context(self: &Arc<Self>, grant: Grant, core: &Core) -> CallContext {
+        let definition = self.definition.as_ref();
+        CallContext::new(crate::tool::ContextParts {
+            call: self.call.clone(),
+            index: self.index,
+            attempt: grant.attempt,
+            signal_at: grant.signal_at,
+            cancel: self.cancel.clone(),
+            seed: Arc::clone(&self.run.seed),
+            context: self.run.context.clone(),
+            result_limit: core
+                .settings
+                .result_limit(definition.and_then(|definition| definition.max_result_bytes)),
+            host: Arc::clone(self) as Arc<dyn Host>,
+        })
+    }
+
+    pub(crate) fn track(&self) -> Track {
+        self.track
+    }
+
+    fn call_ref(&self) -> CallRef {
+        CallRef { batch: self.run.batch, index: self.index }
+    }
+
+    /// The closers, to be run once by whoever takes them.
+    pub(crate) fn take_closers(&self) -> Vec<Box<dyn FnOnce() + Send>> {
+        self.closers.take()
+    }
+
+    /// Runs a batch within the call `parent` is of, whose permits others may have meanwhile.
+    pub(crate) fn run_nested(
+        &self,
+        cx: &CallContext,
+        turn: &Turn,
+        tooling: &Arc<Tooling>,
+        mut options: Options,
+    ) -> Report {
+        let core = &self.run.core;
+        let parent = self.call_ref();
+        options.nest(parent, cx, &self.run);
+        // Several threads of one tool may nest at once; the last to come back resumes.
+        core.with(|scheduler, now, out| {
+            if self.nested.fetch_add(1, Ordering::Relaxed) == 0 {
+                scheduler.lend(parent, now, out);
+            }
+        });
+        let report = collector::run(core, tooling, turn, options);
+        core.with(|scheduler, _, _| {
+            if self.nested.fetch_sub(1, Ordering::Relaxed) == 1 {
+                scheduler.resume(parent);
+            }
+        });
+        report
+    }
+}
+
+/// The call that runs on this thread on `core`, if one does.
+pub(crate) fn current(core: &Arc<Core>) -> Option<(CallContext, Arc<Job>)> {
+    let current = CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()?;
+    Arc::ptr_eq(&current.1.run.core, core).then_some(current)
+}
+
+impl Host for Job {
+    fn run_nested(&self, turn: &Turn, cx: &CallContext) -> Report {
+        let options = Options::new(&self.run.core.settings);
+        self.run_nested(cx, turn, &self.run.tooling, options)
+    }
+
+    fn closers(&self) -> &Closers {
+        &self.closers
+    }
+
+    fn progress(&self, _index: usize, _text: &str) {}
+}

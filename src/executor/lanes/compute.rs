@@ -1,0 +1,98 @@
+//! A rayon pool for tools that compute, built at the first of their calls.
+//!
+//! A pool can't replace a worker that hangs, or that waits in a nested batch. Such workers count
+//! as lost, and when none is left the next generation takes the calls: a new pool of our own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use rayon::ThreadPool;
+
+use super::Task;
+
+/// A pool of the caller's.
+pub(crate) type ComputePool = Arc<ThreadPool>;
+
+pub(crate) struct ComputeLane {
+    generations: Mutex<Vec<Arc<Generation>>>,
+    threads: usize,
+    stack_size: usize,
+}
+
+struct Generation {
+    pool: ComputePool,
+    /// Tasks that were handed to the pool and haven't come back.
+    busy: AtomicUsize,
+}
+
+impl ComputeLane {
+    /// A lane of `threads` workers, whose first generation is `pool` where one is given.
+    pub(crate) fn new(threads: usize, stack_size: usize, pool: Option<ComputePool>) -> Arc<Self> {
+        let given = pool.map(|pool| Arc::new(Generation { pool, busy: AtomicUsize::new(0) }));
+        Arc::new(Self { generations: Mutex::new(given.into_iter().collect()), threads, stack_size })
+    }
+
+    /// Hands a task to a pool with a worker for it; gives it back when there is no such pool.
+    pub(crate) fn submit(self: &Arc<Self>, task: Task) -> Result<(), Task> {
+        let generation = match self.generation() {
+            Ok(generation) => generation,
+            Err(error) => {
+                log::warn!("no pool for a call: {error}");
+                return Err(task);
+            }
+        };
+        let lane = Arc::clone(self);
+        let pool = Arc::clone(&generation.pool);
+        pool.spawn(move || {
+            task.run();
+            generation.busy.fetch_sub(1, Ordering::Relaxed);
+            lane.retire();
+        });
+        Ok(())
+    }
+
+    /// The newest pool if it has a free worker, any other that has one, or a new one.
+    fn generation(&self) -> Result<Arc<Generation>, rayon::ThreadPoolBuildError> {
+        let mut generations = self.generations.lock();
+        for generation in generations.iter().rev() {
+            if generation.busy.load(Ordering::Relaxed) < generation.pool.current_num_threads() {
+                generation.busy.fetch_add(1, Ordering::Relaxed);
+                return Ok(Arc::clone(generation));
+            }
+        }
+        let pool = self.pool(generations.len())?;
+        let generation = Arc::new(Generation { pool: Arc::new(pool), busy: AtomicUsize::new(1) });
+        generations.push(Arc::clone(&generation));
+        Ok(generation)
+    }
+
+    fn pool(&self, generation: usize) -> Result<ThreadPool, rayon::ThreadPoolBuildError> {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(self.threads)
+            .stack_size(self.stack_size)
+            .thread_name(move |n| format!("toolpool-compute-{generation}-{n}"))
+            .build()
+    }
+
+    /// Lets go of all idle generations but the first.
+    fn retire(&self) {
+        let mut generations = self.generations.lock();
+        let mut first = true;
+        generations.retain(|generation| {
+            std::mem::take(&mut first) || generation.busy.load(Ordering::Relaxed) > 0
+        });
+    }
+
+    /// A pool for a scope of borrowed tools.
+    pub(crate) fn scope_pool(&self) -> Result<ComputePool, rayon::ThreadPoolBuildError> {
+        let mut generations = self.generations.lock();
+        if let Some(generation) = generations.last() {
+            return Ok(Arc::clone(&generation.pool));
+        }
+        let pool = Arc::new(self.pool(0)?);
+        generations
+            .push(Arc::new(Generation { pool: Arc::clone(&pool), busy: AtomicUsize::new(0) }));
+        Ok(pool)
+    }
+}

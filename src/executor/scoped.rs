@@ -1,0 +1,57 @@
+//! Tools that borrow from the caller's stack, on threads of a scope.
+
+use std::sync::Arc;
+use std::thread;
+
+use crate::executor::collector::{Collector, Options};
+use crate::executor::core::{Core, Tooling};
+use crate::executor::job::Job;
+use crate::executor::scheduler::CallRef;
+use crate::report::Report;
+use crate::tool::{Invoke, Lane, ScopedToolSet};
+use crate::turn::Turn;
+
+/// Runs a turn in a scope. The collector alone starts threads in it.
+pub(super) fn run(
+    core: &Arc<Core>,
+    tools: ScopedToolSet<'_>,
+    turn: &Turn,
+    options: Options,
+) -> Report {
+    let tooling = Tooling::new(tools.set, &core.settings, true);
+    let handlers = tools.handlers;
+    let on_rayon =
+        tooling.set.definitions().iter().any(|definition| {
+            definition.lane.unwrap_or(core.settings.default_lane) == Lane::Compute
+        });
+    let mut collector = Collector::open(core, &tooling, options);
+    if on_rayon && let Ok(pool) = core.compute.scope_pool() {
+        return pool.in_place_scope(|scope| {
+            collector.push(turn.calls(), false);
+            collector.finish_with(&mut |call, job| {
+                let handlers = &handlers;
+                scope.spawn(move |_| run_one(job, call, handlers));
+            })
+        });
+    }
+    thread::scope(|scope| {
+        collector.push(turn.calls(), false);
+        collector.finish_with(&mut |call, job| {
+            let handlers = &handlers;
+            let spawned = thread::Builder::new()
+                .name("toolpool-scoped".to_owned())
+                .stack_size(core.settings.stack_size)
+                .spawn_scoped(scope, move || run_one(job, call, handlers));
+            if let Err(error) = spawned {
+                log::warn!("no thread for a call: {error}");
+                core.start_failed(call);
+            }
+        })
+    })
+}
+
+fn run_one(job: Arc<Job>, call: CallRef, handlers: &[Box<dyn Invoke + '_>]) {
+    if let Some(handler) = handlers.get(job.tool) {
+        let _ = job.run_with(call, &**handler);
+    }
+}

@@ -1,0 +1,100 @@
+//! Who looks after the deadlines of batches that no thread waits for at the moment: those that
+//! still grow, and those that were dropped.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender};
+use parking_lot::Mutex;
+
+use crate::executor::core::Core;
+use crate::executor::scheduler::BatchId;
+use crate::time::Deadline;
+
+/// The unattended batches, and the one thread that stands in for their collectors.
+pub(super) struct StandIn {
+    state: Mutex<State>,
+    waker: Sender<()>,
+    woken: Receiver<()>,
+}
+
+#[derive(Default)]
+struct State {
+    batches: HashSet<BatchId>,
+    standing: bool,
+}
+
+impl Default for StandIn {
+    fn default() -> Self {
+        let (waker, woken) = crossbeam_channel::bounded(1);
+        Self { state: Mutex::default(), waker, woken }
+    }
+}
+
+impl StandIn {
+    /// Adds a batch; whether a thread has to be found to stand in.
+    pub(super) fn add(&self, id: BatchId) -> bool {
+        let mut state = self.state.lock();
+        state.batches.insert(id);
+        let first = !std::mem::replace(&mut state.standing, true);
+        drop(state);
+        let _ = self.waker.try_send(());
+        first
+    }
+
+    pub(super) fn remove(&self, id: BatchId) {
+        let mut state = self.state.lock();
+        if state.batches.remove(&id) && state.batches.is_empty() {
+            let _ = self.waker.try_send(());
+        }
+    }
+
+    /// No thread could be found.
+    pub(super) fn failed(&self) {
+        self.state.lock().standing = false;
+    }
+
+    /// Something about a batch has changed.
+    pub(super) fn wake(&self, id: BatchId) {
+        let state = self.state.lock();
+        if state.batches.contains(&id) {
+            let _ = self.waker.try_send(());
+        }
+    }
+
+    /// Stands in until no batch is left.
+    pub(super) fn stand(&self, core: &Core) {
+        loop {
+            let batches: Vec<BatchId> = {
+                let mut state = self.state.lock();
+                if state.batches.is_empty() {
+                    state.standing = false;
+                    return;
+                }
+                state.batches.iter().copied().collect()
+            };
+            let (due, over) = core.with(|scheduler, now, out| {
+                let mut due = Deadline::Never;
+                let mut over = Vec::new();
+                for id in batches {
+                    scheduler.tick(id, now, out);
+                    due = due.min(scheduler.next_due(id, now));
+                    if !scheduler.is_open(id) {
+                        over.push(id);
+                    }
+                }
+                (due, over)
+            });
+            if !over.is_empty() {
+                let mut state = self.state.lock();
+                state.batches.retain(|id| !over.contains(id));
+                continue;
+            }
+            match due {
+                Deadline::At(at) if at <= Instant::now() => {}
+                Deadline::At(at) => drop(self.woken.recv_deadline(at)),
+                Deadline::Never => drop(self.woken.recv()),
+            }
+        }
+    }
+}

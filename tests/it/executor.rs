@@ -1,0 +1,273 @@
+//! Turns run end to end on real threads, with generous bounds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use toolpool::{
+    CallContext, CancelToken, Executor, FailurePolicy, NotStarted, Outcome, Rejected, Report,
+    ScopedTool, ScopedToolSet, Tool, ToolCall, ToolSet, Turn, execute_tool_calls,
+};
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Nap {
+    ms: u64,
+    #[serde(default)]
+    key: String,
+}
+
+/// Sleeps as long as it is told to, whatever it is told meanwhile.
+fn nap() -> Tool<Nap> {
+    Tool::new("nap", "Sleeps", |args: Nap| {
+        thread::sleep(ms(args.ms));
+        Ok(args.ms)
+    })
+}
+
+fn polite_nap() -> Tool<Nap> {
+    Tool::new("polite_nap", "Sleeps until it is cancelled", |args: Nap, cx: &CallContext| {
+        cx.sleep(ms(args.ms))?;
+        Ok(args.ms)
+    })
+}
+
+fn calls<'a>(calls: impl IntoIterator<Item = (&'a str, &'a str)>) -> Turn {
+    Turn::from_calls(
+        calls
+            .into_iter()
+            .enumerate()
+            .map(|(n, (name, args))| ToolCall::new(format!("call_{n}"), name, args)),
+    )
+}
+
+fn names(report: &Report) -> Vec<&'static str> {
+    report.calls().iter().map(|call| call.outcome.name()).collect()
+}
+
+#[test]
+fn calls_run_at_once_and_come_back_in_call_order() {
+    let tools = ToolSet::new().with(nap());
+    let turn = calls([("nap", r#"{"ms":120}"#), ("nap", r#"{"ms":80}"#), ("nap", r#"{"ms":40}"#)]);
+    let report = execute_tool_calls(&tools, turn.calls()).unwrap();
+    let texts: Vec<_> = report.results().map(|result| result.content.to_text()).collect();
+    assert_eq!(texts, ["120", "80", "40"]);
+    assert!(report.wall() < ms(220), "{:?}", report.wall());
+    assert!(report.sequential() >= ms(240));
+}
+
+#[test]
+fn every_way_to_fail_is_a_result_in_its_place() {
+    let tools = ToolSet::new()
+        .with(nap().timeout(ms(50)))
+        .with(Tool::new("panics", "", || -> Result<u8, _> { panic!("oh no") }))
+        .with(Tool::new("fails", "", || -> Result<u8, _> { Err("no such thing".into()) }));
+    let turn = calls([
+        ("panics", ""),
+        ("nap", r#"{"ms":"long"}"#),
+        ("fails", ""),
+        ("nap", r#"{"ms":400}"#),
+        ("napp", ""),
+        ("nap", "{"),
+        ("nap", r#"{"ms":1}"#),
+    ]);
+    let executor = Executor::new(tools).unwrap();
+    let report = executor.run(&turn);
+    assert_eq!(
+        names(&report),
+        [
+            "panicked",
+            "bad_arguments",
+            "failed",
+            "timed_out",
+            "unknown_tool",
+            "bad_arguments",
+            "succeeded"
+        ]
+    );
+    assert!(report.wall() < ms(300), "{:?}", report.wall());
+    assert_eq!(executor.stats().abandoned, 1);
+    assert!(report[1].content().to_text().contains("`ms`"), "{}", report[1].content().to_text());
+    assert!(report[4].content().to_text().contains("did you mean nap?"));
+    thread::sleep(ms(450));
+    let stats = executor.stats();
+    assert_eq!((stats.abandoned, stats.late, stats.running), (0, 1, 0));
+}
+
+#[test]
+fn a_tool_that_never_returns_costs_a_thread_and_nothing_else() {
+    let hangs = Tool::new("hangs", "", || -> Result<u8, _> {
+        loop {
+            thread::park();
+        }
+    });
+    let tools = ToolSet::new().with(hangs).with(nap());
+    let executor = Executor::builder(tools).blocking_threads(1).deadline(ms(100)).build().unwrap();
+    let start = Instant::now();
+    let report = executor.run(&calls([("hangs", ""), ("nap", r#"{"ms":1}"#)]));
+    assert!(start.elapsed() < ms(150), "{:?}", start.elapsed());
+    assert_eq!(names(&report), ["timed_out", "deadline"]);
+    assert_eq!(executor.stats().abandoned, 1);
+    let report = executor.run(&calls([("nap", r#"{"ms":1}"#)]));
+    assert_eq!(names(&report), ["succeeded"]);
+}
+
+#[test]
+fn an_abort_still_yields_a_complete_report() {
+    let tools =
+        ToolSet::new()
+            .with(polite_nap())
+            .with(Tool::new("fails", "", || -> Result<u8, _> { Err("broken".into()) }));
+    let executor = Executor::builder(tools)
+        .policy(FailurePolicy::abort_on_first())
+        .max_parallel(2)
+        .build()
+        .unwrap();
+    let report = executor.run(&calls([
+        ("polite_nap", r#"{"ms":5000}"#),
+        ("fails", ""),
+        ("polite_nap", r#"{"ms":5000}"#),
+    ]));
+    assert_eq!(names(&report), ["cancelled", "failed", "aborted"]);
+    assert_eq!(report.aborted().unwrap().index, Some(1));
+    assert!(report.wall() < ms(1000));
+    assert!(report.into_result().unwrap_err().is_aborted());
+}
+
+#[test]
+fn a_cancelled_batch_ends_within_the_grace() {
+    let executor = Executor::new(ToolSet::new().with(polite_nap()).with(nap())).unwrap();
+    let hangup = CancelToken::new();
+    let canceller = thread::spawn({
+        let hangup = hangup.clone();
+        move || {
+            thread::sleep(ms(50));
+            hangup.cancel();
+        }
+    });
+    let turn = calls([("polite_nap", r#"{"ms":5000}"#), ("nap", r#"{"ms":100}"#)]);
+    let report = executor.turn(&turn).cancel(&hangup).run();
+    canceller.join().unwrap();
+    assert_eq!(names(&report), ["cancelled", "succeeded"]);
+    let report = executor.turn(&turn).cancel(&hangup).run();
+    assert!(matches!(report[1].outcome, Outcome::Cancelled { started: false, .. }));
+}
+
+#[test]
+fn calls_on_one_key_run_in_call_order_and_others_meanwhile() {
+    let log = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let write = Tool::new("write", "", {
+        let log = Arc::clone(&log);
+        move |args: Nap| {
+            thread::sleep(ms(args.ms));
+            log.lock().push(args.ms);
+            Ok(())
+        }
+    })
+    .writes(|args| args.key.clone());
+    let executor = Executor::new(ToolSet::new().with(write)).unwrap();
+    let report = executor.run(&calls([
+        ("write", r#"{"ms":60,"key":"a"}"#),
+        ("write", r#"{"ms":1,"key":"a"}"#),
+        ("write", r#"{"ms":20,"key":"b"}"#),
+    ]));
+    assert!(report.all_succeeded(), "{report:?}");
+    assert_eq!(*log.lock(), [20, 60, 1]);
+}
+
+#[test]
+fn nested_batches_lend_their_permits() {
+    fn deeper(n: u64, cx: &CallContext) -> u64 {
+        if n == 0 {
+            return 1;
+        }
+        let turn = calls([("down", &*format!(r#"{{"ms":{}}}"#, n - 1))]);
+        let report = cx.run(&turn);
+        report[0].content().to_text().parse().unwrap_or(0)
+    }
+    let down = Tool::new("down", "", |args: Nap, cx: &CallContext| Ok(deeper(args.ms, cx)));
+    let executor = Executor::builder(ToolSet::new().with(down)).max_parallel(1).build().unwrap();
+    let report = executor.run(&calls([("down", r#"{"ms":3}"#)]));
+    assert_eq!(report[0].content().to_text(), "1");
+    let report = executor.run(&calls([("down", r#"{"ms":4}"#)]));
+    assert_eq!(report[0].content().to_text(), "0", "depth 4 is refused");
+    assert_eq!(executor.stats().running, 0);
+}
+
+#[test]
+fn compute_tools_run_on_rayon_and_lost_workers_are_replaced() {
+    let where_am_i = Tool::new("where", "", || Ok(rayon::current_num_threads())).compute();
+    let hangs = Tool::new("hangs", "", || -> Result<u8, _> {
+        loop {
+            thread::park();
+        }
+    })
+    .compute()
+    .timeout(ms(50));
+    let tools = ToolSet::new().with(where_am_i).with(hangs);
+    let executor = Executor::builder(tools).rayon_threads(2).build().unwrap();
+    let report = executor.run(&calls([("hangs", ""), ("hangs", ""), ("where", "")]));
+    assert_eq!(names(&report), ["timed_out", "timed_out", "succeeded"]);
+    assert_eq!(report[2].content().to_text(), "2");
+}
+
+#[test]
+fn scoped_tools_borrow_from_the_stack() {
+    let hits = AtomicUsize::new(0);
+    for compute in [false, true] {
+        let hit = ScopedTool::new("hit", "", |args: Nap| {
+            thread::sleep(ms(args.ms));
+            Ok(hits.fetch_add(1, Ordering::Relaxed))
+        });
+        let hit = if compute { hit.set(Tool::compute) } else { hit };
+        let executor = Executor::builder(ToolSet::new()).rayon_threads(4).build().unwrap();
+        let turn = calls((0..4).map(|_| ("hit", r#"{"ms":30}"#)));
+        let report = executor.run_scoped(&turn, ScopedToolSet::new().with(hit)).unwrap();
+        assert!(report.all_succeeded());
+        assert!(report.wall() < ms(110), "{:?}", report.wall());
+    }
+    assert_eq!(hits.load(Ordering::Relaxed), 8);
+}
+
+#[test]
+fn a_shut_down_executor_answers_every_call() {
+    let executor = Executor::new(ToolSet::new().with(polite_nap())).unwrap();
+    let runner = thread::spawn({
+        let executor = executor.clone();
+        move || executor.run(&calls([("polite_nap", r#"{"ms":5000}"#)]))
+    });
+    thread::sleep(ms(50));
+    assert!(executor.shutdown(ms(2000)));
+    assert_eq!(names(&runner.join().unwrap()), ["cancelled"]);
+    let report = executor.run(&calls([("polite_nap", r#"{"ms":1}"#)]));
+    assert_eq!(report[0].outcome, Outcome::NotStarted(NotStarted::Shutdown));
+}
+
+#[test]
+fn a_turn_that_was_cut_short_runs_nothing() {
+    let executor = Executor::new(ToolSet::new().with(nap())).unwrap();
+    let call = ToolCall::new("1", "nap", r#"{"ms":1}"#).withheld("max_tokens");
+    let report = executor.run(&Turn::from_calls([call]));
+    assert_eq!(names(&report), ["withheld"]);
+    assert!(report[0].content().to_text().contains("max_tokens"));
+}
+
+#[test]
+fn surplus_calls_are_refused_and_many_are_run() {
+    let quick = Tool::new("quick", "", || Ok(()));
+    let executor = Executor::builder(ToolSet::new().with(quick))
+        .max_calls(10_000)
+        .max_parallel(8)
+        .build()
+        .unwrap();
+    let report = executor.run(&calls((0..10_001).map(|_| ("quick", ""))));
+    assert_eq!(report.failures().count(), 1);
+    assert_eq!(report[10_000].outcome, Outcome::Rejected(Rejected::TooManyCalls(10_000)));
+    assert!(executor.stats().blocking_threads <= 8, "{:?}", executor.stats());
+}
