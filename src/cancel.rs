@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use parking_lot::{Condvar, Mutex};
 
 use crate::time::Deadline;
@@ -17,8 +16,8 @@ use crate::time::Deadline;
 pub(crate) type Callback = Box<dyn FnOnce() + Send>;
 
 enum OnCancelled {
-    /// Wakes a waiter of ours: never blocks.
-    Wake(Sender<()>),
+    /// Of ours: wakes a waiter, never blocks.
+    Wake(Callback),
     /// The user's.
     Run(Callback),
 }
@@ -92,7 +91,7 @@ impl CancelToken {
             inner.changed.notify_all();
             for (_, registered) in registered {
                 match registered {
-                    OnCancelled::Wake(waiter) => drop(waiter.try_send(())),
+                    OnCancelled::Wake(wake) => wake(),
                     OnCancelled::Run(callback) => callbacks.push(callback),
                 }
             }
@@ -100,9 +99,9 @@ impl CancelToken {
         callbacks
     }
 
-    /// Sends to `waiter`, which must have room for it, when the token is cancelled.
-    pub(crate) fn wake_on_cancel(&self, waiter: Sender<()>) -> OnCancel {
-        self.register(OnCancelled::Wake(waiter))
+    /// Runs `wake`, which must neither block nor panic, when the token is cancelled.
+    pub(crate) fn wake_on_cancel(&self, wake: impl FnOnce() + Send + 'static) -> OnCancel {
+        self.register(OnCancelled::Wake(Box::new(wake)))
     }
 
     /// Whether the token was cancelled. Costs one atomic load.
@@ -121,7 +120,7 @@ impl CancelToken {
         if self.is_cancelled() {
             drop(state);
             match registered {
-                OnCancelled::Wake(waiter) => drop(waiter.try_send(())),
+                OnCancelled::Wake(wake) => wake(),
                 OnCancelled::Run(callback) => run(callback),
             }
             return OnCancel(None);
