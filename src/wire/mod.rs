@@ -10,6 +10,7 @@ mod bedrock;
 mod call_element;
 mod cohere;
 mod failure;
+mod fields;
 mod gemini;
 mod ids;
 mod lenient;

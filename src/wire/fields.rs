@@ -1,0 +1,354 @@
+//! Structs read from JSON objects, forgivingly: a key that is unknown is passed over, one that is
+//! missing or holds something else is absent, of one that stands twice the last counts. A
+//! provider's odd value in one place must not make the whole body unreadable; broken JSON does.
+//!
+//! One pass, no tree; strings and raw parts are borrowed from the body.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// Declares structs whose fields are all `Option`s of the types given. The key is the field's
+/// name, or the text after it:
+///
+/// ```ignore
+/// fields! {
+///     struct Block<'a> {
+///         kind "type": Cow<'a, str>,
+///         input: &'a RawValue,
+///     }
+/// }
+/// ```
+macro_rules! fields {
+    ($($(#[$meta:meta])* $vis:vis struct $name:ident<$life:lifetime> {
+        $($field:ident $($key:literal)?: $type:ty,)*
+    })*) => {$(
+        $(#[$meta])*
+        #[derive(Debug, Default)]
+        $vis struct $name<$life> {
+            $($vis $field: Option<$type>,)*
+            $vis _body: std::marker::PhantomData<&$life ()>,
+        }
+
+        impl<$life> $crate::wire::fields::Fields<$life> for $name<$life> {
+            fn field<A: serde::de::MapAccess<$life>>(
+                &mut self,
+                key: &str,
+                map: &mut A,
+            ) -> Result<bool, A::Error> {
+                match key {
+                    $($crate::wire::fields::key!($field $($key)?) => {
+                        self.$field = $crate::wire::fields::value(map)?;
+                    })*
+                    _ => return Ok(false),
+                }
+                Ok(true)
+            }
+        }
+
+        impl<$life> $crate::wire::fields::Value<$life> for $name<$life> {
+            fn read<D: serde::Deserializer<$life>>(from: D) -> Result<Option<Self>, D::Error> {
+                $crate::wire::fields::object(from)
+            }
+        }
+    )*};
+}
+
+macro_rules! key {
+    ($field:ident) => {
+        stringify!($field)
+    };
+    ($field:ident $key:literal) => {
+        $key
+    };
+}
+
+pub(super) use {fields, key};
+
+/// What a field can hold.
+pub(super) trait Value<'de>: Sized {
+    /// The value, or nothing where it is of another kind.
+    fn read<D: Deserializer<'de>>(from: D) -> Result<Option<Self>, D::Error>;
+}
+
+/// A struct made by [`fields!`].
+pub(super) trait Fields<'de>: Default {
+    /// Reads the value of `key`; false, and nothing is read, where the key is unknown.
+    fn field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error>;
+}
+
+/// A whole text as `T`; nothing where it is JSON of another kind.
+pub(super) fn parse<'de, T: Value<'de>>(text: &'de str) -> Result<Option<T>, serde_json::Error> {
+    let mut from = serde_json::Deserializer::from_str(text);
+    let value = T::read(&mut from)?;
+    from.end()?;
+    Ok(value)
+}
+
+/// A part of a text that was read already.
+pub(super) fn part<'de, T: Value<'de>>(raw: &'de RawValue) -> Option<T> {
+    parse(raw.get()).ok().flatten()
+}
+
+/// What a JSON string token says. Lone surrogates, which JSON allows and Rust doesn't, become
+/// U+FFFD.
+pub(super) fn string(token: &str) -> Option<Cow<'_, str>> {
+    let inner = token.strip_prefix('"')?.strip_suffix('"')?;
+    if !inner.contains('\\') {
+        return Some(inner.into());
+    }
+    if let Ok(text) = serde_json::from_str::<String>(token) {
+        return Some(text.into());
+    }
+    // Read as bytes, serde_json keeps a lone surrogate as the three bytes it would have.
+    let bytes = serde_json::from_str::<Bytes>(token).ok()?;
+    Some(String::from_utf8_lossy(&bytes.0).into_owned().into())
+}
+
+struct Bytes(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Take;
+        impl Visitor<'_> for Take {
+            type Value = Bytes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
+                Ok(Bytes(bytes.to_vec()))
+            }
+        }
+        from.deserialize_bytes(Take)
+    }
+}
+
+impl<'de> Value<'de> for &'de RawValue {
+    fn read<D: Deserializer<'de>>(from: D) -> Result<Option<Self>, D::Error> {
+        let raw = <&RawValue>::deserialize(from)?;
+        Ok((raw.get() != "null").then_some(raw))
+    }
+}
+
+impl<'de> Value<'de> for Cow<'de, str> {
+    fn read<D: Deserializer<'de>>(from: D) -> Result<Option<Self>, D::Error> {
+        Ok(string(<&RawValue>::deserialize(from)?.get()))
+    }
+}
+
+/// A count; fractions are cut, anything below zero is absent.
+impl<'de> Value<'de> for u64 {
+    fn read<D: Deserializer<'de>>(from: D) -> Result<Option<Self>, D::Error> {
+        let text = <&RawValue>::deserialize(from)?.get();
+        let whole = text.parse().ok();
+        Ok(whole.or_else(|| {
+            let number: f64 = text.parse().ok()?;
+            (number >= 0.0).then_some(number as u64)
+        }))
+    }
+}
+
+impl<'de> Value<'de> for bool {
+    fn read<D: Deserializer<'de>>(from: D) -> Result<Option<Self>, D::Error> {
+        Ok(<&RawValue>::deserialize(from)?.get().parse().ok())
+    }
+}
+
+/// An array; an element that is of another kind is `None`.
+impl<'de, T: Value<'de>> Value<'de> for Vec<Option<T>> {
+    fn read<D: Deserializer<'de>>(from: D) -> Result<Option<Self>, D::Error> {
+        struct Elements<T>(PhantomData<T>);
+        impl<'de, T: Value<'de>> Kind<'de> for Elements<T> {
+            type Value = Vec<Option<T>>;
+
+            fn seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Option<Self::Value>, A::Error> {
+                let mut list = Vec::new();
+                while let Some(Read(element)) = seq.next_element()? {
+                    list.push(element);
+                }
+                Ok(Some(list))
+            }
+        }
+        from.deserialize_any(Of(Elements::<T>(PhantomData)))
+    }
+}
+
+/// The value of the key that was just read.
+pub(super) fn value<'de, T, A>(map: &mut A) -> Result<Option<T>, A::Error>
+where
+    T: Value<'de>,
+    A: MapAccess<'de>,
+{
+    map.next_value().map(|Read(value)| value)
+}
+
+pub(super) fn object<'de, T, D>(from: D) -> Result<Option<T>, D::Error>
+where
+    T: Fields<'de>,
+    D: Deserializer<'de>,
+{
+    struct Object<T>(PhantomData<T>);
+    impl<'de, T: Fields<'de>> Kind<'de> for Object<T> {
+        type Value = T;
+
+        fn map<A: MapAccess<'de>>(mut map: A) -> Result<Option<T>, A::Error> {
+            let mut object = T::default();
+            while let Some(key) = map.next_key::<&RawValue>()? {
+                let key = string(key.get()).unwrap_or_default();
+                if !object.field(&key, &mut map)? {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+            Ok(Some(object))
+        }
+    }
+    from.deserialize_any(Of(Object(PhantomData)))
+}
+
+struct Read<T>(Option<T>);
+
+impl<'de, T: Value<'de>> Deserialize<'de> for Read<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        T::read(from).map(Self)
+    }
+}
+
+/// What is made of arrays and objects; nothing, unless a kind says otherwise.
+trait Kind<'de>: Sized {
+    type Value;
+
+    fn seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Option<Self::Value>, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn map<A: MapAccess<'de>>(mut map: A) -> Result<Option<Self::Value>, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+}
+
+struct Of<K>(K);
+
+impl<'de, K: Kind<'de>> Visitor<'de> for Of<K> {
+    type Value = Option<K::Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+        K::seq(seq)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        K::map(map)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fields! {
+        struct Sample<'a> {
+            text: Cow<'a, str>,
+            kind "type": &'a RawValue,
+            count: u64,
+            object: Box<Sample<'a>>,
+            list: Vec<Option<Sample<'a>>>,
+        }
+    }
+
+    impl<'de> Value<'de> for Box<Sample<'de>> {
+        fn read<D: Deserializer<'de>>(from: D) -> Result<Option<Self>, D::Error> {
+            Ok(Sample::read(from)?.map(Box::new))
+        }
+    }
+
+    fn read(text: &str) -> Sample<'_> {
+        parse(text).unwrap_or_else(|error| panic!("{text}: {error}")).unwrap()
+    }
+
+    #[test]
+    fn what_fits_is_read_in_place() {
+        let sample = read(
+            r#"{"text":"a","count":7,"type":[1.50],"object":{"text":"b\n"},
+                "list":[{"count":1.0},null,3,{}]}"#,
+        );
+        assert!(matches!(sample.text, Some(Cow::Borrowed("a"))));
+        assert_eq!(sample.count, Some(7));
+        assert_eq!(sample.kind.map(RawValue::get), Some("[1.50]"));
+        assert_eq!(sample.object.and_then(|o| o.text).as_deref(), Some("b\n"));
+        let list = sample.list.unwrap();
+        let counts: Vec<_> = list.iter().map(|e| e.as_ref().map(|e| e.count)).collect();
+        assert_eq!(counts, [Some(Some(1)), None, None, Some(None)]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_absent() {
+        for odd in ["null", "true", "-3", "1.5", "\"x\"", "[[1],{}]", "{\"text\":[{}]}"] {
+            let all = format!(
+                r#"{{"text":{odd},"count":{odd},"object":{odd},"list":{odd},"more":{odd}}}"#
+            );
+            let sample = read(&all);
+            assert_eq!(sample.text.is_some(), odd == "\"x\"", "{odd}");
+            assert_eq!(sample.count, (odd == "1.5").then_some(1), "{odd}");
+            assert_eq!(sample.object.is_some(), odd.starts_with('{'), "{odd}");
+            let len = sample.list.map(|list| list.len());
+            assert_eq!(len, odd.starts_with('[').then_some(2), "{odd}");
+        }
+        assert!(parse::<Sample<'_>>("[{}]").unwrap().is_none());
+    }
+
+    #[test]
+    fn the_last_of_equal_keys_counts_however_it_is_spelled() {
+        assert_eq!(read(r#"{"count":1,"count":2}"#).count, Some(2));
+        assert_eq!(read(r#"{"count":1,"c\u006funt":2}"#).count, Some(2));
+        assert_eq!(read(r#"{"count":1,"count":null}"#).count, None);
+    }
+
+    #[test]
+    fn lone_surrogates_do_not_spoil_the_rest() {
+        let sample = read(r#"{"text":"a\ud800 b\n","\udfff":1,"count":3,"type":"\ud800"}"#);
+        assert!(sample.text.unwrap().ends_with(" b\n"));
+        assert_eq!(sample.count, Some(3));
+        assert_eq!(sample.kind.map(RawValue::get), Some(r#""\ud800""#));
+    }
+
+    #[test]
+    fn broken_json_is_an_error() {
+        for broken in [r#"{"text":[1,}"#, r#"{"text":1}x"#, "", r#"{"text":"a"#] {
+            assert!(parse::<Sample<'_>>(broken).is_err(), "{broken}");
+        }
+    }
+}
