@@ -6,3 +6,4 @@ mod faults;
 mod handlers;
 mod tidy;
 mod timeline;
+mod wire;

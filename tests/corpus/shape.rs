@@ -1,0 +1,59 @@
+//! What two clients' requests must have in common: not the results' words, but where and in which
+//! order they stand.
+
+use serde_json::Value;
+use toolpool::Wire;
+
+use crate::checker::{elements, text};
+
+/// The messages with results, each as its role and the calls it answers.
+pub(crate) fn shape(wire: Wire, messages: &[Value]) -> Vec<String> {
+    messages.iter().filter_map(|message| message_shape(wire, message)).collect()
+}
+
+fn message_shape(wire: Wire, message: &Value) -> Option<String> {
+    let answered: Vec<String> = match wire {
+        Wire::Anthropic => elements(message, "content")
+            .iter()
+            .filter(|block| text(block, "type") == "tool_result")
+            .map(|block| text(block, "tool_use_id").to_owned())
+            .collect(),
+        Wire::Bedrock => elements(message, "content")
+            .iter()
+            .map(|block| &block["toolResult"])
+            .filter(|result| result.is_object() && text(message, "role") == "user")
+            .map(|result| text(result, "toolUseId").to_owned())
+            .collect(),
+        Wire::Gemini => elements(message, "parts")
+            .iter()
+            .map(|part| &part["functionResponse"])
+            .filter(|response| response.is_object())
+            .map(|response| format!("{} {}", text(response, "name"), text(response, "id")))
+            .collect(),
+        other => panic!("the shape of {other}'s results isn't written down"),
+    };
+    (!answered.is_empty()).then(|| format!("{}: {}", text(message, "role"), answered.join(", ")))
+}
+
+/// Whether our messages hold all that a client echoed: every key with a value, every element in
+/// its order. Clients leave out what they don't know and spell out what is the default.
+pub(crate) fn holds(ours: &[Value], echo: &[Value]) -> bool {
+    let mut ours = ours.iter();
+    echo.iter().all(|theirs| ours.any(|ours| value_holds(ours, theirs)))
+}
+
+fn value_holds(ours: &Value, theirs: &Value) -> bool {
+    match (ours, theirs) {
+        (Value::Object(ours), Value::Object(theirs)) => theirs.iter().all(|(key, theirs)| {
+            is_default(theirs) || ours.get(key).is_some_and(|ours| value_holds(ours, theirs))
+        }),
+        (Value::Array(ours), Value::Array(theirs)) => holds(ours, theirs),
+        (ours, theirs) => ours == theirs,
+    }
+}
+
+fn is_default(value: &Value) -> bool {
+    matches!(value, Value::Null | Value::Bool(false))
+        || value.as_array().is_some_and(Vec::is_empty)
+        || value.as_object().is_some_and(serde_json::Map::is_empty)
+}

@@ -1,0 +1,145 @@
+//! Anthropic Messages.
+
+use serde_json::Value;
+use toolpool::{StopKind, Turn};
+
+use super::{Rules, elements, is_made_of, text, word};
+
+pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
+    let came = turn.message().map(|message| message.to_value());
+    let Some((echo, results)) = messages.split_first() else {
+        let empty = came.is_some_and(|came| elements(&came, "content").is_empty());
+        return rules.demand(empty, "the model's message is missing");
+    };
+    let blocks = elements(echo, "content");
+    rules.only_keys(echo, &["role", "content"], "echo");
+    rules.demand(text(echo, "role") == "assistant", "echo: role");
+    rules.demand(!blocks.is_empty(), "echo: all messages must have non-empty content");
+    if let Some(came) = &came {
+        thinking_is_unchanged(elements(came, "content"), blocks, rules);
+    }
+
+    let pending = pending(blocks);
+    check_blocks(turn, blocks, &pending, rules);
+    let ids = blocks.iter().filter(|block| is_use(block)).map(|block| text(block, "id"));
+    rules.unique(ids, "echo: `tool_use` ids must be unique");
+    let first = blocks.iter().position(|block| pending.contains(&text(block, "id")));
+    let tail = &blocks[first.unwrap_or(blocks.len())..];
+    rules.demand(
+        tail.iter().all(|block| text(block, "type") == "tool_use"),
+        "echo: only tool_use may follow tool_use",
+    );
+
+    if pending.is_empty() {
+        return rules.demand(results.is_empty(), "a message that no call asked for");
+    }
+    let [results] = results else {
+        return rules.demand(false, "all results must be in one message");
+    };
+    rules.only_keys(results, &["role", "content"], "results");
+    rules.demand(text(results, "role") == "user", "results: role");
+    let results = elements(results, "content");
+    let answered: Vec<_> = results.iter().map(|result| text(result, "tool_use_id")).collect();
+    rules.demand(answered == pending, format!("results for {answered:?}, calls {pending:?}"));
+    for result in results {
+        check_result(result, rules);
+        let call = blocks.iter().find(|block| text(block, "id") == text(result, "tool_use_id"));
+        let toolset = call.map(|call| &call["toolset_name"]);
+        rules.demand(toolset == Some(&result["toolset_name"]), "results: toolset_name");
+    }
+}
+
+/// The ids of the calls that wait for a result: all but those that code in the provider's sandbox
+/// made and that were answered before it was done.
+fn pending(blocks: &[Value]) -> Vec<&str> {
+    let answered = |block: &Value, after: &[Value]| {
+        let caller = text(&block["caller"], "tool_id");
+        !caller.is_empty()
+            && after.iter().any(|other| {
+                text(other, "type").ends_with("_tool_result")
+                    && text(other, "tool_use_id") == caller
+            })
+    };
+    blocks
+        .iter()
+        .enumerate()
+        .filter(|(at, block)| text(block, "type") == "tool_use" && !answered(block, &blocks[*at..]))
+        .map(|(_, block)| text(block, "id"))
+        .collect()
+}
+
+fn is_use(block: &Value) -> bool {
+    text(block, "type").ends_with("tool_use")
+}
+
+fn check_blocks(turn: &Turn, blocks: &[Value], pending: &[&str], rules: &mut Rules) {
+    for (at, block) in blocks.iter().enumerate() {
+        let place = format!("echo: content.{at}");
+        let id = text(block, "id");
+        match text(block, "type") {
+            "" => rules.demand(false, format!("{place}: type: Field required")),
+            "text" => {
+                let filled = !text(block, "text").trim().is_empty();
+                rules.demand(filled, format!("{place}: text content blocks must be non-empty"));
+            }
+            "tool_use" => {
+                rules.demand(is_made_of(id, usize::MAX, word), format!("{place}: id {id:?}"));
+                let name = text(block, "name");
+                rules.demand(is_made_of(name, 128, word), format!("{place}: name {name:?}"));
+                rules.demand(block["input"].is_object(), format!("{place}: input is no object"));
+            }
+            kind @ ("server_tool_use" | "mcp_tool_use") => {
+                let prefix = if kind == "mcp_tool_use" { "mcptoolu_" } else { "srvtoolu_" };
+                rules.demand(id.starts_with(prefix), format!("{place}: id {id:?}"));
+                let answered = blocks[at..].iter().any(|other| text(other, "tool_use_id") == id);
+                let open = !pending.is_empty() || turn.stop().kind == StopKind::Pause;
+                rules.demand(answered || open, format!("{place}: no result for {id}"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Every thinking block that came is there as it came, in order.
+fn thinking_is_unchanged(came: &[Value], echoed: &[Value], rules: &mut Rules) {
+    fn thinking(block: &&Value) -> bool {
+        text(block, "type").ends_with("thinking")
+    }
+    let same = came.iter().filter(thinking).eq(echoed.iter().filter(thinking));
+    rules.demand(same, "echo: thinking blocks cannot be modified");
+}
+
+fn check_result(result: &Value, rules: &mut Rules) {
+    let id = text(result, "tool_use_id");
+    let known = ["type", "tool_use_id", "content", "is_error", "toolset_name"];
+    rules.only_keys(result, &known, id);
+    rules.demand(text(result, "type") == "tool_result", format!("{id}: type"));
+    let is_error = match &result["is_error"] {
+        Value::Null => false,
+        Value::Bool(flag) => *flag,
+        other => return rules.demand(false, format!("{id}: is_error is {other}")),
+    };
+    let blocks = match &result["content"] {
+        Value::String(text) => {
+            return rules.demand(!text.is_empty(), format!("{id}: empty content"));
+        }
+        Value::Array(blocks) => blocks,
+        other => return rules.demand(false, format!("{id}: content is {other}")),
+    };
+    rules.demand(!blocks.is_empty(), format!("{id}: empty content"));
+    for block in blocks {
+        let source = &block["source"];
+        let media = text(source, "media_type");
+        let base64 = text(source, "type") == "base64" && !text(source, "data").is_empty();
+        let holds = match text(block, "type") {
+            "text" => !text(block, "text").trim().is_empty(),
+            "image" => {
+                let legal = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+                !is_error && base64 && legal.contains(&media)
+            }
+            "document" => !is_error && base64 && media == "application/pdf",
+            _ => false,
+        };
+        rules.demand(holds, format!("{id}: block {block}, with is_error {is_error}"));
+    }
+}

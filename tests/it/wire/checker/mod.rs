@@ -1,0 +1,80 @@
+//! The providers' rules for what follows a turn with calls: the echoed message and the results.
+//!
+//! Written from the rules alone, without a look at how replies are made. A file a provider.
+
+mod anthropic;
+
+use serde_json::Value;
+use toolpool::{Json, Turn, Wire};
+
+/// Panics if the provider would refuse `messages` after `turn`, or if a call has no result.
+pub(crate) fn check_reply(turn: &Turn, messages: &[Json]) {
+    let broken = broken_rules(turn, messages);
+    assert!(
+        broken.is_empty(),
+        "{} would refuse the reply:\n  {}\nmessages: {messages:#?}",
+        turn.wire(),
+        broken.join("\n  ")
+    );
+}
+
+/// The rules that `messages` break, each with its place.
+pub(crate) fn broken_rules(turn: &Turn, messages: &[Json]) -> Vec<String> {
+    let mut rules = Rules::default();
+    let messages: Vec<Value> = messages.iter().map(Json::to_value).collect();
+    match turn.wire() {
+        Wire::Anthropic => anthropic::check(turn, &messages, &mut rules),
+        other => panic!("no rules are written down for {other}"),
+    }
+    rules.broken
+}
+
+/// Collects what is broken.
+#[derive(Default)]
+pub(crate) struct Rules {
+    broken: Vec<String>,
+}
+
+impl Rules {
+    /// Notes `rule` as broken unless it holds.
+    pub(crate) fn demand(&mut self, holds: bool, rule: impl Into<String>) {
+        if !holds {
+            self.broken.push(rule.into());
+        }
+    }
+
+    /// Demands that an object has no other keys than these.
+    pub(crate) fn only_keys(&mut self, object: &Value, keys: &[&str], place: &str) {
+        for key in object.as_object().into_iter().flat_map(|object| object.keys()) {
+            self.demand(keys.contains(&key.as_str()), format!("{place}: extra key {key:?}"));
+        }
+    }
+
+    /// Demands that texts differ.
+    pub(crate) fn unique<'a>(&mut self, texts: impl IntoIterator<Item = &'a str>, place: &str) {
+        let mut seen = std::collections::HashSet::new();
+        for text in texts {
+            self.demand(seen.insert(text), format!("{place}: {text:?} stands twice"));
+        }
+    }
+}
+
+/// The string of a key, empty where there is none.
+pub(crate) fn text<'a>(object: &'a Value, key: &str) -> &'a str {
+    object[key].as_str().unwrap_or_default()
+}
+
+/// The elements of a key's array, none where it is no array.
+pub(crate) fn elements<'a>(object: &'a Value, key: &str) -> &'a [Value] {
+    object[key].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Whether `text` is 1 to `most` of the characters.
+pub(crate) fn is_made_of(text: &str, most: usize, legal: impl Fn(char) -> bool) -> bool {
+    !text.is_empty() && text.len() <= most && text.chars().all(legal)
+}
+
+/// `a-z A-Z 0-9 _ -`.
+pub(crate) fn word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == '-'
+}

@@ -1,0 +1,6 @@
+//! The providers' formats: bodies of our own writing in, replies out, each held against the
+//! provider's rules and against a golden file.
+
+mod checker;
+mod golden;
+mod made_up;
