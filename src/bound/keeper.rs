@@ -1,7 +1,6 @@
 //! A writer that keeps the head and the tail of what is written.
 
 use std::io;
-use std::path::Path;
 
 use crate::bound::spill::Spill;
 use crate::bound::unescape::Unescape;

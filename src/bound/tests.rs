@@ -159,7 +159,7 @@ fn resident_kib() -> usize {
 fn the_buffer_is_never_larger_than_the_limit() {
     use std::io::Write as _;
     let limit = limit(1000);
-    let mut keeper = keeper::Keeper::new(&limit);
+    let mut keeper = Keeper::new(&limit);
     for n in 0..3000 {
         keeper.write_all(&b"0123456789"[..n % 11]).unwrap();
         assert!(keeper.capacity() <= 1000);
@@ -305,7 +305,7 @@ proptest! {
             let left_out = whole.len() - head.len() - tail.len();
             let start = format!("{left_out} of {} bytes", whole.len());
             prop_assert!(note.starts_with(&start));
-            prop_assert!(text_of(&bounded).len() <= bytes.max(super::note_room(None)));
+            prop_assert!(text_of(&bounded).len() <= bytes.max(note_room(None)));
         }
     }
 }

@@ -6,7 +6,7 @@ mod canonical;
 mod scan;
 
 pub(crate) use canonical::canonical;
-pub(crate) use scan::{Scan, SyntaxError, scan};
+pub(crate) use scan::{Scan, scan};
 
 use std::fmt;
 use std::sync::Arc;

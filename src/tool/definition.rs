@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::json::Json;
 use crate::output::Output;
 use crate::policy::Retry;
-use crate::schema;
+use crate::schema::{self, Validator};
 use crate::tool::group::Group;
 use crate::tool::handler::{Handler, Invoke, Typed};
 use crate::tool::keys::{Access, IntoKeys, KeyFn, key_fn};
@@ -68,6 +68,8 @@ pub(crate) struct Definition {
     pub(crate) name: String,
     pub(crate) description: String,
     pub(crate) schema: Json,
+    /// Nothing where the schema can't be used.
+    pub(crate) validator: Option<Validator>,
     /// What is wrong with it; told when it is registered.
     pub(crate) problem: Option<String>,
     pub(crate) free_text: bool,
@@ -92,15 +94,17 @@ pub(crate) struct Definition {
 impl Definition {
     fn new(name: String, description: String, schema: Result<Json, Error>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let (schema, problem) = match schema {
-            Ok(schema) => (schema, None),
-            Err(error) => (schema::empty(), Some(error.to_string())),
+        let compiled = schema.and_then(|schema| Ok((Validator::compile(&schema)?, schema)));
+        let (schema, validator, problem) = match compiled {
+            Ok((validator, schema)) => (schema, Some(validator), None),
+            Err(error) => (schema::empty(), None, Some(error.to_string())),
         };
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             name,
             description,
             schema,
+            validator,
             problem,
             free_text: false,
             effect: Effect::default(),
@@ -285,6 +289,9 @@ impl<A: DeserializeOwned + JsonSchema + 'static> Tool<A> {
     ///
     /// A name that isn't 1 to 64 of `a-z A-Z 0-9 _ -`, starting with a letter or `_`, or
     /// arguments whose schema is no object, are refused when the tool is registered.
+    ///
+    /// Decoding decides whether arguments fit. With the feature `schema` they are checked against
+    /// the schema first, so that ranges, patterns and unknown keys count, too.
     pub fn new<S>(
         name: impl Into<String>,
         description: impl Into<String>,
@@ -295,7 +302,9 @@ impl<A: DeserializeOwned + JsonSchema + 'static> Tool<A> {
     {
         let mut definition =
             Definition::new(name.into(), description.into(), schema::of_type::<A>());
-        definition.handler = Some(Arc::new(Typed { function: handler, types: PhantomData }));
+        let validator = definition.validator.clone();
+        definition.handler =
+            Some(Arc::new(Typed { function: handler, validator, types: PhantomData }));
         Self::of(definition)
     }
 }
@@ -304,6 +313,11 @@ impl<A: DeserializeOwned + 'static> Tool<A> {
     /// A tool whose schema is given by hand, as configuration files and other protocols give it.
     /// The handler takes whatever the arguments decode to: a `serde_json::Value`, or a
     /// `Box<serde_json::value::RawValue>` where every byte counts.
+    ///
+    /// With the feature `schema` the arguments are checked against the schema before the handler
+    /// sees them; without it the schema is only told to the model. A schema that can't be used is
+    /// refused when the tool is registered; with the feature also one that refers to other
+    /// documents or to itself without end, or has a pattern that is none.
     pub fn with_schema<S>(
         name: impl Into<String>,
         description: impl Into<String>,
@@ -315,7 +329,9 @@ impl<A: DeserializeOwned + 'static> Tool<A> {
     {
         let mut definition =
             Definition::new(name.into(), description.into(), schema::checked(schema));
-        definition.handler = Some(Arc::new(Typed { function: handler, types: PhantomData }));
+        let validator = definition.validator.clone();
+        definition.handler =
+            Some(Arc::new(Typed { function: handler, validator, types: PhantomData }));
         Self::of(definition)
     }
 
@@ -376,7 +392,9 @@ impl<'env> ScopedTool<'env> {
         S: 'static,
     {
         let definition = Definition::new(name.into(), description.into(), schema::of_type::<A>());
-        Self { definition, handler: Box::new(Typed { function: handler, types: PhantomData }) }
+        let validator = definition.validator.clone();
+        let handler = Box::new(Typed { function: handler, validator, types: PhantomData });
+        Self { definition, handler }
     }
 
     /// Applies the settings of a tool: `.set(|tool| tool.read_only().retries(2))`.

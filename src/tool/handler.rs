@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::bound::{self, Bounded};
 use crate::error::ToolError;
 use crate::output::Output;
+use crate::schema::Validator;
 use crate::tool::context::CallContext;
 
 /// A function that can be a tool's handler: of no argument, of its arguments, or of its arguments
@@ -78,6 +79,8 @@ pub(crate) trait Invoke: Send + Sync {
 /// The one implementation of [`Invoke`].
 pub(crate) struct Typed<F, A, S> {
     pub(crate) function: F,
+    /// Nothing where the schema can't be used; such a tool can't be registered.
+    pub(crate) validator: Option<Validator>,
     pub(crate) types: PhantomData<fn(A) -> S>,
 }
 
@@ -87,6 +90,11 @@ where
     A: DeserializeOwned + 'static,
 {
     fn invoke(&self, arguments: &str, cx: &CallContext) -> Result<Bounded, ToolError> {
+        if let Some(validator) = &self.validator
+            && !cx.call().is_free_text()
+        {
+            validator.validate(arguments).map_err(ToolError::bad_arguments)?;
+        }
         self.function.handle(decode(arguments)?, cx)
     }
 }
@@ -105,4 +113,170 @@ pub(crate) fn decode<A: DeserializeOwned + 'static>(arguments: &str) -> Result<A
             _ => ToolError::bad_arguments(error),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use schemars::JsonSchema;
+    use serde::Deserialize;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::bound::ResultLimit;
+    use crate::call::ToolCall;
+    use crate::error::ToolErrorKind;
+    use crate::output::Block;
+    use crate::report::Report;
+    use crate::tool::context::{Closers, ContextParts, Host};
+    use crate::tool::definition::Tool;
+    use crate::turn::Turn;
+
+    #[derive(Default)]
+    struct NoHost(Closers);
+
+    impl Host for NoHost {
+        fn run_nested(&self, _: &Turn, _: &CallContext) -> Report {
+            Report::new(Vec::new(), std::time::Duration::ZERO, None)
+        }
+
+        fn closers(&self) -> &Closers {
+            &self.0
+        }
+
+        fn progress(&self, _: usize, _: &str) {}
+    }
+
+    /// What a tool makes of the arguments.
+    fn invoke<A: DeserializeOwned>(tool: Tool<A>, arguments: &str) -> Result<Output, ToolError> {
+        invoke_with(tool, ToolCall::new("1", "tool", arguments))
+    }
+
+    fn invoke_with<A: DeserializeOwned>(
+        tool: Tool<A>,
+        call: ToolCall,
+    ) -> Result<Output, ToolError> {
+        let definition = Tool::from(tool).into_definition();
+        assert_eq!(definition.problem, None);
+        let arguments = call.arguments().to_owned();
+        let cx = CallContext::new(ContextParts {
+            call,
+            index: 3,
+            attempt: 2,
+            signal_at: Default::default(),
+            cancel: Default::default(),
+            seed: "seed".into(),
+            context: Some(Arc::new(7u8)),
+            result_limit: ResultLimit { text: 1000, media: 1000, spill: None },
+            host: Arc::new(NoHost::default()),
+        });
+        let handler = definition.handler.unwrap();
+        handler.invoke(&arguments, &cx).map(|bounded| bounded.output)
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    struct Refund {
+        order: Order,
+        #[schemars(range(min = 1))]
+        cents: Option<u32>,
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    struct Order {
+        number: u64,
+    }
+
+    fn refund() -> Tool<Refund> {
+        Tool::new("refund", "", |refund: Refund| Ok(json!([refund.order.number, refund.cents])))
+    }
+
+    fn json(text: &str) -> Output {
+        Output::Json { text: text.to_owned() }
+    }
+
+    #[test]
+    fn what_a_handler_returns_becomes_text_json_or_blocks() {
+        let none = |value: Value| invoke(Tool::new("t", "", move || Ok(value.clone())), "{}");
+        assert_eq!(none(json!("a\"b")), Ok("a\"b".into()));
+        assert_eq!(none(json!({ "a": 1.0 })), Ok(json(r#"{"a":1.0}"#)));
+        assert_eq!(none(json!(null)), Ok(json("null")));
+        assert_eq!(invoke(Tool::new("t", "", || Ok(())), "{}"), Ok(json("null")));
+        assert_eq!(invoke(Tool::new("t", "", || Ok("text")), "{}"), Ok("text".into()));
+        let blocks = Output::blocks([Block::text("a"), Block::text("b")]);
+        let again = blocks.clone();
+        assert_eq!(invoke(Tool::new("t", "", move || Ok(blocks.clone())), "{}"), Ok(again));
+    }
+
+    #[test]
+    fn a_handler_sees_its_arguments_and_its_context() {
+        assert_eq!(invoke(refund(), r#"{"order":{"number":5}}"#), Ok(json("[5,null]")));
+        let all = Tool::new("t", "", |args: Order, cx: &CallContext| {
+            let user: Option<&u8> = cx.get();
+            Ok((args.number, cx.index(), cx.attempt(), cx.idempotency_key(), user.copied()))
+        });
+        assert_eq!(invoke(all, r#"{"number":1}"#), Ok(json(r#"[1,3,2,"seed-3",7]"#)));
+        let any = Tool::new("t", "", |(): ()| Ok(1));
+        assert_eq!(invoke(any, r#"{"unasked":1}"#), Ok(json("1")));
+    }
+
+    #[test]
+    fn fault_087_raw_arguments_keep_every_byte_and_numbers_are_never_cut() {
+        use serde_json::value::RawValue;
+        let object = &json!({ "type": "object" });
+        let raw = Tool::with_schema("t", "", object, |raw: Box<RawValue>| Ok(raw.get().len()));
+        let text = r#"{"a": 18446744073709551616,  "b":-0, "c":0.10}"#;
+        assert_eq!(invoke(raw, text), Ok(json(&text.len().to_string())));
+        let number = Tool::new("t", "", |order: Order| Ok(order.number));
+        for number_text in ["18446744073709551616", "-1", "1.5", "1e999", "NaN"] {
+            let arguments = format!(r#"{{"number":{number_text}}}"#);
+            assert!(invoke(number.clone(), &arguments).is_err(), "{arguments}");
+        }
+    }
+
+    #[test]
+    fn fault_089_bad_arguments_are_told_with_their_path() {
+        let problem = |arguments| {
+            let error = invoke(refund(), arguments).unwrap_err();
+            assert_eq!(error.kind(), ToolErrorKind::InvalidArguments);
+            assert!(error.model_text().starts_with("invalid arguments: "), "{error}");
+            error.model_text().to_owned()
+        };
+        assert!(problem(r#"{"order":{"number":"x"}}"#).contains("`order.number`"));
+        assert!(problem(r#"{"order":{}}"#).contains("number"));
+        assert!(problem(r#"{"order":{"number":1},"note":"x"}"#).contains("note"));
+        assert!(problem(r#"{"order":7}"#).contains("order"));
+    }
+
+    #[cfg(feature = "schema")]
+    #[test]
+    fn fault_089_the_schema_is_checked_before_the_handler_sees_anything() {
+        let problem = |arguments| invoke(refund(), arguments).unwrap_err().model_text().to_owned();
+        assert_eq!(
+            problem(r#"{"order":{"number":1},"cents":0}"#),
+            "invalid arguments: 0 is less than the minimum of 1 at `cents`"
+        );
+        let schema = json!({
+            "type": "object",
+            "properties": { "path": { "type": "string", "pattern": "^[a-z/]+$" } },
+            "required": ["path"],
+            "additionalProperties": false
+        });
+        let dynamic =
+            || Tool::with_schema("read", "", &schema, |args: Value| Ok(args["path"].clone()));
+        assert_eq!(invoke(dynamic(), r#"{"path":"a/b"}"#), Ok("a/b".into()));
+        assert!(invoke(dynamic(), r#"{"path":"../x"}"#).is_err());
+        assert!(invoke(dynamic(), r#"{"path":"a","mode":1}"#).is_err());
+        let free = Tool::new("t", "", |text: String| Ok(text));
+        assert!(Tool::from(free).into_definition().problem.is_some(), "a string is no object");
+    }
+
+    #[test]
+    fn free_text_reaches_a_handler_as_a_string() {
+        let object = &json!({ "type": "object" });
+        let tool = Tool::with_schema("sql", "", object, |text: String| Ok(text)).takes_free_text();
+        let call = ToolCall::free_text("1", "sql", "select \"a\"\n");
+        assert_eq!(invoke_with(tool, call), Ok("select \"a\"\n".into()));
+    }
 }

@@ -1,4 +1,19 @@
-//! The schema of a tool's arguments.
+//! The schema of a tool's arguments, and with the feature `schema` the check of arguments against
+//! it.
+//!
+//! No network and no file: a schema stands on its own or is refused.
+
+#[cfg(feature = "schema")]
+mod references;
+#[cfg(not(feature = "schema"))]
+mod unchecked;
+#[cfg(feature = "schema")]
+mod validator;
+
+#[cfg(not(feature = "schema"))]
+pub(crate) use unchecked::Validator;
+#[cfg(feature = "schema")]
+pub(crate) use validator::Validator;
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
