@@ -318,10 +318,8 @@ pub(crate) fn bounded_to(value: &(impl fmt::Display + ?Sized), limit: usize) -> 
 ///
 /// Opaque, the size of a pointer; its text names the place. A tool's failure is never an `Error`:
 /// it is data for the model, a [`ToolError`].
-#[derive(Debug)]
 pub struct Error(Box<Repr>);
 
-#[derive(Debug)]
 struct Repr {
     kind: ErrorKind,
     message: String,
@@ -382,6 +380,18 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)
+    }
+}
+
+/// The text in quotes, so that it can be read where `main` returns the error.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut tuple = f.debug_tuple("Error");
+        tuple.field(&self.0.message);
+        if let Some(source) = &self.0.source {
+            tuple.field(source);
+        }
+        tuple.finish()
     }
 }
 
