@@ -147,7 +147,7 @@ impl Block {
         Self::Text { text: text.into() }
     }
 
-    fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         match self {
             Self::Text { text } => text.clone(),
             Self::Image { media_type, .. } => format!("[an image, {media_type}]"),

@@ -1,18 +1,414 @@
+//! Anthropic Messages.
+//!
+//! The calls are the `tool_use` blocks of the content. What the provider runs itself
+//! (`server_tool_use`, `mcp_tool_use`) is none, and a call that code in the provider's sandbox
+//! made and that was answered within the same message is withheld and gets no result.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::call::ToolCall;
 use crate::error::Error;
 use crate::json::Json;
+use crate::output::{Block as Part, Output};
 use crate::report::Report;
 use crate::tool::ToolSet;
-use crate::turn::Turn;
-use crate::wire::Reply;
+use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
+use crate::wire::answers::{Answer, answers, non_empty};
+use crate::wire::call_element::{arguments, call};
+use crate::wire::call_object::{self, Keys};
+use crate::wire::failure::{no_message, unreadable};
+use crate::wire::fields::{self, fields};
+use crate::wire::ids::{self, IdRule};
+use crate::wire::raw::{self, RawObject};
+use crate::wire::tool_calls::object_text;
+use crate::wire::{Repair, Reply};
 
-pub(super) fn parse(_body: &str) -> Result<Turn, Error> {
-    Err(Error::input("not yet read"))
+const ID: IdRule =
+    IdRule { max: 256, legal: |c| c.is_ascii_alphanumeric() || c == '_' || c == '-' };
+const LONGEST_NAME: usize = 128;
+const KEYS: Keys = Keys { id: "id", name: "name", arguments: "input" };
+const IMAGES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+const PDF: &str = "application/pdf";
+
+fields! {
+    struct Body<'a> {
+        content: &'a RawValue,
+        stop_reason: Cow<'a, str>,
+        usage: Tokens<'a>,
+    }
+
+    struct Block<'a> {
+        kind "type": Cow<'a, str>,
+        id: Cow<'a, str>,
+        name: Cow<'a, str>,
+        input: &'a RawValue,
+        text: Cow<'a, str>,
+        tool_use_id: Cow<'a, str>,
+        toolset_name: &'a RawValue,
+        caller: Caller<'a>,
+    }
+
+    struct Caller<'a> {
+        tool_id: Cow<'a, str>,
+    }
+
+    struct Tokens<'a> {
+        input_tokens: u64,
+        cache_creation_input_tokens: u64,
+        cache_read_input_tokens: u64,
+        output_tokens: u64,
+        output_tokens_details: OutputTokens<'a>,
+    }
+
+    struct OutputTokens<'a> {
+        thinking_tokens: u64,
+    }
 }
 
-pub(super) fn tools(_tools: &ToolSet) -> Json {
-    Json::from_value(&serde_json::json!([]))
+pub(super) fn parse(body: &str) -> Result<Turn, Error> {
+    let read = fields::parse::<Body<'_>>(body)
+        .map_err(|error| unreadable(Wire::Anthropic, &error))?
+        .unwrap_or_default();
+    let Some(content) = read.content else {
+        return Err(no_message(Wire::Anthropic, body, "no content"));
+    };
+    let stop = stop(read.stop_reason.as_deref().unwrap_or_default());
+    let blocks = blocks(content);
+    let calls = calls(&blocks, &stop);
+    let text = match fields::string(content.get()) {
+        Some(text) => text.into_owned(),
+        None => text(&blocks),
+    };
+    let message = message(content);
+    let usage = read.usage.unwrap_or_default().into();
+    Ok(Turn::parsed(Wire::Anthropic, message, calls, text, stop, usage))
 }
 
-pub(super) fn reply(_turn: &Turn, _report: &Report) -> Reply {
-    Reply::default()
+fn blocks(content: &RawValue) -> Vec<Block<'_>> {
+    let blocks: Vec<Option<Block<'_>>> = fields::part(content).unwrap_or_default();
+    blocks.into_iter().map(Option::unwrap_or_default).collect()
+}
+
+fn message(content: &RawValue) -> Json {
+    raw::json(&Message { role: "assistant", content })
+}
+
+fn calls(blocks: &[Block<'_>], stop: &StopReason) -> Vec<ToolCall> {
+    let uses = blocks.iter().enumerate().filter(|(_, block)| block.is("tool_use"));
+    uses.enumerate()
+        .map(|(element, (at, block))| {
+            let name = block.name.as_deref().unwrap_or_default();
+            let call = call(block.id.as_deref(), name, arguments(block.input), stop);
+            // What an unknown stop reason means for the calls, nobody knows.
+            let call = match stop.kind == StopKind::Unknown || is_answered(blocks, at) {
+                true => call.withheld(stop.raw.as_str()),
+                false => call,
+            };
+            call.at_element(element)
+        })
+        .collect()
+}
+
+/// Whether the block is a call by code in the provider's sandbox that is done with.
+fn is_answered(blocks: &[Block<'_>], at: usize) -> bool {
+    let caller = blocks[at].caller.as_ref().and_then(|caller| caller.tool_id.as_deref());
+    caller.is_some_and(|caller| has_result(&blocks[at..], caller))
+}
+
+fn has_result(blocks: &[Block<'_>], id: &str) -> bool {
+    blocks.iter().any(|block| {
+        block.tool_use_id.as_deref() == Some(id) && block.kind().ends_with("_tool_result")
+    })
+}
+
+/// The text blocks; the pieces of one cited text stand together, others begin a line.
+fn text(blocks: &[Block<'_>]) -> String {
+    let mut text = String::new();
+    let mut apart = false;
+    for block in blocks {
+        match block.text.as_deref().filter(|_| block.is("text")) {
+            Some(piece) => {
+                if apart && !text.is_empty() {
+                    text.push('\n');
+                }
+                text += piece;
+                apart = false;
+            }
+            None => apart = true,
+        }
+    }
+    text
+}
+
+impl Block<'_> {
+    fn kind(&self) -> &str {
+        self.kind.as_deref().unwrap_or_default()
+    }
+
+    fn is(&self, kind: &str) -> bool {
+        self.kind() == kind
+    }
+}
+
+fn stop(raw: &str) -> StopReason {
+    let kind = match raw {
+        "tool_use" => StopKind::ToolUse,
+        "end_turn" => StopKind::EndTurn,
+        "stop_sequence" => StopKind::StopSequence,
+        "max_tokens" => StopKind::MaxTokens,
+        "model_context_window_exceeded" => StopKind::ContextExceeded,
+        "refusal" => StopKind::Refusal,
+        "pause_turn" | "compaction" => StopKind::Pause,
+        "" => StopKind::Missing,
+        _ => StopKind::Unknown,
+    };
+    StopReason::new(kind, raw)
+}
+
+impl From<Tokens<'_>> for Usage {
+    fn from(tokens: Tokens<'_>) -> Self {
+        let read = tokens.cache_read_input_tokens.unwrap_or_default();
+        let written = tokens.cache_creation_input_tokens.unwrap_or_default();
+        let fresh = tokens.input_tokens.unwrap_or_default();
+        let details = tokens.output_tokens_details.unwrap_or_default();
+        Self {
+            input_tokens: fresh.saturating_add(read).saturating_add(written),
+            output_tokens: tokens.output_tokens.unwrap_or_default(),
+            cache_read_tokens: read,
+            cache_write_tokens: written,
+            reasoning_tokens: details.thinking_tokens.unwrap_or_default(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Definition<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    description: &'a str,
+    input_schema: &'a Json,
+}
+
+pub(super) fn tools(tools: &ToolSet) -> Json {
+    let definitions: Vec<_> = tools
+        .iter()
+        .map(|tool| Definition {
+            name: tool.name(),
+            description: tool.description(),
+            input_schema: tool.schema(),
+        })
+        .collect();
+    raw::json(&definitions)
+}
+
+/// The model's message with what the provider would refuse repaired, and one message with the
+/// results of all calls that wait for one.
+///
+/// A message without content is left out: the provider refuses it, and takes two user messages in
+/// a row instead.
+pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
+    let answers = answers(turn, report);
+    let message = turn.message().cloned().unwrap_or_else(|| made(turn));
+    let content = fields::parse::<Body<'_>>(message.as_str()).ok().flatten();
+    let Some(content) = content.and_then(|body| body.content) else { return Reply::default() };
+    if fields::string(content.get()).is_some_and(|text| !text.trim().is_empty()) {
+        return Reply { messages: vec![message], repairs: Vec::new() };
+    }
+    let blocks = blocks(content);
+    let mut echo = echo(turn, message.as_str(), content, &blocks, &answers);
+    if echo.blocks.is_empty() {
+        let what = "the message was left out: it has no content".to_owned();
+        echo.repairs.push(Repair { index: None, what });
+        return Reply { messages: Vec::new(), repairs: echo.repairs };
+    }
+    let echoed = match echo.repairs.is_empty() {
+        true => message.clone(),
+        false => raw::json(&Message { role: "assistant", content: &echo.blocks }),
+    };
+    let mut messages = vec![echoed];
+    if !echo.results.is_empty() {
+        messages.push(raw::json(&Message { role: "user", content: &echo.results }));
+    }
+    Reply { messages, repairs: echo.repairs }
+}
+
+struct Echo<'a> {
+    blocks: Vec<Json>,
+    results: Vec<Content<'a>>,
+    repairs: Vec<Repair>,
+}
+
+fn echo<'a>(
+    turn: &Turn,
+    message: &str,
+    content: &'a RawValue,
+    blocks: &'a [Block<'a>],
+    answers: &'a [Answer<'a>],
+) -> Echo<'a> {
+    let uses = || (0..blocks.len()).filter(|at| blocks[*at].is("tool_use"));
+    let given: Vec<_> = uses().map(|at| blocks[at].id.as_deref()).collect();
+    let mut ids = ids::ids(&given, ID, message).into_iter();
+    let waits = |at: usize| blocks[at].is("tool_use") && !is_answered(blocks, at);
+    let may_stay_open = turn.stop().kind == StopKind::Pause || uses().any(waits);
+
+    let mut repairs = Vec::new();
+    let mut results = Vec::new();
+    let (mut kept, mut calls) = (Vec::with_capacity(blocks.len()), Vec::new());
+    let mut answers = answers.iter();
+    for (at, raw) in raw::array(content.get()).into_iter().enumerate() {
+        let block = &blocks[at];
+        if block.is("tool_use") {
+            let (Some(answer), Some(id)) = (answers.next(), ids.next()) else { continue };
+            if waits(at) {
+                calls.push(repaired(raw, &id, answer, &mut repairs));
+                results.push(result(answer, id, block.toolset_name));
+                continue;
+            }
+        } else if let Some(why) = block.is_refused(&blocks[at..], may_stay_open) {
+            let what = format!("content[{at}] was left out: {why}");
+            repairs.push(Repair { index: None, what });
+            continue;
+        }
+        if !calls.is_empty() {
+            let what = format!("content[{at}] was put before the calls");
+            repairs.push(Repair { index: None, what });
+        }
+        kept.push(Json::from_raw(raw));
+    }
+    kept.append(&mut calls);
+    Echo { blocks: kept, results, repairs }
+}
+
+impl Block<'_> {
+    /// Why the provider would refuse the block, if it would; `rest` is the content from here on.
+    fn is_refused(&self, rest: &[Block<'_>], may_stay_open: bool) -> Option<&'static str> {
+        match self.kind() {
+            "" => Some("it has no type"),
+            "text" if self.text.as_deref().is_none_or(|text| text.trim().is_empty()) => {
+                Some("its text is empty")
+            }
+            "server_tool_use" | "mcp_tool_use" => {
+                let id = self.id.as_deref().unwrap_or_default();
+                (!may_stay_open && !has_result(rest, id)).then_some("its result is missing")
+            }
+            _ => None,
+        }
+    }
+}
+
+fn repaired(raw: &RawValue, id: &str, answer: &Answer<'_>, repairs: &mut Vec<Repair>) -> Json {
+    let before = repairs.len();
+    let Some(mut block) = RawObject::read(raw.get()) else { return Json::from_raw(raw) };
+    call_object::repair(&mut block, KEYS, answer.call, Some(id), name, |what| {
+        repairs.push(Repair { index: Some(answer.index), what });
+    });
+    if repairs.len() == before { Json::from_raw(raw) } else { raw::json(&block) }
+}
+
+fn name(name: &str) -> Cow<'_, str> {
+    ids::name(name, LONGEST_NAME)
+}
+
+/// A message for calls that came in another way.
+fn made(turn: &Turn) -> Json {
+    let inputs: Vec<_> = turn.calls().iter().map(|call| raw::literal(&object_text(call))).collect();
+    let uses = turn.calls().iter().zip(&inputs).map(|(call, input)| Content::ToolUse {
+        id: call.id(),
+        name: call.name(),
+        input,
+    });
+    let text = Some(Content::Text { text: turn.text().into() });
+    let text = text.filter(|_| !turn.text().trim().is_empty());
+    let content: Vec<_> = text.into_iter().chain(uses).collect();
+    raw::json(&Message { role: "assistant", content })
+}
+
+fn result<'a>(
+    answer: &'a Answer<'a>,
+    id: Cow<'a, str>,
+    toolset_name: Option<&'a RawValue>,
+) -> Content<'a> {
+    let content = match &answer.output {
+        // Media are refused in failures.
+        Output::Blocks { blocks } if !answer.is_error => Told::of_blocks(blocks),
+        _ => Told::Text(answer.text()),
+    };
+    Content::ToolResult { tool_use_id: id, content, is_error: answer.is_error, toolset_name }
+}
+
+#[derive(Serialize)]
+struct Message<C> {
+    role: &'static str,
+    content: C,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Content<'a> {
+    Text {
+        text: Cow<'a, str>,
+    },
+    ToolUse {
+        id: &'a str,
+        name: &'a str,
+        input: &'a Json,
+    },
+    ToolResult {
+        tool_use_id: Cow<'a, str>,
+        content: Told<'a>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        is_error: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        toolset_name: Option<&'a RawValue>,
+    },
+    Image {
+        source: Source<'a>,
+    },
+    Document {
+        source: Source<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        title: Option<&'a str>,
+    },
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Told<'a> {
+    Text(String),
+    Blocks(Vec<Content<'a>>),
+}
+
+#[derive(Serialize)]
+struct Source<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    media_type: &'a str,
+    data: &'a str,
+}
+
+impl<'a> Told<'a> {
+    fn of_blocks(blocks: &'a [Part]) -> Self {
+        let source = |media_type, data| Source { kind: "base64", media_type, data };
+        let told = blocks.iter().filter_map(|block| match block {
+            Part::Text { text } if text.trim().is_empty() => None,
+            Part::Text { text } => Some(Content::Text { text: text.into() }),
+            Part::Image { media_type, base64 } if IMAGES.contains(&media_type.as_str()) => {
+                Some(Content::Image { source: source(media_type, base64) })
+            }
+            Part::Document { media_type, base64, name } if media_type == PDF => {
+                let title = name.as_deref();
+                Some(Content::Document { source: source(media_type, base64), title })
+            }
+            other => Some(Content::Text { text: other.to_text().into() }),
+        });
+        let told: Vec<_> = told.collect();
+        if told.is_empty() {
+            Self::Text(non_empty("".into()).into_owned())
+        } else {
+            Self::Blocks(told)
+        }
+    }
 }

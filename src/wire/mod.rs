@@ -8,6 +8,7 @@ mod answers;
 mod anthropic;
 mod bedrock;
 mod call_element;
+mod call_object;
 mod cohere;
 mod failure;
 mod fields;

@@ -59,6 +59,27 @@ impl<'a> RawObject<'a> {
         self.0.len() < before
     }
 
+    /// Leaves the last of equal keys, in the place of the first; whether there were any.
+    pub(super) fn deduplicate(&mut self) -> bool {
+        let before = self.0.len();
+        let mut at = 0;
+        while at < self.0.len() {
+            let name = self.0[at].0.clone();
+            if let Some(last) = self.0.iter().rposition(|(other, _)| *other == name)
+                && last > at
+            {
+                self.0[at].1 = self.0[last].1.clone();
+                let mut nth = 0;
+                self.0.retain(|(other, _)| {
+                    nth += 1;
+                    nth <= at + 1 || *other != name
+                });
+            }
+            at += 1;
+        }
+        self.0.len() < before
+    }
+
     /// How many keys there are.
     pub(super) fn len(&self) -> usize {
         self.0.len()
@@ -134,6 +155,11 @@ mod tests {
         assert!(object.is_null("a"));
         object.set("a", &3);
         assert_eq!(json(&object).as_str(), r#"{"a":3,"b":2}"#);
+
+        let mut object = RawObject::read(r#"{"a":1,"b":2,"a":3,"c":4,"b":5,"a":6}"#).unwrap();
+        assert!(object.deduplicate());
+        assert!(!object.deduplicate());
+        assert_eq!(json(&object).as_str(), r#"{"a":6,"b":5,"c":4}"#);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use fixture::Fixture;
 const CORPUS: &str = "TOOLPOOL_CORPUS";
 
 /// The formats' names in the recordings.
-const FORMATS: &[(&str, Wire)] = &[];
+const FORMATS: &[(&str, Wire)] = &[("anthropic", Wire::Anthropic)];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();

@@ -4,3 +4,5 @@
 mod checker;
 mod golden;
 mod made_up;
+
+mod anthropic;

@@ -8,13 +8,14 @@ use super::{Rules, elements, is_made_of, text, word};
 pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
     let came = turn.message().map(|message| message.to_value());
     let Some((echo, results)) = messages.split_first() else {
-        let empty = came.is_some_and(|came| elements(&came, "content").is_empty());
-        return rules.demand(empty, "the model's message is missing");
+        let nothing = came.is_some_and(|came| elements(&came, "content").iter().all(is_blank));
+        return rules.demand(nothing, "the model's message is missing");
     };
     let blocks = elements(echo, "content");
     rules.only_keys(echo, &["role", "content"], "echo");
     rules.demand(text(echo, "role") == "assistant", "echo: role");
-    rules.demand(!blocks.is_empty(), "echo: all messages must have non-empty content");
+    let filled = !blocks.is_empty() || !text(echo, "content").trim().is_empty();
+    rules.demand(filled, "echo: all messages must have non-empty content");
     if let Some(came) = &came {
         thinking_is_unchanged(elements(came, "content"), blocks, rules);
     }
@@ -47,6 +48,10 @@ pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
         let toolset = call.map(|call| &call["toolset_name"]);
         rules.demand(toolset == Some(&result["toolset_name"]), "results: toolset_name");
     }
+}
+
+fn is_blank(block: &Value) -> bool {
+    text(block, "type") == "text" && text(block, "text").trim().is_empty()
 }
 
 /// The ids of the calls that wait for a result: all but those that code in the provider's sandbox
