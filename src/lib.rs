@@ -307,8 +307,8 @@ pub use report::{CallReport, CallResult, Note, Report};
 pub use time::Deadline;
 pub use timeline::Timeline;
 pub use tool::{
-    CallContext, Closer, Erased, Group, Handler, IntoKeys, ScopedTool, ScopedToolSet, Tool,
-    ToolInfo, ToolSet,
+    Arguments, CallContext, Closer, Erased, Group, Handler, IntoKeys, ScopedTool, ScopedToolSet,
+    Tool, ToolInfo, ToolSet,
 };
 pub use turn::{StopKind, StopReason, Turn, Usage, Wire};
 

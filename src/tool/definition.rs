@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -17,7 +16,7 @@ use crate::output::Output;
 use crate::policy::Retry;
 use crate::schema::{self, Validator};
 use crate::tool::group::Group;
-use crate::tool::handler::{Handler, Invoke, Typed};
+use crate::tool::handler::{Arguments, Handler, Invoke, Typed};
 use crate::tool::keys::{Access, IntoKeys, KeyFn, key_fn};
 
 /// A tool whose argument type is forgotten; what a [`ToolSet`](crate::ToolSet) holds.
@@ -31,8 +30,7 @@ pub enum Erased {}
 ///
 /// ```
 /// use std::time::Duration;
-/// use schemars::JsonSchema;
-/// use serde::Deserialize;
+/// /// use serde::Deserialize;
 /// use toolpool::{Tool, ToolSet};
 ///
 /// #[derive(Deserialize, JsonSchema)]
@@ -283,7 +281,7 @@ impl<A> Tool<A> {
     }
 }
 
-impl<A: DeserializeOwned + JsonSchema + 'static> Tool<A> {
+impl<A: Arguments> Tool<A> {
     /// A tool whose schema is that of its handler's argument type. Doc comments become
     /// descriptions.
     ///
@@ -388,7 +386,7 @@ impl<'env> ScopedTool<'env> {
         handler: impl Handler<A, S> + Send + Sync + 'env,
     ) -> Self
     where
-        A: DeserializeOwned + JsonSchema + 'static,
+        A: Arguments,
         S: 'static,
     {
         let definition = Definition::new(name.into(), description.into(), schema::of_type::<A>());

@@ -4,6 +4,7 @@
 use std::any::{Any, TypeId};
 use std::marker::PhantomData;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -13,16 +14,107 @@ use crate::output::Output;
 use crate::schema::Validator;
 use crate::tool::context::CallContext;
 
+/// What the arguments of a typed tool are: a type that derives `Deserialize` and `JsonSchema` and
+/// borrows nothing. Implemented for every such type.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be a tool's arguments",
+    label = "the arguments of a tool derive `Deserialize` and `JsonSchema`",
+    note = "write `#[derive(serde::Deserialize, schemars::JsonSchema)]` above the type, and let it own what it holds: `String`, not `&str`",
+    note = "where a JSON Schema is given by hand, `Tool::with_schema` takes any type that derives `Deserialize`, such as `serde_json::Value`"
+)]
+pub trait Arguments: DeserializeOwned + JsonSchema + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<T: DeserializeOwned + JsonSchema + 'static> Arguments for T {}
+
 /// A function that can be a tool's handler: of no argument, of its arguments, or of its arguments
 /// and a [`CallContext`]; it returns `Result<impl Serialize, ToolError>`.
 ///
 /// The parameters' types must be written in a closure. `Shape` tells the three forms apart and is
 /// always inferred.
+///
+/// # What isn't a handler
+/// A function that doesn't return a `Result`:
+///
+/// ```compile_fail,E0277
+/// # use toolpool::Tool;
+/// Tool::new("now", "The time", || "noon"); // write `|| Ok("noon")`
+/// ```
+///
+/// A result that can't be serialised:
+///
+/// ```compile_fail,E0277
+/// # use toolpool::Tool;
+/// struct Customer; // derive `serde::Serialize`
+/// Tool::new("customer", "A customer", || Ok(Customer));
+/// ```
+///
+/// An error of one's own as the return type, where `?` would convert it:
+///
+/// ```compile_fail,E0277
+/// # use toolpool::Tool;
+/// fn read() -> std::io::Result<String> {
+///     std::fs::read_to_string("motd")
+/// }
+/// Tool::new("motd", "The message of the day", read); // write `|| Ok(read()?)`
+/// ```
+///
+/// Arguments without a schema, or that can't be decoded:
+///
+/// ```compile_fail,E0277
+/// # use toolpool::Tool;
+/// #[derive(serde::Deserialize)] // and `schemars::JsonSchema`
+/// struct ById {
+///     id: u64,
+/// }
+/// Tool::new("customer", "A customer", |args: ById| Ok(args.id));
+/// ```
+///
+/// ```compile_fail,E0277
+/// # use toolpool::Tool;
+/// #[derive(schemars::JsonSchema)] // and `serde::Deserialize`
+/// struct ById {
+///     id: u64,
+/// }
+/// Tool::new("customer", "A customer", |args: ById| Ok(args.id));
+/// ```
+///
+/// A parameter whose type isn't written:
+///
+/// ```compile_fail,E0282
+/// # use toolpool::Tool;
+/// Tool::new("customer", "A customer", |args| Ok(args.id));
+/// ```
+///
+/// A context that is taken by value:
+///
+/// ```compile_fail,E0277
+/// # use toolpool::{CallContext, Tool};
+/// Tool::new("wait", "Waits", |(): (), cx: CallContext| Ok(cx.index())); // write `&CallContext`
+/// ```
+///
+/// A variable that is borrowed and not moved, because the call may outlive it (for borrowing
+/// there is [`ScopedTool`](crate::ScopedTool)):
+///
+/// ```compile_fail,E0373
+/// # use toolpool::Tool;
+/// let greeting = String::from("hello");
+/// Tool::new("greet", "Greets", || Ok(greeting.clone())); // write `move || ..`
+/// ```
+///
+/// A variable that threads can't share, because calls of one tool run side by side:
+///
+/// ```compile_fail,E0277
+/// # use toolpool::Tool;
+/// let count = std::cell::Cell::new(0); // an `AtomicU64` would do
+/// Tool::new("count", "Counts", move || Ok(count.get()));
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be a tool's handler",
     label = "not a handler",
-    note = "a handler is `|| ..`, `|args: T| ..` or `|args: T, cx: &CallContext| ..` with the types written out",
-    note = "it returns `Result<impl Serialize, ToolError>`, and `T` derives `Deserialize` and `JsonSchema`"
+    note = "a handler is `|| ..`, `|args: T| ..` or `|args: T, cx: &CallContext| ..`, with the types written out",
+    note = "it returns `Result<R, ToolError>`: a closure ends with `Ok(value)`, and `?` makes a `ToolError` of any error, so a function with an error of its own is wrapped: `|args: T| Ok(function(args)?)`",
+    note = "`R` derives `serde::Serialize`; `T` derives `serde::Deserialize` and `schemars::JsonSchema`"
 )]
 pub trait Handler<Args, Shape> {
     /// Runs the function and makes its value an output.

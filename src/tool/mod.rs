@@ -12,7 +12,7 @@ mod set;
 pub use context::{CallContext, Closer};
 pub use definition::{Erased, ScopedTool, Tool};
 pub use group::Group;
-pub use handler::Handler;
+pub use handler::{Arguments, Handler};
 pub use keys::IntoKeys;
 pub use set::{ScopedToolSet, ToolInfo, ToolSet};
 
