@@ -1,0 +1,362 @@
+//! A case: an executor, runs of turns on it, and what must hold of every run and when all is over.
+//!
+//! After every run: one result a call, in call order, with its id, name and arguments byte for
+//! byte, by the deadline; times that fit together; a report that survives being stored; no secret
+//! in what the model is told. When the case is over and what hung was let go: nothing runs, waits
+//! or is abandoned, late results were counted, and as many calls as before can run at once. On the
+//! way nothing that moves a cursor is logged. A case that hangs stops the test run.
+
+use std::sync::{Arc, Once};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use toolpool::{
+    Executor, ExecutorBuilder, NotStarted, Note, Outcome, Report, Run, Stats, Tool, ToolCall,
+    ToolSet, Turn,
+};
+
+/// A text that must not be told to the model and must not be logged.
+pub(crate) const CANARY: &str = "canary-5e1fb0c2d4";
+
+/// How long a case may take before the test run is stopped.
+const HANG: Duration = Duration::from_secs(120);
+
+pub(crate) fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// How much later than asked for something may happen: `TOOLPOOL_TEST_SLACK` in milliseconds, 500
+/// where it isn't set, so that a machine that does other work too fails nothing.
+pub(crate) fn slack() -> Duration {
+    let set = std::env::var("TOOLPOOL_TEST_SLACK").ok().and_then(|slack| slack.parse().ok());
+    ms(set.unwrap_or(500))
+}
+
+/// A turn of calls by name and arguments, with ids `call_0`, `call_1` ….
+pub(crate) fn turn<N: Into<String>, A: Into<String>>(
+    calls: impl IntoIterator<Item = (N, A)>,
+) -> Turn {
+    Turn::from_calls(
+        calls
+            .into_iter()
+            .enumerate()
+            .map(|(n, (name, args))| ToolCall::new(format!("call_{n}"), name, args)),
+    )
+}
+
+/// A turn of `n` calls of one tool without arguments.
+pub(crate) fn repeat(name: &str, n: usize) -> Turn {
+    turn((0..n).map(|_| (name, "")))
+}
+
+/// How the calls ended, by name.
+pub(crate) fn names(report: &Report) -> Vec<&'static str> {
+    report.calls().iter().map(|call| call.outcome.name()).collect()
+}
+
+/// What the model is told of the call at `index`.
+pub(crate) fn told(report: &Report, index: usize) -> String {
+    report[index].content().to_text()
+}
+
+/// Waits until `condition` holds; whether it did within ten seconds and the slack.
+pub(crate) fn eventually(condition: impl Fn() -> bool) -> bool {
+    let until = Instant::now() + Duration::from_secs(10) + slack();
+    while !condition() {
+        if Instant::now() > until {
+            return false;
+        }
+        std::thread::sleep(ms(1));
+    }
+    true
+}
+
+/// What a tool that never returns waits for; opened when its case is over.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub(crate) fn wait(&self) {
+        let mut open = self.0.0.lock();
+        while !*open {
+            self.0.1.wait(&mut open);
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        *self.0.0.lock()
+    }
+
+    pub(crate) fn open(&self) {
+        *self.0.0.lock() = true;
+        self.0.1.notify_all();
+    }
+}
+
+/// Opens a gate however the case ends, so that a failed one leaves no thread behind.
+struct Opens(Gate);
+
+impl Drop for Opens {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
+/// A case to be checked.
+pub(crate) struct Case {
+    builder: ExecutorBuilder,
+    deadline: Duration,
+    width: usize,
+    gate: Gate,
+    nests: bool,
+    shuts_down: bool,
+}
+
+impl Case {
+    /// A case with a deadline of 30 s a run.
+    pub(crate) fn new(tools: impl Into<ToolSet>) -> Self {
+        Self {
+            builder: Executor::builder(tools),
+            deadline: Duration::from_secs(30),
+            width: 4,
+            gate: Gate::default(),
+            nests: false,
+            shuts_down: false,
+        }
+    }
+
+    /// A case whose tools wait for `gate`, which opens at its end.
+    pub(crate) fn gated(tools: impl Into<ToolSet>, gate: &Gate) -> Self {
+        Self { gate: gate.clone(), ..Self::new(tools) }
+    }
+
+    pub(crate) fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// At most `cap` calls at once.
+    pub(crate) fn parallel(mut self, cap: usize) -> Self {
+        self.width = self.width.min(cap);
+        self.builder = self.builder.max_parallel(cap);
+        self
+    }
+
+    pub(crate) fn set(mut self, set: impl FnOnce(ExecutorBuilder) -> ExecutorBuilder) -> Self {
+        self.builder = set(self.builder);
+        self
+    }
+
+    /// Some runs aren't seen by the case, nested ones for example, so their late results can't be
+    /// foretold.
+    pub(crate) fn with_unseen_runs(mut self) -> Self {
+        self.nests = true;
+        self
+    }
+
+    /// The executor is shut down when the case is over.
+    pub(crate) fn shuts_down(mut self) -> Self {
+        self.shuts_down = true;
+        self
+    }
+
+    /// Runs the case and checks what must hold.
+    pub(crate) fn check<T>(self, body: impl FnOnce(&Rig) -> T) -> T {
+        watch_the_log();
+        let _watchdog = Watchdog::start();
+        let opens = Opens(self.gate.clone());
+        let rig = Rig {
+            executor: self.builder.deadline(self.deadline).build().unwrap(),
+            deadline: self.deadline,
+            seen: Mutex::default(),
+        };
+        let value = body(&rig);
+        drop(opens);
+        rig.check_the_rest(self.nests, self.shuts_down, self.width);
+        let findings = LOG.findings.lock();
+        assert!(findings.is_empty(), "logged: {findings:#?}");
+        value
+    }
+}
+
+/// An executor under test.
+pub(crate) struct Rig {
+    pub(crate) executor: Executor,
+    deadline: Duration,
+    seen: Mutex<Seen>,
+}
+
+/// What the reports said of threads that were left running.
+#[derive(Default)]
+struct Seen {
+    left_running: u64,
+    /// Calls that were cancelled while they ran: their thread may have been back or not.
+    cancelled: u64,
+}
+
+impl Rig {
+    /// Runs a turn and checks its report.
+    pub(crate) fn run(&self, turn: &Turn) -> Report {
+        self.run_with(turn, |run| run)
+    }
+
+    /// As [`run`](Self::run), with settings of the run's own, its deadline excepted.
+    pub(crate) fn run_with(&self, turn: &Turn, set: impl FnOnce(Run<'_>) -> Run<'_>) -> Report {
+        self.timed(turn, self.deadline, || set(self.executor.turn(turn)).run())
+    }
+
+    /// As [`run_with`](Self::run_with), with its deadline.
+    pub(crate) fn run_within(
+        &self,
+        turn: &Turn,
+        deadline: Duration,
+        set: impl FnOnce(Run<'_>) -> Run<'_>,
+    ) -> Report {
+        self.timed(turn, deadline, || set(self.executor.turn(turn).deadline(deadline)).run())
+    }
+
+    /// Runs `run` and checks that its report answers `turn` within `deadline`.
+    pub(crate) fn timed(
+        &self,
+        turn: &Turn,
+        deadline: Duration,
+        run: impl FnOnce() -> Report,
+    ) -> Report {
+        let began = Instant::now();
+        let report = run();
+        let took = began.elapsed();
+        assert!(took <= deadline.saturating_add(slack()), "{took:?} instead of {deadline:?}");
+        assert!(report.wall() <= took, "{:?} of {took:?}", report.wall());
+        self.note(turn, &report);
+        report
+    }
+
+    /// Checks a report that came some other way.
+    pub(crate) fn note(&self, turn: &Turn, report: &Report) {
+        check_report(turn, report);
+        let mut seen = self.seen.lock();
+        for call in report {
+            let replaced = call.notes.iter().find_map(|note| match note {
+                Note::Fallback(outcome) => Some(&**outcome),
+                _ => None,
+            });
+            match replaced.unwrap_or(&call.outcome) {
+                Outcome::TimedOut { still_running: true, .. } => seen.left_running += 1,
+                Outcome::Cancelled { started: true, .. } => seen.cancelled += 1,
+                _ => {}
+            }
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.executor.stats()
+    }
+
+    fn check_the_rest(&self, nests: bool, shuts_down: bool, width: usize) {
+        let at_rest = || {
+            let stats = self.stats();
+            (stats.running, stats.queued, stats.abandoned, stats.batches) == (0, 0, 0, 0)
+        };
+        assert!(eventually(at_rest), "not at rest: {:?}", self.stats());
+        let (late, seen) = (self.stats().late, self.seen.lock());
+        assert!(late >= seen.left_running, "{late} late of {}", seen.left_running);
+        let most = seen.left_running + seen.cancelled;
+        assert!(nests || late <= most, "{late} late of {most} at most");
+        // As many calls as before can run at once, and so all permits are back.
+        let met = Arc::new(std::sync::Barrier::new(if shuts_down { 1 } else { width }));
+        let meet = Tool::new("meet", "", move || {
+            met.wait();
+            Ok(())
+        })
+        .timeout(HANG);
+        let turn = repeat("meet", width);
+        let executor = self.executor.with_tools(ToolSet::new().with(meet)).unwrap();
+        let report = executor.turn(&turn).deadline(HANG / 4).run();
+        for call in &report {
+            let refused = call.outcome == Outcome::NotStarted(NotStarted::Shutdown);
+            assert!(if shuts_down { refused } else { call.outcome.is_success() }, "{call:?}");
+        }
+    }
+}
+
+/// What holds of every report.
+pub(crate) fn check_report(turn: &Turn, report: &Report) {
+    assert_eq!(report.calls().len(), turn.calls().len(), "one result a call");
+    assert_eq!(report.results().len(), turn.calls().len());
+    for ((asked, call), result) in turn.calls().iter().zip(report).zip(report.results()) {
+        assert_eq!(asked, &call.call, "in call order");
+        assert_eq!((asked.id(), asked.name()), (result.id, result.name), "byte for byte");
+        assert_eq!(result.is_error, !call.outcome.is_success());
+        let content = result.content.to_text();
+        assert!(!content.contains(CANARY), "{content}");
+        assert!(!result.is_error || !content.is_empty(), "a failure without words: {call:?}");
+        assert_eq!(call.started.is_some(), call.attempts > 0, "{call:?}");
+        assert!(call.submitted <= call.started.unwrap_or(call.ended), "{call:?}");
+        assert!(call.started.unwrap_or_default() <= call.ended, "{call:?}");
+        assert!(call.ended <= report.wall(), "{call:?} of {:?}", report.wall());
+        let shared = call.notes.iter().any(|note| matches!(note, Note::CoalescedWith(_)));
+        let ran = match &call.outcome {
+            Outcome::NotStarted(_) => Some(false),
+            Outcome::Cancelled { started, .. } => Some(*started),
+            Outcome::Rejected(_) => None,
+            // A key function may panic, too, before anything has started.
+            Outcome::Panicked(_) => None,
+            _ => Some(true),
+        };
+        assert!(shared || ran.is_none_or(|ran| ran == (call.attempts > 0)), "{call:?}");
+    }
+    let stored = serde_json::to_string(report).unwrap();
+    assert_eq!(&serde_json::from_str::<Report>(&stored).unwrap(), report);
+}
+
+/// Stops the test run when a case hangs, and says which one.
+struct Watchdog {
+    _done: crossbeam_channel::Sender<()>,
+}
+
+impl Watchdog {
+    fn start() -> Self {
+        let (done, over) = crossbeam_channel::bounded::<()>(0);
+        let case = std::thread::current().name().unwrap_or("a case").to_owned();
+        std::thread::spawn(move || {
+            if over.recv_timeout(HANG) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
+                eprintln!("{case} hangs");
+                std::process::abort();
+            }
+        });
+        Self { _done: done }
+    }
+}
+
+/// Looks at every line that is logged.
+struct Log {
+    findings: Mutex<Vec<String>>,
+}
+
+static LOG: Log = Log { findings: Mutex::new(Vec::new()) };
+
+impl log::Log for Log {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.target().starts_with("toolpool")
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let line = record.args().to_string();
+            let moves = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}');
+            if line.contains(moves) || line.contains(CANARY) || line.len() > 8 << 10 {
+                self.findings.lock().push(line.chars().take(200).collect());
+            }
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+fn watch_the_log() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        log::set_logger(&LOG).unwrap();
+        log::set_max_level(log::LevelFilter::Trace);
+    });
+}
