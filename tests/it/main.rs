@@ -4,6 +4,7 @@
 mod executor;
 mod faults;
 mod handlers;
+mod readme;
 mod tidy;
 mod timeline;
 mod wire;
