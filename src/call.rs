@@ -90,6 +90,16 @@ impl ToolCall {
         call
     }
 
+    /// A call whose arguments can't be read for `reason`, whatever they are.
+    pub(crate) fn unreadable(
+        id: impl Into<String>,
+        name: impl Into<String>,
+        arguments: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self::with_scan(id.into(), name.into(), arguments.into(), Err(reason.into()))
+    }
+
     fn with_scan(id: String, name: String, arguments: String, scan: Result<Scan, String>) -> Self {
         Self(Arc::new(Inner {
             id: Some(id),
@@ -162,7 +172,7 @@ impl ToolCall {
         &self.0.name
     }
 
-    /// The arguments' text as it came, `{}` where it was empty or `null`.
+    /// The arguments' text as it came; `{}` where it was empty or `null` and that means no arguments.
     pub fn arguments(&self) -> &str {
         &self.0.arguments
     }
@@ -233,7 +243,9 @@ impl From<ToolCall> for Repr {
 
 impl From<Repr> for ToolCall {
     fn from(repr: Repr) -> Self {
-        let mut call = if repr.free_text {
+        let mut call = if let Some(why) = repr.malformed {
+            Self::unreadable("", repr.name, repr.arguments, why)
+        } else if repr.free_text {
             let scan = Ok(Scan { is_object: false, depth: 0, duplicate_key: None });
             Self::with_scan(String::new(), repr.name, repr.arguments, scan)
         } else {
@@ -245,9 +257,6 @@ impl From<Repr> for ToolCall {
         inner.namespace = repr.namespace;
         inner.withheld = repr.withheld;
         inner.element = repr.element;
-        if let Some(why) = repr.malformed {
-            inner.scan = Err(why);
-        }
         call
     }
 }

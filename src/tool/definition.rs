@@ -30,8 +30,7 @@ pub enum Erased {}
 ///
 /// ```
 /// use std::time::Duration;
-/// use schemars::JsonSchema;
-/// use serde::Deserialize;
+/// /// use serde::Deserialize;
 /// use toolpool::{Tool, ToolSet};
 ///
 /// #[derive(Deserialize, JsonSchema)]

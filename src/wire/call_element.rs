@@ -6,19 +6,13 @@ use serde_json::value::RawValue;
 
 use crate::call::ToolCall;
 use crate::turn::StopReason;
+use crate::wire::fields;
 
 /// The text of arguments: what a string holds, anything else as it stands, nothing for none.
 pub(super) fn arguments(raw: Option<&RawValue>) -> Cow<'_, str> {
     let Some(raw) = raw.map(RawValue::get) else { return "".into() };
-    if raw.starts_with('"') {
-        // Only a lone surrogate is a valid token that is no string; the scanner will say so.
-        return serde_json::from_str(raw).map_or(raw.into(), |Decoded(text)| text);
-    }
-    raw.into()
+    fields::string(raw).unwrap_or(raw.into())
 }
-
-#[derive(serde::Deserialize)]
-struct Decoded<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The call of an element. An id that is absent or empty is none.
 ///
@@ -31,10 +25,11 @@ pub(super) fn call(
     stop: &StopReason,
 ) -> ToolCall {
     let empty = matches!(arguments.trim_ascii(), "" | "null");
-    let call = ToolCall::new(id.unwrap_or_default(), name, arguments);
-    let call = match empty && stop.forbids_calls() {
-        true => call.malformed("no arguments came before the message was cut"),
-        false => call,
+    let given = id.unwrap_or_default();
+    let call = if empty && stop.forbids_calls() {
+        ToolCall::unreadable(given, name, arguments, "cut short before any arguments came")
+    } else {
+        ToolCall::new(given, name, arguments)
     };
     finish(call, id, stop)
 }

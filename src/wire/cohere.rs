@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::error::Error;
@@ -12,63 +12,53 @@ use crate::json::Json;
 use crate::report::Report;
 use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
+use crate::wire::Reply;
 use crate::wire::answers::answers;
+use crate::wire::content;
 use crate::wire::failure::{no_message, unreadable};
+use crate::wire::fields::{self, fields};
 use crate::wire::ids::IdRule;
 use crate::wire::raw;
 use crate::wire::tool_calls::{self, Dialect, Echo, Element};
-use crate::wire::{Reply, lenient};
 
-#[derive(Deserialize)]
-struct Body<'a> {
-    #[serde(borrow, default)]
-    message: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    finish_reason: Option<Cow<'a, str>>,
-    #[serde(default, deserialize_with = "lenient::object")]
-    usage: Option<Tokens>,
-}
+fields! {
+    struct Body<'a> {
+        message: &'a RawValue,
+        finish_reason: Cow<'a, str>,
+        usage: Tokens<'a>,
+    }
 
-#[derive(Deserialize)]
-struct Message<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient::content")]
-    content: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    tool_plan: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "lenient::list")]
-    tool_calls: Vec<Option<Element<'a>>>,
-}
+    struct Message<'a> {
+        content: &'a RawValue,
+        tool_plan: Cow<'a, str>,
+        tool_calls: Vec<Option<Element<'a>>>,
+    }
 
-#[derive(Deserialize)]
-struct Tokens {
-    #[serde(default, deserialize_with = "lenient::object")]
-    tokens: Option<Counts>,
-    #[serde(default, deserialize_with = "lenient::object")]
-    billed_units: Option<Counts>,
-    #[serde(default, deserialize_with = "lenient::count")]
-    cached_tokens: Option<u64>,
-}
+    struct Tokens<'a> {
+        tokens: Counts<'a>,
+        billed_units: Counts<'a>,
+        cached_tokens: u64,
+    }
 
-#[derive(Deserialize)]
-struct Counts {
-    #[serde(default, deserialize_with = "lenient::count")]
-    input_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "lenient::count")]
-    output_tokens: Option<u64>,
+    struct Counts<'a> {
+        input_tokens: u64,
+        output_tokens: u64,
+    }
 }
 
 pub(super) fn parse(body: &str) -> Result<Turn, Error> {
-    let read: Body<'_> =
-        serde_json::from_str(body).map_err(|error| unreadable(Wire::Cohere, &error))?;
-    let Some(raw) = read.message else { return Err(no_message(Wire::Cohere, body, "no message")) };
-    let Ok(message) = serde_json::from_str::<Message<'_>>(raw.get()) else {
+    let read: Option<Body<'_>> =
+        fields::parse(body).map_err(|error| unreadable(Wire::Cohere, &error))?;
+    let Body { message, finish_reason, usage, .. } = read.unwrap_or_default();
+    let Some(raw) = message else { return Err(no_message(Wire::Cohere, body, "no message")) };
+    let Some(message) = fields::part::<Message<'_>>(raw) else {
         return Err(no_message(Wire::Cohere, body, "message is no object"));
     };
-    let stop = stop(read.finish_reason.as_deref());
-    let calls = tool_calls::calls(&message.tool_calls, &stop);
+    let stop = stop(finish_reason.as_deref());
+    let calls = tool_calls::calls(message.tool_calls.as_deref().unwrap_or_default(), &stop);
     let mut text = message.tool_plan.unwrap_or_default().into_owned();
-    text += message.content.as_deref().unwrap_or_default();
-    let usage = read.usage.map(Usage::from).unwrap_or_default();
+    text += &content::said(message.content).0;
+    let usage = usage.map(Usage::from).unwrap_or_default();
     Ok(Turn::parsed(Wire::Cohere, Json::from_raw(raw), calls, text, stop, usage))
 }
 
@@ -88,8 +78,8 @@ fn stop(raw: Option<&str>) -> StopReason {
     StopReason::new(kind, raw)
 }
 
-impl From<Tokens> for Usage {
-    fn from(usage: Tokens) -> Self {
+impl From<Tokens<'_>> for Usage {
+    fn from(usage: Tokens<'_>) -> Self {
         let counts = usage.tokens.or(usage.billed_units);
         let (input, output) =
             counts.map_or((None, None), |counts| (counts.input_tokens, counts.output_tokens));

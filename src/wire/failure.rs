@@ -4,38 +4,25 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::error::Error;
 use crate::turn::Wire;
-use crate::wire::lenient;
+use crate::wire::fields::{self, Value, fields};
 
-/// The shapes of errors the providers and their proxies send: `{"error": {…}}`,
-/// `{"error": "…"}`, `{"message": …, "type": …}`, `{"detail": …}`; Gemini wraps them in an array.
-#[derive(Deserialize, Default)]
-struct Body<'a> {
-    #[serde(borrow, default)]
-    error: Option<&'a RawValue>,
-    #[serde(flatten, borrow)]
-    own: Words<'a>,
-}
-
-#[derive(Deserialize, Default)]
-struct Words<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    message: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    detail: Option<Cow<'a, str>>,
-    #[serde(rename = "type", borrow, default, deserialize_with = "lenient::text")]
-    kind: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    status: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    code: Option<Cow<'a, str>>,
-    /// The call that Groq's server couldn't read.
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    failed_generation: Option<Cow<'a, str>>,
+fields! {
+    /// The shapes of errors the providers and their proxies send: `{"error": {…}}`,
+    /// `{"error": "…"}`, `{"message": …, "type": …}`, `{"detail": …}`; Gemini wraps them in an
+    /// array. `failed_generation` is the call that Groq's server couldn't read.
+    struct Words<'a> {
+        error: &'a RawValue,
+        message: Cow<'a, str>,
+        detail: Cow<'a, str>,
+        kind "type": Cow<'a, str>,
+        status: Cow<'a, str>,
+        code: Cow<'a, str>,
+        failed_generation: Cow<'a, str>,
+    }
 }
 
 /// The error for a body that isn't JSON.
@@ -53,15 +40,14 @@ pub(super) fn no_message(wire: Wire, body: &str, what: &str) -> Error {
 
 /// The type and message of an error body.
 pub(super) fn providers_words(body: &str) -> Option<String> {
-    let body = body.trim_start().strip_prefix('[').map_or(body, |first| first);
-    let mut values = serde_json::Deserializer::from_str(body).into_iter::<Body<'_>>();
-    let read = values.next()?.ok()?;
-    let words = match read.error.map(RawValue::get) {
-        Some(text) if text.starts_with('"') => serde_json::from_str(text)
-            .ok()
-            .map(|text| Words { message: Some(text), ..Words::default() })?,
-        Some(object) => serde_json::from_str(object).ok()?,
-        None => read.own,
+    let body = body.trim_start().strip_prefix('[').unwrap_or(body);
+    let words = Words::read(&mut serde_json::Deserializer::from_str(body)).ok()??;
+    let words = match words.error {
+        Some(error) => match fields::string(error.get()) {
+            Some(text) => Words { message: Some(text), ..Words::default() },
+            None => fields::part(error)?,
+        },
+        None => words,
     };
     let message = words.message.or(words.detail)?;
     let kind = words.kind.or(words.status).or(words.code).filter(|kind| kind != "error");

@@ -10,17 +10,19 @@ mod bedrock;
 mod call_element;
 mod call_object;
 mod cohere;
+mod content;
+mod detect;
 mod failure;
 mod fields;
 mod gemini;
 mod ids;
-mod lenient;
 mod multi_tool_use;
 mod ollama;
 mod openai;
 mod openai_responses;
 mod raw;
 mod stop;
+mod surrogates;
 mod tool_calls;
 
 use std::borrow::Cow;
@@ -105,6 +107,7 @@ impl Wire {
         let body = body.into();
         let text = std::str::from_utf8(&body.0)
             .map_err(|error| Error::input(format_args!("{self} body is not UTF-8: {error}")))?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         match self {
             Self::Anthropic => anthropic::parse(text),
             Self::OpenAi => openai::parse(text),
@@ -131,7 +134,7 @@ impl Wire {
     }
 
     fn reply(self, turn: &Turn, report: &Report) -> Reply {
-        match self {
+        let mut reply = match self {
             Self::Anthropic => anthropic::reply(turn, report),
             Self::OpenAi => openai::reply(turn, report),
             Self::OpenAiResponses => openai_responses::reply(turn, report),
@@ -139,7 +142,9 @@ impl Wire {
             Self::Bedrock => bedrock::reply(turn, report),
             Self::Cohere => cohere::reply(turn, report),
             Self::Ollama => ollama::reply(turn, report),
-        }
+        };
+        surrogates::mend(&mut reply);
+        reply
     }
 }
 

@@ -4,37 +4,34 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::call::{CallState, ToolCall};
 use crate::output::Output;
 use crate::wire::call_element;
-use crate::wire::lenient;
+use crate::wire::fields::{self, fields};
 
 /// Its name, and the name our echo gives it because the dot is refused in requests.
 const NAMES: [&str; 2] = ["multi_tool_use.parallel", "multi_tool_use_parallel"];
 
-#[derive(Deserialize)]
-struct Arguments<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient::list")]
-    tool_uses: Vec<Option<ToolUse<'a>>>,
-}
+fields! {
+    struct Arguments<'a> {
+        tool_uses: Vec<Option<ToolUse<'a>>>,
+    }
 
-#[derive(Deserialize)]
-struct ToolUse<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    recipient_name: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    parameters: Option<&'a RawValue>,
+    struct ToolUse<'a> {
+        recipient_name: Cow<'a, str>,
+        parameters: &'a RawValue,
+    }
 }
 
 /// Adds `call` to `calls`, or the calls it holds. One that can't be read stays what it is.
 pub(super) fn unpack(call: ToolCall, calls: &mut Vec<ToolCall>) {
     let first = calls.len();
     if NAMES.contains(&call.name()) && !matches!(call.state(), CallState::Malformed(_)) {
-        let arguments = serde_json::from_str(call.arguments());
-        let uses = arguments.map_or(Vec::new(), |arguments: Arguments<'_>| arguments.tool_uses);
+        let arguments: Option<Arguments<'_>> = fields::parse(call.arguments()).ok().flatten();
+        let uses = arguments.and_then(|arguments| arguments.tool_uses).unwrap_or_default();
         calls.extend(uses.into_iter().flatten().map(|each| one(&call, &each)));
     }
     if calls.len() == first {

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::error::Error;
@@ -14,42 +14,38 @@ use crate::output::{Block, Output};
 use crate::report::Report;
 use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
+use crate::wire::Reply;
 use crate::wire::answers::answers;
 use crate::wire::failure::{no_message, unreadable};
+use crate::wire::fields::{self, fields};
 use crate::wire::ids;
 use crate::wire::raw;
 use crate::wire::tool_calls::{self, Dialect, Echo, Element};
-use crate::wire::{Reply, lenient};
 
-#[derive(Deserialize)]
-struct Body<'a> {
-    #[serde(borrow, default)]
-    message: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    done_reason: Option<Cow<'a, str>>,
-    #[serde(default, deserialize_with = "lenient::count")]
-    prompt_eval_count: Option<u64>,
-    #[serde(default, deserialize_with = "lenient::count")]
-    eval_count: Option<u64>,
-}
+fields! {
+    struct Body<'a> {
+        message: &'a RawValue,
+        done_reason: Cow<'a, str>,
+        prompt_eval_count: u64,
+        eval_count: u64,
+    }
 
-#[derive(Deserialize)]
-struct Message<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    content: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "lenient::list")]
-    tool_calls: Vec<Option<Element<'a>>>,
+    struct Message<'a> {
+        content: Cow<'a, str>,
+        tool_calls: Vec<Option<Element<'a>>>,
+    }
 }
 
 pub(super) fn parse(body: &str) -> Result<Turn, Error> {
-    let read: Body<'_> =
-        serde_json::from_str(body).map_err(|error| unreadable(Wire::Ollama, &error))?;
+    let read: Option<Body<'_>> =
+        fields::parse(body).map_err(|error| unreadable(Wire::Ollama, &error))?;
+    let read = read.unwrap_or_default();
     let Some(raw) = read.message else { return Err(no_message(Wire::Ollama, body, "no message")) };
-    let Ok(message) = serde_json::from_str::<Message<'_>>(raw.get()) else {
+    let Some(message) = fields::part::<Message<'_>>(raw) else {
         return Err(no_message(Wire::Ollama, body, "message is no object"));
     };
     let stop = stop(read.done_reason.as_deref());
-    let calls = tool_calls::calls(&message.tool_calls, &stop);
+    let calls = tool_calls::calls(message.tool_calls.as_deref().unwrap_or_default(), &stop);
     let text = message.content.unwrap_or_default().into_owned();
     let usage = Usage {
         input_tokens: read.prompt_eval_count.unwrap_or_default(),

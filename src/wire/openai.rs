@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::call::ToolCall;
@@ -17,97 +17,80 @@ use crate::report::Report;
 use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
 use crate::wire::answers::{Answer, answers};
+use crate::wire::content;
 use crate::wire::failure::{no_message, unreadable};
+use crate::wire::fields::{self, fields};
 use crate::wire::ids::{self, IdRule};
 use crate::wire::raw::{self, RawObject};
 use crate::wire::tool_calls::{self, Dialect, Echo, Element, Function};
-use crate::wire::{Repair, Reply, lenient};
+use crate::wire::{Repair, Reply};
 
-#[derive(Deserialize)]
-struct Body<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient::list")]
-    choices: Vec<Option<Choice<'a>>>,
-    #[serde(default, deserialize_with = "lenient::object")]
-    usage: Option<Tokens>,
-}
+fields! {
+    struct Body<'a> {
+        choices: Vec<Option<Choice<'a>>>,
+        usage: Tokens<'a>,
+    }
 
-#[derive(Deserialize)]
-struct Choice<'a> {
-    #[serde(borrow, default)]
-    message: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    finish_reason: Option<Cow<'a, str>>,
-}
+    struct Choice<'a> {
+        message: &'a RawValue,
+        finish_reason: Cow<'a, str>,
+    }
 
-#[derive(Deserialize)]
-struct Message<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient::content")]
-    content: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    refusal: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "lenient::list")]
-    tool_calls: Vec<Option<Element<'a>>>,
-    #[serde(borrow, default, deserialize_with = "lenient::object")]
-    function_call: Option<Function<'a>>,
-}
+    struct Message<'a> {
+        content: &'a RawValue,
+        refusal: Cow<'a, str>,
+        tool_calls: Vec<Option<Element<'a>>>,
+        function_call: Function<'a>,
+    }
 
-#[derive(Deserialize)]
-struct Tokens {
-    #[serde(default, deserialize_with = "lenient::count")]
-    prompt_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "lenient::count")]
-    completion_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "lenient::count")]
-    total_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "lenient::object")]
-    prompt_tokens_details: Option<TokenDetails>,
-    #[serde(default, deserialize_with = "lenient::object")]
-    completion_tokens_details: Option<TokenDetails>,
-    #[serde(default, deserialize_with = "lenient::count")]
-    prompt_cache_hit_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "lenient::count")]
-    cache_creation_input_tokens: Option<u64>,
-}
+    struct Tokens<'a> {
+        prompt_tokens: u64,
+        completion_tokens: u64,
+        total_tokens: u64,
+        prompt_tokens_details: TokenDetails<'a>,
+        completion_tokens_details: TokenDetails<'a>,
+        prompt_cache_hit_tokens: u64,
+        cache_creation_input_tokens: u64,
+    }
 
-#[derive(Deserialize, Default)]
-pub(super) struct TokenDetails {
-    #[serde(default, deserialize_with = "lenient::count")]
-    pub(super) cached_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "lenient::count")]
-    pub(super) cache_write_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "lenient::count")]
-    pub(super) reasoning_tokens: Option<u64>,
+    pub(super) struct TokenDetails<'a> {
+        cached_tokens: u64,
+        cache_write_tokens: u64,
+        reasoning_tokens: u64,
+    }
 }
 
 pub(super) fn parse(body: &str) -> Result<Turn, Error> {
-    let read: Body<'_> =
-        serde_json::from_str(body).map_err(|error| unreadable(Wire::OpenAi, &error))?;
-    let Some(choice) = read.choices.into_iter().next().flatten() else {
+    let read: Option<Body<'_>> =
+        fields::parse(body).map_err(|error| unreadable(Wire::OpenAi, &error))?;
+    let Body { choices, usage, .. } = read.unwrap_or_default();
+    let Some(choice) = choices.into_iter().flatten().next().flatten() else {
         return Err(no_message(Wire::OpenAi, body, "no choices"));
     };
     let Some(raw) = choice.message else {
         return Err(no_message(Wire::OpenAi, body, "no choices[0].message"));
     };
-    let Ok(message) = serde_json::from_str::<Message<'_>>(raw.get()) else {
+    let Some(message) = fields::part::<Message<'_>>(raw) else {
         return Err(no_message(Wire::OpenAi, body, "choices[0].message is no object"));
     };
     let stop = stop(choice.finish_reason.as_deref(), message.refusal.as_deref());
-    let text = match (message.content.as_deref(), &message.refusal) {
-        (None | Some(""), Some(refusal)) => refusal.clone().into_owned(),
-        (content, _) => content.unwrap_or_default().to_owned(),
-    };
+    let (mut text, _) = content::said(message.content);
+    if text.is_empty() {
+        text = message.refusal.clone().unwrap_or_default();
+    }
     Ok(Turn::parsed(
         Wire::OpenAi,
         Json::from_raw(raw),
         calls(&message, &stop),
-        text,
+        text.into_owned(),
         stop,
-        read.usage.map(Usage::from).unwrap_or_default(),
+        usage.map(Usage::from).unwrap_or_default(),
     ))
 }
 
 fn calls(message: &Message<'_>, stop: &StopReason) -> Vec<ToolCall> {
-    let mut calls = tool_calls::calls(&message.tool_calls, stop);
+    let elements = message.tool_calls.as_deref().unwrap_or_default();
+    let mut calls = tool_calls::calls(elements, stop);
     if calls.is_empty()
         && let Some(legacy) = message.function_call.as_ref().filter(|f| !f.name().is_empty())
     {
@@ -134,8 +117,8 @@ fn stop(raw: Option<&str>, refusal: Option<&str>) -> StopReason {
     StopReason::new(kind, raw)
 }
 
-impl From<Tokens> for Usage {
-    fn from(tokens: Tokens) -> Self {
+impl From<Tokens<'_>> for Usage {
+    fn from(tokens: Tokens<'_>) -> Self {
         let input = tokens.prompt_tokens_details.unwrap_or_default();
         let output = tokens.completion_tokens_details.unwrap_or_default();
         let read = tokens.prompt_tokens.unwrap_or_default();
@@ -161,6 +144,9 @@ impl From<Tokens> for Usage {
     }
 }
 
+/// OpenAI's own limit is 40 bytes. Servers that make longer ids take them back, and some put a
+/// signature into them or point at them from elsewhere in the message; so what came stays, and
+/// the limit is for messages that another format's ids go into.
 const DIALECT: Dialect = Dialect {
     ids: Some(IdRule { max: 40, legal: |c| !c.is_control() }),
     strings: true,

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::call::ToolCall;
@@ -19,76 +19,46 @@ use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
 use crate::wire::answers::{Answer, answers};
 use crate::wire::call_element::{arguments, call, free_text};
+use crate::wire::content;
 use crate::wire::failure::{no_message, unreadable};
+use crate::wire::fields::{self, fields};
 use crate::wire::ids::{self, IdRule};
 use crate::wire::openai::{TokenDetails, data_url};
 use crate::wire::raw::{self, RawObject};
-use crate::wire::{Repair, Reply, lenient, multi_tool_use, tool_calls};
+use crate::wire::{Repair, Reply, multi_tool_use, tool_calls};
 
-#[derive(Deserialize)]
-struct Body<'a> {
-    #[serde(borrow, default)]
-    output: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    status: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "lenient::object")]
-    incomplete_details: Option<Incomplete<'a>>,
-    #[serde(default, deserialize_with = "lenient::object")]
-    usage: Option<Tokens>,
-}
+fields! {
+    struct Body<'a> {
+        output: &'a RawValue,
+        status: Cow<'a, str>,
+        incomplete_details: Incomplete<'a>,
+        error: &'a RawValue,
+        usage: Tokens<'a>,
+    }
 
-#[derive(Deserialize)]
-struct Incomplete<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    reason: Option<Cow<'a, str>>,
-}
+    struct Incomplete<'a> {
+        reason: Cow<'a, str>,
+    }
 
-#[derive(Deserialize)]
-struct Output<'a>(#[serde(borrow, deserialize_with = "lenient::list")] Vec<Option<Item<'a>>>);
+    pub(super) struct Item<'a> {
+        kind "type": Cow<'a, str>,
+        role: Cow<'a, str>,
+        call_id: Cow<'a, str>,
+        name: Cow<'a, str>,
+        namespace: Cow<'a, str>,
+        status: Cow<'a, str>,
+        arguments: &'a RawValue,
+        input: &'a RawValue,
+        content: &'a RawValue,
+        caller: &'a RawValue,
+    }
 
-#[derive(Deserialize)]
-pub(super) struct Item<'a> {
-    #[serde(rename = "type", borrow, default, deserialize_with = "lenient::text")]
-    kind: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    call_id: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    name: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    namespace: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    status: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    arguments: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    input: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    caller: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Part<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    text: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    refusal: Option<Cow<'a, str>>,
-}
-
-#[derive(Deserialize)]
-struct Parts<'a>(#[serde(borrow, deserialize_with = "lenient::list")] Vec<Option<Part<'a>>>);
-
-#[derive(Deserialize)]
-struct Tokens {
-    #[serde(default, deserialize_with = "lenient::count")]
-    input_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "lenient::count")]
-    output_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "lenient::object")]
-    input_tokens_details: Option<TokenDetails>,
-    #[serde(default, deserialize_with = "lenient::object")]
-    output_tokens_details: Option<TokenDetails>,
+    struct Tokens<'a> {
+        input_tokens: u64,
+        output_tokens: u64,
+        input_tokens_details: TokenDetails<'a>,
+        output_tokens_details: TokenDetails<'a>,
+    }
 }
 
 /// Which of the two kinds of call that are ours an item is.
@@ -99,34 +69,32 @@ pub(super) enum Kind {
 }
 
 pub(super) fn parse(body: &str) -> Result<Turn, Error> {
-    let read: Body<'_> =
-        serde_json::from_str(body).map_err(|error| unreadable(Wire::OpenAiResponses, &error))?;
-    let output = read.output.filter(|output| output.get().starts_with('['));
-    let Some(raw) = output else {
+    let read: Option<Body<'_>> =
+        fields::parse(body).map_err(|error| unreadable(Wire::OpenAiResponses, &error))?;
+    let Body { output, status, incomplete_details, usage, error, .. } = read.unwrap_or_default();
+    let items: Option<Vec<Option<Item<'_>>>> = output.and_then(fields::part);
+    let Some((raw, items)) = output.zip(items) else {
         return Err(no_message(Wire::OpenAiResponses, body, "no output"));
     };
-    let items = serde_json::from_str::<Output<'_>>(raw.get())
-        .map_err(|error| unreadable(Wire::OpenAiResponses, &error))?
-        .0;
+    if items.is_empty() && error.is_some() {
+        return Err(no_message(Wire::OpenAiResponses, body, "the output is empty"));
+    }
 
     let mut text = String::new();
     let mut refused = false;
     for item in items.iter().flatten().filter(|item| item.kind.as_deref() == Some("message")) {
-        let parts =
-            item.content.and_then(|content| serde_json::from_str::<Parts<'_>>(content.get()).ok());
-        for part in parts.into_iter().flat_map(|parts| parts.0).flatten() {
-            refused |= part.refusal.as_deref().is_some_and(|refusal| !refusal.is_empty());
-            text += part.text.or(part.refusal).as_deref().unwrap_or_default();
-        }
+        let (said, refuses) = content::said(item.content);
+        text += &said;
+        refused |= refuses;
     }
-    let reason = read.incomplete_details.and_then(|details| details.reason);
-    let stop = stop(read.status.as_deref(), reason.as_deref(), refused);
+    let reason = incomplete_details.and_then(|details| details.reason);
+    let stop = stop(status.as_deref(), reason.as_deref(), refused);
     let mut calls = Vec::new();
     let own = items.iter().flatten().filter_map(|item| item.call(&stop));
     for (element, call) in own.enumerate() {
         multi_tool_use::unpack(call.at_element(element), &mut calls);
     }
-    let usage = read.usage.map(Usage::from).unwrap_or_default();
+    let usage = usage.map(Usage::from).unwrap_or_default();
     Ok(Turn::parsed(Wire::OpenAiResponses, Json::from_raw(raw), calls, text, stop, usage))
 }
 
@@ -183,8 +151,8 @@ fn stop(status: Option<&str>, reason: Option<&str>, refused: bool) -> StopReason
     }
 }
 
-impl From<Tokens> for Usage {
-    fn from(tokens: Tokens) -> Self {
+impl From<Tokens<'_>> for Usage {
+    fn from(tokens: Tokens<'_>) -> Self {
         let input = tokens.input_tokens_details.unwrap_or_default();
         let output = tokens.output_tokens_details.unwrap_or_default();
         Self {
@@ -236,7 +204,11 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
     let answers = answers(turn, report);
     let given: Vec<_> =
         answers.iter().map(|answer| answer.call.has_id().then(|| answer.call.id())).collect();
-    let ids = ids::ids(&given, IDS, turn.message().map_or("", Json::as_str));
+    let ids = match turn.message() {
+        // As in Chat, ids that are too long for OpenAI are taken back by the server that made them.
+        Some(message) => ids::ids(&given, IdRule { max: usize::MAX, ..IDS }, message.as_str()),
+        None => ids::ids(&given, IDS, ""),
+    };
     let mut repairs = Vec::new();
     let (mut messages, callers) = match turn.message() {
         Some(message) => echo(message, &answers, &ids, &mut repairs),
@@ -265,8 +237,9 @@ fn echo<'a>(
     let mut kinds = Vec::new();
     let mut callers = Vec::new();
     for (at, text) in raw::array(message.as_str()).into_iter().enumerate() {
-        let item: Option<Item<'_>> = serde_json::from_str(text.get()).ok();
-        let Some((item, object)) = item.zip(RawObject::read(text.get())) else {
+        let item: Option<Item<'_>> = fields::part(text);
+        let known = item.filter(|item| item.kind.as_deref().or(item.role.as_deref()).is_some());
+        let Some((item, object)) = known.zip(RawObject::read(text.get())) else {
             let what = format!("output[{at}] was left out: it is no item");
             repairs.push(Repair { index: None, what });
             continue;
@@ -346,7 +319,8 @@ fn repaired<'a>(
         }
         Kind::Custom if item.text("input").is_none() => {
             repair("the input was spelled as a string".to_owned());
-            let input = arguments(item.get("input")).into_owned();
+            let input = item.get("input").filter(|_| !item.is_null("input"));
+            let input = arguments(input).into_owned();
             item.set("input", &input);
         }
         Kind::Custom => {}
@@ -372,11 +346,14 @@ enum Content<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 enum ContentPart<'a> {
-    InputText { text: &'a str },
-    InputImage { image_url: String },
-    InputFile { filename: &'a str, file_data: String },
+    #[serde(rename = "input_text")]
+    Text { text: &'a str },
+    #[serde(rename = "input_image")]
+    Image { image_url: String },
+    #[serde(rename = "input_file")]
+    File { filename: &'a str, file_data: String },
 }
 
 fn content<'a>(answer: &'a Answer<'_>) -> Content<'a> {
@@ -389,11 +366,11 @@ fn content<'a>(answer: &'a Answer<'_>) -> Content<'a> {
     }
     let parts = blocks.iter().filter_map(|block| match block {
         Block::Text { text } if text.is_empty() => None,
-        Block::Text { text } => Some(ContentPart::InputText { text }),
+        Block::Text { text } => Some(ContentPart::Text { text }),
         Block::Image { media_type, base64 } => {
-            Some(ContentPart::InputImage { image_url: data_url(media_type, base64) })
+            Some(ContentPart::Image { image_url: data_url(media_type, base64) })
         }
-        Block::Document { media_type, base64, name } => Some(ContentPart::InputFile {
+        Block::Document { media_type, base64, name } => Some(ContentPart::File {
             filename: name.as_deref().unwrap_or("document"),
             file_data: data_url(media_type, base64),
         }),

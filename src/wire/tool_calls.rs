@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::call::{CallState, ToolCall};
@@ -12,37 +12,30 @@ use crate::tool::ToolSet;
 use crate::turn::{StopReason, Turn};
 use crate::wire::answers::Answer;
 use crate::wire::call_element::{arguments, call, free_text};
+use crate::wire::fields::fields;
 use crate::wire::ids::{self, IdRule};
 use crate::wire::raw::{self, RawObject};
-use crate::wire::{Repair, lenient, multi_tool_use};
+use crate::wire::{Repair, multi_tool_use};
 
 /// What a model could call a tool, in a request.
 pub(super) const NAME_LIMIT: usize = 64;
 
-#[derive(Deserialize)]
-pub(super) struct Element<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    id: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "lenient::object")]
-    function: Option<Function<'a>>,
-    #[serde(borrow, default, deserialize_with = "lenient::object")]
-    custom: Option<Custom<'a>>,
-}
+fields! {
+    pub(super) struct Element<'a> {
+        id: Cow<'a, str>,
+        function: Function<'a>,
+        custom: Custom<'a>,
+    }
 
-#[derive(Deserialize)]
-pub(super) struct Function<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    name: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    arguments: Option<&'a RawValue>,
-}
+    pub(super) struct Function<'a> {
+        name: Cow<'a, str>,
+        arguments: &'a RawValue,
+    }
 
-#[derive(Deserialize)]
-struct Custom<'a> {
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    name: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "lenient::text")]
-    input: Option<Cow<'a, str>>,
+    pub(super) struct Custom<'a> {
+        name: Cow<'a, str>,
+        input: Cow<'a, str>,
+    }
 }
 
 /// The calls of the elements, in order.
@@ -83,7 +76,8 @@ impl Function<'_> {
 /// How a format spells calls in a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Dialect {
-    /// What ids must be; nothing where a call needs none.
+    /// What ids must be; nothing where a call needs none. How long they are isn't held against
+    /// ids that came in this format.
     pub(super) ids: Option<IdRule>,
     /// Whether arguments are JSON in a string, and elements have a `type`.
     pub(super) strings: bool,
@@ -105,7 +99,8 @@ pub(super) fn echo<'a>(turn: &'a Turn, answers: &[Answer<'a>], dialect: Dialect)
         answers.iter().map(|answer| answer.call.has_id().then(|| answer.call.id())).collect();
     let text = turn.message().map_or("", Json::as_str);
     let ids = match dialect.ids {
-        Some(rule) => ids::ids(&given, rule, text),
+        Some(rule) if turn.message().is_none() => ids::ids(&given, rule, text),
+        Some(rule) => ids::ids(&given, IdRule { max: usize::MAX, ..rule }, text),
         None => given.iter().map(|id| id.unwrap_or_default().into()).collect(),
     };
     let Some(mut message) = RawObject::read(text) else {
@@ -204,7 +199,9 @@ pub(super) fn repair_arguments(
     let is_string = raw.is_some_and(|raw| raw.get().starts_with('"'));
     let text = arguments(raw);
     let is_object = json::scan(&text).is_ok_and(|scan| scan.is_object);
-    if is_object && is_string == strings {
+    // "null" is what some servers spell no arguments like, and take back.
+    let is_legal = is_object || (strings && text == "null");
+    if is_legal && is_string == strings {
         return false;
     }
     let text = if is_object {

@@ -25,7 +25,13 @@ use fixture::Fixture;
 const CORPUS: &str = "TOOLPOOL_CORPUS";
 
 /// The formats' names in the recordings.
-const FORMATS: &[(&str, Wire)] = &[("anthropic", Wire::Anthropic)];
+const FORMATS: &[(&str, Wire)] = &[
+    ("anthropic", Wire::Anthropic),
+    ("openai_chat", Wire::OpenAi),
+    ("openai_responses", Wire::OpenAiResponses),
+    ("cohere_v2", Wire::Cohere),
+    ("ollama", Wire::Ollama),
+];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();

@@ -30,9 +30,17 @@ fn message_shape(wire: Wire, message: &Value) -> Option<String> {
             .filter(|response| response.is_object())
             .map(|response| format!("{} {}", text(response, "name"), text(response, "id")))
             .collect(),
+        Wire::OpenAi | Wire::Cohere => vec![text(message, "tool_call_id").to_owned()],
+        Wire::OpenAiResponses if text(message, "type").ends_with("_output") => {
+            vec![text(message, "call_id").to_owned()]
+        }
+        Wire::OpenAiResponses => vec![],
+        Wire::Ollama => vec![text(message, "tool_name").to_owned()],
         other => panic!("the shape of {other}'s results isn't written down"),
     };
-    (!answered.is_empty()).then(|| format!("{}: {}", text(message, "role"), answered.join(", ")))
+    let what = if wire == Wire::OpenAiResponses { "type" } else { "role" };
+    (!answered.concat().is_empty())
+        .then(|| format!("{}: {}", text(message, what), answered.join(", ")))
 }
 
 /// Whether our messages hold all that a client echoed: every key with a value, every element in
@@ -48,12 +56,18 @@ fn value_holds(ours: &Value, theirs: &Value) -> bool {
             is_default(theirs) || ours.get(key).is_some_and(|ours| value_holds(ours, theirs))
         }),
         (Value::Array(ours), Value::Array(theirs)) => holds(ours, theirs),
+        // Arguments are JSON in a string, which clients spell in their own way.
+        (Value::String(ours), Value::String(theirs)) if theirs.starts_with('{') => {
+            let read = |text: &str| serde_json::from_str::<Value>(text);
+            ours == theirs || read(ours).ok().zip(read(theirs).ok()).is_some_and(|(a, b)| a == b)
+        }
         (ours, theirs) => ours == theirs,
     }
 }
 
 fn is_default(value: &Value) -> bool {
     matches!(value, Value::Null | Value::Bool(false))
+        || value == ""
         || value.as_array().is_some_and(Vec::is_empty)
         || value.as_object().is_some_and(serde_json::Map::is_empty)
 }

@@ -4,7 +4,6 @@
 mod executor;
 mod faults;
 mod handlers;
-mod readme;
 mod tidy;
 mod timeline;
 mod wire;

@@ -2,7 +2,11 @@
 //! provider's rules and against a golden file.
 
 mod checker;
+mod cohere;
 mod golden;
 mod made_up;
 
 mod anthropic;
+mod ollama;
+mod openai;
+mod openai_responses;

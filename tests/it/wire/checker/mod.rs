@@ -3,6 +3,10 @@
 //! Written from the rules alone, without a look at how replies are made. A file a provider.
 
 mod anthropic;
+mod cohere;
+mod ollama;
+mod openai;
+mod openai_responses;
 
 use serde_json::Value;
 use toolpool::{Json, Turn, Wire};
@@ -24,6 +28,10 @@ pub(crate) fn broken_rules(turn: &Turn, messages: &[Json]) -> Vec<String> {
     let messages: Vec<Value> = messages.iter().map(Json::to_value).collect();
     match turn.wire() {
         Wire::Anthropic => anthropic::check(turn, &messages, &mut rules),
+        Wire::OpenAi => openai::check(turn, &messages, &mut rules),
+        Wire::OpenAiResponses => openai_responses::check(turn, &messages, &mut rules),
+        Wire::Cohere => cohere::check(turn, &messages, &mut rules),
+        Wire::Ollama => ollama::check(turn, &messages, &mut rules),
         other => panic!("no rules are written down for {other}"),
     }
     rules.broken
@@ -50,6 +58,14 @@ impl Rules {
         }
     }
 
+    /// Demands that the echoed message has what the message had, but for what these keys hold.
+    pub(crate) fn same_but_for(&mut self, came: &Value, echo: &Value, keys: &[&str]) {
+        let all = [came, echo].into_iter().filter_map(Value::as_object).flat_map(|o| o.keys());
+        for key in all.filter(|key| !keys.contains(&key.as_str())) {
+            self.demand(came.get(key) == echo.get(key), format!("echo: {key} was changed"));
+        }
+    }
+
     /// Demands that texts differ.
     pub(crate) fn unique<'a>(&mut self, texts: impl IntoIterator<Item = &'a str>, place: &str) {
         let mut seen = std::collections::HashSet::new();
@@ -67,6 +83,16 @@ pub(crate) fn text<'a>(object: &'a Value, key: &str) -> &'a str {
 /// The elements of a key's array, none where it is no array.
 pub(crate) fn elements<'a>(object: &'a Value, key: &str) -> &'a [Value] {
     object[key].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Whether a value is a string that holds a JSON object, or the `null` that stands for an empty
+/// one.
+pub(crate) fn is_json_object(value: &Value) -> bool {
+    if value == "null" {
+        return true;
+    }
+    let object = value.as_str().map(serde_json::from_str::<serde_json::Map<String, Value>>);
+    object.is_some_and(|object| object.is_ok())
 }
 
 /// Whether `text` is 1 to `most` of the characters.
