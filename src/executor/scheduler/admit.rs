@@ -1,11 +1,13 @@
 //! From handing a call in until it waits for permits: barriers, preparing, keys, holding.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::batch::{Due, Slot, State, Thread};
-use super::keys::{self, KeyTable, Ticket};
-use super::{Action, BatchId, CallRef, CallSpec, Prepared, Scheduler};
+use super::keys;
+use super::pools::THREAD_RETRY;
+use super::{Action, BatchId, CallRef, CallSpec, Prepared, Scheduler, Track};
 use crate::outcome::{NotStarted, Outcome, Rejected};
 use crate::report::Note;
 use crate::time::Deadline;
@@ -35,7 +37,13 @@ impl<P: Clone> Scheduler<P> {
         for (index, outcome) in settled {
             self.settle(CallRef { batch: id, index }, outcome, now, out);
         }
+        let mut full = false;
         for index in first..last {
+            if self.queued >= self.limits.max_queued && !full {
+                // Those that can start at once don't take up the queue.
+                self.dispatch(now, out);
+                full = self.queued >= self.limits.max_queued;
+            }
             self.admit(CallRef { batch: id, index }, now, out);
         }
         self.dispatch(now, out);
@@ -94,7 +102,7 @@ impl<P: Clone> Scheduler<P> {
         slot.joined = true;
         self.queued += 1;
         for pool in &terms.pools {
-            self.pools.join(pool);
+            self.room.pools.join(pool);
         }
         if terms.exclusive || !batch.behind.is_empty() {
             batch.behind.push_back(call.index);
@@ -110,24 +118,17 @@ impl<P: Clone> Scheduler<P> {
             && let Some(&index) = batch.behind.front()
         {
             let call = CallRef { batch: id, index };
-            let slot = &mut batch.slots[index];
-            if slot.terms.exclusive {
-                let is_over = slot.is_settled() && !slot.open;
-                if is_over {
-                    batch.behind.pop_front();
-                    continue;
+            let slot = &batch.slots[index];
+            if slot.terms.exclusive && !slot.is_settled() {
+                if slot.state != State::Behind {
+                    return;
                 }
-                if slot.state == State::Behind && batch.open == 0 {
-                    slot.state = State::Exclusive;
-                    slot.open = true;
-                    batch.open += 1;
-                    if slot.held && !batch.released {
-                        slot.state = State::Held;
-                    } else {
-                        self.exclusive.push_back(call);
-                    }
+                if batch.open > 0 {
+                    return self.watch(call, now, out);
                 }
-                return;
+                // What it may change, no earlier call knows.
+                batch.identical.clear();
+                return self.proceed(call, now, out);
             }
             batch.behind.pop_front();
             if slot.state == State::Behind {
@@ -153,6 +154,10 @@ impl<P: Clone> Scheduler<P> {
     /// Has the next keyed call prepared, unless one is being prepared.
     pub(super) fn prepare_next(&mut self, id: BatchId, now: Instant, out: &mut Vec<Action<P>>) {
         let Some(batch) = self.batches.get_mut(&id) else { return };
+        // At the deadline its calls are settled one after another.
+        if batch.ending.is_some() || batch.deadline.has_passed(now) {
+            return;
+        }
         while batch.preparing.is_none()
             && let Some(index) = batch.unordered.pop_front()
         {
@@ -162,8 +167,8 @@ impl<P: Clone> Scheduler<P> {
             }
             slot.state = State::Preparing;
             slot.thread = Thread::Preparing;
-            slot.end_at = slot.terms.timeout.map_or(Deadline::Never, |t| Deadline::after(now, t));
-            slot.preparing_since = Some(now);
+            let since = *slot.preparing_since.get_or_insert(now);
+            slot.end_at = slot.terms.timeout.map_or(Deadline::Never, |t| Deadline::after(since, t));
             let payload = slot.payload.clone();
             batch.preparing = Some(index);
             if let Deadline::At(at) = slot.end_at {
@@ -200,6 +205,9 @@ impl<P: Clone> Scheduler<P> {
             slot.due_at = None;
             match prepared {
                 Err(outcome) => self.settle(call, outcome, now, out),
+                Ok(_) if slot.end_at.has_passed(now) => {
+                    self.settle(call, Outcome::NotStarted(NotStarted::Timeout), now, out);
+                }
                 Ok(prepared) => self.order(call, prepared, now, out),
             }
         }
@@ -209,23 +217,27 @@ impl<P: Clone> Scheduler<P> {
 
     /// No thread could be had to prepare a call.
     pub(crate) fn prepare_failed(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
-        let idle = self.working[super::Track::Blocking.at()] == 0;
+        if self.zombie_returned(call, now, out) {
+            return self.dispatch(now, out);
+        }
         let Some(batch) = self.batches.get_mut(&call.batch) else { return };
         let slot = &mut batch.slots[call.index];
         slot.thread = Thread::None;
         slot.due_at = None;
         if slot.is_settled() {
             self.abandoned -= 1;
-            return self.over(call, now, out);
-        }
-        batch.preparing = None;
-        if idle {
+            self.over(call, now, out);
+        } else if self.room.threads(Track::Blocking) == 0 {
             self.settle(call, Outcome::NotStarted(NotStarted::NoThread), now, out);
-            self.prepare_next(call.batch, now, out);
         } else {
+            batch.preparing = None;
             slot.state = State::Unprepared;
             batch.unordered.push_front(call.index);
-            self.retry_soon(call, now, out);
+            if let Some(at) = now.checked_add(THREAD_RETRY)
+                && batch.push_due(at, Due::Retry(call.index))
+            {
+                out.push(Action::Wake(call.batch));
+            }
         }
         self.dispatch(now, out);
     }
@@ -253,7 +265,6 @@ impl<P: Clone> Scheduler<P> {
             return self.take_turn(call, now, out);
         }
         let (ticket, blocked) = self.keys.enter(call, keys);
-        let held_by_abandoned = blocked > 0 && self.abandoned_holder(&ticket).is_some();
         let Some(slot) = self.slot_mut(call) else { return };
         slot.ticket = Some(ticket);
         slot.blocked = blocked;
@@ -261,9 +272,7 @@ impl<P: Clone> Scheduler<P> {
             return self.take_turn(call, now, out);
         }
         slot.state = State::Blocked;
-        if held_by_abandoned {
-            self.expire_later(call, now, out);
-        }
+        self.watch(call, now, out);
     }
 
     /// Joins an earlier identical call of the batch, unless a write came between.
@@ -311,13 +320,10 @@ impl<P: Clone> Scheduler<P> {
                 None => own.push(wanted.clone()),
             }
         }
-        let ticket = self.keys.next_ticket();
-        for wanted in &own {
-            if self.leads_to_any(self.keys.ahead(ticket, wanted).map(|(who, _)| who), &ancestors) {
-                return Err(wanted.key.to_string());
-            }
+        match self.circle(&own, &ancestors) {
+            Some(key) => Err(key),
+            None => Ok(own.into()),
         }
-        Ok(own.into())
     }
 
     /// The calls that a call is nested in, innermost first.
@@ -331,43 +337,51 @@ impl<P: Clone> Scheduler<P> {
         ancestors
     }
 
-    /// Whether waiting for `from` is, directly or by what they wait for, waiting for a goal.
-    fn leads_to_any(&self, from: impl Iterator<Item = CallRef>, goals: &[CallRef]) -> bool {
-        let mut pending: Vec<CallRef> = from.collect();
-        let mut seen = std::collections::HashSet::new();
-        while let Some(call) = pending.pop() {
-            if goals.contains(&call) {
-                return true;
-            }
-            if !seen.insert(call) {
-                continue;
-            }
-            let Some(slot) = self.slot(call) else { continue };
-            match slot.state {
-                State::Blocked => {
-                    for (key, ticket) in blocked_on(slot.ticket.as_ref()) {
-                        pending.extend(self.keys.ahead(ticket, key).map(|(who, _)| who));
+    /// The one of the keys for which to wait would be, directly or by what those who have it wait
+    /// for, to wait for one of `goals`.
+    fn circle<'a>(&'a self, keys: &'a [KeyUse], goals: &[CallRef]) -> Option<String> {
+        let ticket = self.keys.next_ticket();
+        // Up to which ticket a queue has been followed already.
+        let mut followed = HashMap::new();
+        for wanted in keys {
+            let mut pending = Vec::new();
+            self.follow(ticket, wanted, &mut followed, &mut pending);
+            while let Some(call) = pending.pop() {
+                if goals.contains(&call) {
+                    return Some(wanted.key.to_string());
+                }
+                let Some(slot) = self.slot(call) else { continue };
+                let has_begun = matches!(slot.state, State::Starting | State::Running);
+                if slot.terms.exclusive && !slot.is_settled() && !has_begun {
+                    // It waits for all that runs, the goals among it.
+                    return Some(wanted.key.to_string());
+                }
+                if let (State::Blocked, Some(ticket)) = (slot.state, &slot.ticket) {
+                    for key in ticket.keys.iter() {
+                        self.follow(ticket.number(), key, &mut followed, &mut pending);
                     }
                 }
-                State::Running if slot.lent => {
-                    let nested = self.batches.iter().filter(|(_, b)| b.parent == Some(call));
-                    for (id, batch) in nested {
-                        let open = batch.slots.iter().enumerate();
-                        let open = open.filter(|(_, slot)| !slot.is_settled());
-                        pending.extend(open.map(|(index, _)| CallRef { batch: *id, index }));
-                    }
+                for id in self.nested.get(&call).into_iter().flatten() {
+                    let slots = self.batches.get(id).map_or(&[][..], |batch| &batch.slots);
+                    let open = slots.iter().enumerate().filter(|(_, slot)| !slot.is_settled());
+                    pending.extend(open.map(|(index, _)| CallRef { batch: *id, index }));
                 }
-                // What isn't running at the top waits for an exclusive call, which waits for all.
-                State::Ready | State::Held
-                    if !self.exclusive.is_empty()
-                        && self.batches.get(&call.batch).is_some_and(|b| b.depth == 0) =>
-                {
-                    return true;
-                }
-                _ => {}
             }
         }
-        false
+        None
+    }
+
+    /// Adds those to `pending` that `wanted` waits for under `ticket`, each once.
+    fn follow<'a>(
+        &'a self,
+        ticket: u64,
+        wanted: &'a KeyUse,
+        followed: &mut HashMap<(&'a str, Access), u64>,
+        pending: &mut Vec<CallRef>,
+    ) {
+        let from = followed.entry((&wanted.key, wanted.access)).or_insert(0);
+        pending.extend(self.keys.ahead(*from, ticket, wanted));
+        *from = (*from).max(ticket);
     }
 
     /// A call needs nothing any more but permits, and its batch's release.
@@ -381,14 +395,14 @@ impl<P: Clone> Scheduler<P> {
         if slot.terms.exclusive {
             slot.state = State::Exclusive;
             self.exclusive.push_back(call);
-            return;
+            return self.watch(call, now, out);
         }
         batch.push_ready(call.index);
         if !batch.in_rotation {
             batch.in_rotation = true;
             self.rotation.push_back(call.batch);
         }
-        self.expire_if_paused(call, now, out);
+        self.watch(call, now, out);
     }
 
     /// A key less to wait for.
@@ -402,21 +416,4 @@ impl<P: Clone> Scheduler<P> {
             self.take_turn(call, now, out);
         }
     }
-
-    /// An abandoned call that has a key which `ticket` waits for.
-    pub(super) fn abandoned_holder(&self, ticket: &Ticket) -> Option<CallRef> {
-        let ahead = |key| KeyTable::ahead(&self.keys, ticket.number(), key).map(|(who, _)| who);
-        ticket.keys.iter().flat_map(ahead).find(|who| self.is_abandoned(*who))
-    }
-
-    pub(super) fn is_abandoned(&self, call: CallRef) -> bool {
-        match self.slot(call) {
-            Some(slot) => slot.is_settled() && slot.thread != Thread::None,
-            None => self.zombies.contains_key(&call),
-        }
-    }
-}
-
-fn blocked_on(ticket: Option<&Ticket>) -> impl Iterator<Item = (&KeyUse, u64)> {
-    ticket.into_iter().flat_map(|ticket| ticket.keys.iter().map(|key| (key, ticket.number())))
 }

@@ -1,7 +1,7 @@
 //! What the scheduler knows of a batch and of each of its calls.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -137,6 +137,9 @@ pub(super) struct Slot<P> {
     pub(super) joined: bool,
     /// The time at which it is looked at next.
     pub(super) due_at: Option<Instant>,
+    /// Whether it is looked at again after its own timeout, because it waits for what may never
+    /// come.
+    pub(super) expiring: bool,
     pub(super) followers: Vec<usize>,
     pub(super) attempts: u32,
     pub(super) submitted: Instant,
@@ -176,6 +179,7 @@ impl<P> Slot<P> {
             active: false,
             joined: false,
             due_at: None,
+            expiring: false,
             followers: Vec::new(),
             attempts: 0,
             submitted: now,
@@ -253,7 +257,7 @@ pub(super) enum Due {
     Deadline,
     /// A call's next step towards its end: signal, close, end.
     Call(usize),
-    /// The end of a backoff, or another try at a thread.
+    /// The end of a backoff, or another try at preparing.
     Retry(usize),
     /// A call waits for something that may never come.
     Expire(usize),
@@ -285,7 +289,7 @@ pub(super) struct Batch<P> {
     /// Until when its collector sleeps.
     pub(super) armed: Deadline,
     /// Settled calls that a custom policy hasn't seen.
-    pub(super) undecided: VecDeque<usize>,
+    pub(super) undecided: BTreeSet<usize>,
     /// Keyed calls in call order that are still to be prepared.
     pub(super) unordered: VecDeque<usize>,
     /// The keyed call that is being prepared; one at a time, in call order.
@@ -324,7 +328,7 @@ impl<P> Batch<P> {
             abort: None,
             due,
             armed: Deadline::Never,
-            undecided: VecDeque::new(),
+            undecided: BTreeSet::new(),
             unordered: VecDeque::new(),
             preparing: None,
             behind: VecDeque::new(),
@@ -358,11 +362,17 @@ impl<P> Batch<P> {
     #[must_use]
     pub(super) fn push_due(&mut self, at: Instant, due: Due) -> bool {
         self.due.push(Reverse((at, due)));
-        if Deadline::At(at) < self.armed {
+        self.arm(at)
+    }
+
+    /// Has the collector look at `at`; whether it has to be woken for it.
+    #[must_use]
+    pub(super) fn arm(&mut self, at: Instant) -> bool {
+        let is_earlier = Deadline::At(at) < self.armed;
+        if is_earlier {
             self.armed = Deadline::At(at);
-            return true;
         }
-        false
+        is_earlier
     }
 }
 

@@ -1,95 +1,142 @@
 //! Permits, and whose turn it is.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::batch::{Due, State, Terms, Thread, Track};
-use super::{Action, BatchId, CallRef, Grant, Scheduler};
+use super::batch::{Batch, Due, State, Thread};
+use super::pools::Room;
+use super::{Action, BatchId, CallRef, Grant, Scheduler, Track};
 use crate::outcome::{NotStarted, Outcome};
 use crate::time::Deadline;
 
-/// How long to wait before another try, where the system refused a thread.
-const THREAD_RETRY: Duration = Duration::from_millis(20);
+/// Which calls an exclusive one holds up. Those of nested batches go on in any case: what it waits
+/// for waits for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bar {
+    None,
+    /// All but those with keys, because a nested call may wait for them.
+    Keyless,
+    All,
+}
 
 impl<P: Clone> Scheduler<P> {
     /// Starts what can be started: batches take turns, a batch's calls go by their index.
     pub(super) fn dispatch(&mut self, now: Instant, out: &mut Vec<Action<P>>) {
-        let only_nested = self.dispatch_exclusive(now, out);
-        while self.total.is_free() {
+        if std::mem::take(&mut self.turn_away) {
+            self.turn_away_queued(now, out);
+        }
+        loop {
+            let bar = self.dispatch_exclusive(now, out);
+            if !self.room.total.is_free() {
+                return;
+            }
             let turn = (0..self.rotation.len()).find_map(|at| {
                 let id = self.rotation[at];
-                Some((at, id, self.startable(id, only_nested, now)?))
+                Some((at, id, self.startable(id, bar, now, out)?))
             });
-            let Some((at, id, class)) = turn else { break };
+            let Some((at, id, class)) = turn else { return };
             self.rotation.remove(at);
             let Some(batch) = self.batches.get_mut(&id) else { continue };
             let index = batch.classes[class].ready.pop().map(|index| index.0);
-            if batch.ready > 1 {
+            batch.ready -= 1;
+            batch.in_rotation = batch.ready > 0;
+            if batch.in_rotation {
                 self.rotation.push_back(id);
-            } else {
-                batch.in_rotation = false;
             }
             if let Some(index) = index {
-                batch.ready -= 1;
                 self.start(CallRef { batch: id, index }, now, out);
             }
         }
     }
 
-    /// Starts an exclusive call when nothing else runs. While one waits or runs, only batches
-    /// nested in running calls may start something: then it is true.
-    fn dispatch_exclusive(&mut self, now: Instant, out: &mut Vec<Action<P>>) -> bool {
-        while let Some(&call) = self.exclusive.front() {
-            if self.slot(call).is_none_or(|slot| slot.state != State::Exclusive) {
-                self.exclusive.pop_front();
+    /// Starts an exclusive call when nothing else runs; which others may start meanwhile.
+    fn dispatch_exclusive(&mut self, now: Instant, out: &mut Vec<Action<P>>) -> Bar {
+        let is_waiting = |call: &CallRef| {
+            let batch = self.batches.get(&call.batch);
+            batch.is_some_and(|batch| batch.slots[call.index].state == State::Exclusive)
+        };
+        self.exclusive.retain(is_waiting);
+        for at in 0..self.exclusive.len() {
+            let call = self.exclusive[at];
+            if self.exclusive_running.is_some_and(|running| running != call) {
                 continue;
             }
-            let Some(terms) = self.slot(call).map(|slot| slot.terms.clone()) else { continue };
-            let idle = self.exclusive_running.is_none() && self.active == 0;
-            if idle && self.total.is_free() && self.has_room(&terms, now) {
-                self.exclusive.pop_front();
-                self.exclusive_running = Some(call);
-                self.start(call, now, out);
+            let Some(batch) = self.batches.get_mut(&call.batch) else { continue };
+            match self.room.free_at(&batch.slots[call.index].terms, now) {
+                // A pool that is full may be so because of a call that is still active.
+                Deadline::Never if self.active > 0 => {}
+                Deadline::Never => continue,
+                Deadline::At(at) if at > now => {
+                    if batch.arm(at) {
+                        out.push(Action::Wake(call.batch));
+                    }
+                    continue;
+                }
+                Deadline::At(_) if self.active == 0 && batch.undecided.is_empty() => {
+                    self.exclusive.remove(at);
+                    self.exclusive_running = Some(call);
+                    self.start(call, now, out);
+                }
+                Deadline::At(_) => {}
             }
-            break;
+            return self.bar();
         }
-        self.exclusive_running.is_some() || !self.exclusive.is_empty()
+        if self.exclusive_running.is_some() { Bar::All } else { Bar::None }
     }
 
-    /// The class of the batch's next call that may start now.
-    fn startable(&mut self, id: BatchId, only_nested: bool, now: Instant) -> Option<usize> {
+    /// Which calls are held up by an exclusive call that could start if nothing else ran.
+    fn bar(&self) -> Bar {
+        if self.exclusive_running.is_some() {
+            Bar::All
+        } else if !self.abandoned_keyed.is_empty() {
+            // It can't start before that thread is back, which may be never.
+            Bar::None
+        } else if self.active > 0 && self.room.total.used == 0 {
+            // All it waits for waits in nested batches.
+            Bar::Keyless
+        } else {
+            Bar::All
+        }
+    }
+
+    /// The class of the batch's next call that may start now. If it has none, its collector is
+    /// made to look again when there will be one.
+    fn startable(
+        &mut self,
+        id: BatchId,
+        bar: Bar,
+        now: Instant,
+        out: &mut Vec<Action<P>>,
+    ) -> Option<usize> {
         let batch = self.batches.get_mut(&id)?;
-        let barred = (only_nested && batch.depth == 0)
-            || batch.running >= batch.max_parallel
-            || !batch.undecided.is_empty();
-        if barred {
+        let is_nested = batch.parent.is_some();
+        if batch.running >= batch.max_parallel
+            || !batch.undecided.is_empty()
+            || (bar == Bar::All && !is_nested)
+        {
             return None;
         }
         let mut first: Option<(usize, usize)> = None;
+        let mut later = Deadline::Never;
         for at in 0..batch.classes.len() {
-            let class = &mut batch.classes[at];
-            while class.ready.peek().is_some_and(|i| batch.slots[i.0].state != State::Ready) {
-                class.ready.pop();
+            let Some(index) = batch.first_ready(at) else { continue };
+            let terms = &batch.classes[at].terms;
+            if first.is_some_and(|(_, best)| best < index)
+                || (bar == Bar::Keyless && !is_nested && !terms.prepare)
+            {
+                continue;
             }
-            let Some(index) = class.ready.peek().map(|index| index.0) else { continue };
-            if first.is_none_or(|(_, best)| index < best) {
-                let terms = &batch.classes[at].terms;
-                let track = terms.track.at();
-                let room = !self.starved[track] && self.tracks[track].is_free();
-                let pools =
-                    || terms.pools.iter().all(|p| self.pools.ready_at(p.key, now).has_passed(now));
-                if room && pools() {
-                    first = Some((at, index));
-                }
+            match self.room.free_at(terms, now) {
+                free if free.has_passed(now) => first = Some((at, index)),
+                free => later = later.min(free),
             }
         }
+        if first.is_none()
+            && let Deadline::At(at) = later
+            && batch.arm(at)
+        {
+            out.push(Action::Wake(id));
+        }
         first.map(|(at, _)| at)
-    }
-
-    fn has_room(&self, terms: &Terms, now: Instant) -> bool {
-        let track = terms.track.at();
-        !self.starved[track]
-            && self.tracks[track].is_free()
-            && terms.pools.iter().all(|pool| self.pools.ready_at(pool.key, now).has_passed(now))
     }
 
     fn start(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
@@ -100,10 +147,9 @@ impl<P: Clone> Scheduler<P> {
         slot.has_pool_permits = true;
         let track = slot.terms.track;
         batch.running += 1;
-        self.total.take();
-        self.tracks[track.at()].take();
+        self.room.take_thread(track);
         for pool in &slot.terms.pools {
-            self.pools.take(pool.key, now);
+            self.room.pools.take(pool.key, now);
         }
         slot.active = true;
         self.active += 1;
@@ -112,7 +158,14 @@ impl<P: Clone> Scheduler<P> {
         if slot.attempts == 0 {
             slot.set_times(batch.deadline, now);
         }
-        let payload = slot.payload.clone();
+        out.push(Action::Start(call, track, slot.payload.clone()));
+        self.look_at_end(call, out);
+    }
+
+    /// Has a call looked at when it is to be told to stop, unless that is so already.
+    fn look_at_end(&mut self, call: CallRef, out: &mut Vec<Action<P>>) {
+        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let slot = &mut batch.slots[call.index];
         if slot.due_at.is_none()
             && let Deadline::At(at) = slot.signal_at
         {
@@ -121,7 +174,6 @@ impl<P: Clone> Scheduler<P> {
                 out.push(Action::Wake(call.batch));
             }
         }
-        out.push(Action::Start(call, track, payload));
     }
 
     /// A thread is about to run a call's handler: it may only if this grants it.
@@ -143,6 +195,12 @@ impl<P: Clone> Scheduler<P> {
             self.dispatch(now, out);
             return None;
         }
+        if !batch.undecided.is_empty() {
+            // It starts again when the policy has answered, if it may.
+            self.put_back(call, now, out);
+            self.dispatch(now, out);
+            return None;
+        }
         slot.state = State::Running;
         slot.thread = Thread::Running;
         slot.attempts += 1;
@@ -151,15 +209,8 @@ impl<P: Clone> Scheduler<P> {
             slot.set_times(deadline, now);
         }
         let grant = Grant { attempt: slot.attempts, signal_at: slot.signal_at };
-        self.working[slot.terms.track.at()] += 1;
-        if slot.due_at.is_none()
-            && let Deadline::At(at) = slot.signal_at
-        {
-            slot.due_at = Some(at);
-            if batch.push_due(at, Due::Call(call.index)) {
-                out.push(Action::Wake(call.batch));
-            }
-        }
+        self.room.begin_work(slot.terms.track);
+        self.look_at_end(call, out);
         Some(grant)
     }
 
@@ -169,32 +220,33 @@ impl<P: Clone> Scheduler<P> {
         if slot.state != State::Starting {
             return;
         }
-        let track = slot.terms.track.at();
-        if self.working[track] == 0 {
-            self.settle(call, Outcome::NotStarted(NotStarted::NoThread), now, out);
-            return self.dispatch(now, out);
+        let track = slot.terms.track;
+        if self.room.threads(track) > 1 {
+            self.put_back(call, now, out);
+            self.room.starve(track, now);
+        } else {
+            self.settle_waiting(call, Outcome::NotStarted(NotStarted::NoThread), now, out);
         }
+        self.dispatch(now, out);
+    }
+
+    /// A start comes to nothing: the call waits for its turn again.
+    fn put_back(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
         self.give_permits(call);
-        self.starved[track] = true;
-        if let Some(slot) = self.slot_mut(call) {
-            slot.active = false;
+        let Some(slot) = self.slot_mut(call) else { return };
+        let is_first = slot.attempts == 0;
+        slot.active = false;
+        let terms = slot.terms.clone();
+        for pool in &terms.pools {
+            self.room.pools.put_back(pool.key);
         }
         self.active -= 1;
         self.queued += 1;
-        if self.exclusive_running == Some(call) {
+        // Between two attempts it stays alone.
+        if is_first && self.exclusive_running == Some(call) {
             self.exclusive_running = None;
         }
         self.take_turn(call, now, out);
-        self.retry_soon(call, now, out);
-    }
-
-    pub(super) fn retry_soon(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
-        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
-        if let Some(at) = now.checked_add(THREAD_RETRY)
-            && batch.push_due(at, Due::Retry(call.index))
-        {
-            out.push(Action::Wake(call.batch));
-        }
     }
 
     /// A running call waits in a nested batch: others may have its permits.
@@ -204,9 +256,9 @@ impl<P: Clone> Scheduler<P> {
             return;
         }
         slot.lent = true;
-        let track = slot.terms.track.at();
+        let track = slot.terms.track;
         self.give_permits(call);
-        self.working[track] -= 1;
+        self.room.end_work(track);
         self.dispatch(now, out);
     }
 
@@ -218,23 +270,18 @@ impl<P: Clone> Scheduler<P> {
                 return;
             }
             slot.has_pool_permits = true;
-            for pool in &slot.terms.pools {
-                self.pools.retake(pool.key);
-            }
+            retake_pools(&mut self.room, &slot.terms, call, slot.is_settled());
             if slot.state == State::Running {
                 slot.has_thread_permits = true;
                 batch.running += 1;
-                self.total.take();
-                self.tracks[slot.terms.track.at()].take();
-                self.working[slot.terms.track.at()] += 1;
+                self.room.take_thread(slot.terms.track);
+                self.room.begin_work(slot.terms.track);
             }
         } else if let Some(zombie) = self.zombies.get_mut(&call)
             && std::mem::take(&mut zombie.lent)
         {
             zombie.has_pool_permits = true;
-            for pool in &zombie.terms.pools {
-                self.pools.retake(pool.key);
-            }
+            retake_pools(&mut self.room, &zombie.terms, call, true);
         }
     }
 
@@ -245,7 +292,8 @@ impl<P: Clone> Scheduler<P> {
             let slot = &mut batch.slots[call.index];
             if std::mem::take(&mut slot.has_pool_permits) {
                 for pool in &slot.terms.pools {
-                    self.pools.give(pool.key);
+                    self.room.pools.give(pool.key);
+                    self.room.pools.forget(pool.key, call);
                 }
             }
         }
@@ -257,15 +305,33 @@ impl<P: Clone> Scheduler<P> {
             let slot = &mut batch.slots[call.index];
             if std::mem::take(&mut slot.has_thread_permits) {
                 batch.running -= 1;
-                self.total.give();
-                self.tracks[slot.terms.track.at()].give();
-                self.starved[slot.terms.track.at()] = false;
+                self.room.give_thread(slot.terms.track);
             }
         }
     }
 
     /// Changes the Compute lane's cap, when its pool is known.
     pub(crate) fn set_compute_cap(&mut self, cap: usize) {
-        self.tracks[Track::Compute.at()].cap = cap;
+        self.room.set_cap(Track::Compute, cap);
+    }
+}
+
+fn retake_pools(room: &mut Room, terms: &super::Terms, call: CallRef, abandoned: bool) {
+    for pool in &terms.pools {
+        room.pools.retake(pool.key);
+        if abandoned {
+            room.pools.abandon(pool.key, call);
+        }
+    }
+}
+
+impl<P> Batch<P> {
+    /// The first call of a class that still waits for permits.
+    pub(super) fn first_ready(&mut self, class: usize) -> Option<usize> {
+        let ready = &mut self.classes[class].ready;
+        while ready.peek().is_some_and(|index| self.slots[index.0].state != State::Ready) {
+            ready.pop();
+        }
+        ready.peek().map(|index| index.0)
     }
 }

@@ -15,11 +15,20 @@ pub(super) struct KeyTable {
     last_ticket: u64,
 }
 
-/// Those who have the key, and those who wait for it.
+/// Those who have the key, and those who wait for it, by ticket.
 #[derive(Debug, Default)]
 struct Queue {
-    holders: BTreeMap<u64, (CallRef, Access)>,
-    waiting: BTreeMap<u64, (CallRef, Access)>,
+    holders: BTreeMap<u64, Entry>,
+    waiting: BTreeMap<u64, Entry>,
+    /// How many holders were walked away from.
+    abandoned: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    call: CallRef,
+    access: Access,
+    abandoned: bool,
 }
 
 /// A call's place in the queues of its keys.
@@ -36,27 +45,23 @@ impl Ticket {
 }
 
 impl Queue {
+    /// Whether a call that comes now would have the key. Holders are either one writer or readers
+    /// only, so a look at one is enough.
     fn admits(&self, access: Access) -> bool {
-        match access {
-            Access::Write => self.holders.is_empty(),
-            Access::Read => self.holders.values().all(|(_, held)| *held == Access::Read),
+        match self.holders.first_key_value() {
+            None => true,
+            Some((_, held)) => held.access == Access::Read && access == Access::Read,
         }
     }
 
     /// Admits from the front of the queue while that is possible.
     fn admit(&mut self, admitted: &mut Vec<CallRef>) {
-        while let Some((&ticket, &(call, access))) = self.waiting.first_key_value() {
-            // Holders are either one writer or readers only, so a look at one is enough.
-            let free = match self.holders.first_key_value() {
-                None => true,
-                Some((_, (_, held))) => *held == Access::Read && access == Access::Read,
-            };
-            if !free {
-                return;
-            }
+        while let Some((&ticket, &entry)) = self.waiting.first_key_value()
+            && self.admits(entry.access)
+        {
             self.waiting.remove(&ticket);
-            self.holders.insert(ticket, (call, access));
-            admitted.push(call);
+            self.holders.insert(ticket, entry);
+            admitted.push(entry.call);
         }
     }
 }
@@ -69,16 +74,11 @@ impl KeyTable {
         let mut blocked = 0;
         for KeyUse { key, access } in keys.iter() {
             let queue = self.queues.entry(Arc::clone(key)).or_default();
-            let free = queue.waiting.is_empty()
-                && match queue.holders.first_key_value() {
-                    None => true,
-                    Some((_, (_, held))) => *held == Access::Read && *access == Access::Read,
-                };
-            debug_assert!(!free || queue.admits(*access));
-            if free {
-                queue.holders.insert(number, (call, *access));
+            let entry = Entry { call, access: *access, abandoned: false };
+            if queue.waiting.is_empty() && queue.admits(*access) {
+                queue.holders.insert(number, entry);
             } else {
-                queue.waiting.insert(number, (call, *access));
+                queue.waiting.insert(number, entry);
                 blocked += 1;
             }
         }
@@ -89,7 +89,9 @@ impl KeyTable {
     pub(super) fn leave(&mut self, ticket: &Ticket, admitted: &mut Vec<CallRef>) {
         for KeyUse { key, .. } in ticket.keys.iter() {
             let Some(queue) = self.queues.get_mut(key) else { continue };
-            queue.holders.remove(&ticket.number);
+            if queue.holders.remove(&ticket.number).is_some_and(|entry| entry.abandoned) {
+                queue.abandoned -= 1;
+            }
             queue.waiting.remove(&ticket.number);
             queue.admit(admitted);
             if queue.holders.is_empty() && queue.waiting.is_empty() {
@@ -100,29 +102,60 @@ impl KeyTable {
 
     /// Who has `key`.
     pub(super) fn holders(&self, key: &str) -> impl Iterator<Item = (CallRef, Access)> {
-        self.queues.get(key).into_iter().flat_map(|queue| queue.holders.values().copied())
+        let queue = self.queues.get(key).into_iter();
+        queue.flat_map(|queue| queue.holders.values().map(|entry| (entry.call, entry.access)))
     }
 
     /// Who waits for `key`.
     pub(super) fn waiting(&self, key: &str) -> impl Iterator<Item = CallRef> {
-        self.queues.get(key).into_iter().flat_map(|q| q.waiting.values().map(|(call, _)| *call))
+        let queue = self.queues.get(key).into_iter();
+        queue.flat_map(|queue| queue.waiting.values().map(|entry| entry.call))
     }
 
-    /// Whose end a call that enters (or entered) under `ticket` waits for because of `wanted`.
+    /// The call that has these keys was walked away from.
+    pub(super) fn abandon(&mut self, ticket: &Ticket) {
+        for KeyUse { key, .. } in ticket.keys.iter() {
+            let Some(queue) = self.queues.get_mut(key) else { continue };
+            if let Some(entry) = queue.holders.get_mut(&ticket.number) {
+                entry.abandoned = true;
+                queue.abandoned += 1;
+            }
+        }
+    }
+
+    /// An abandoned call that has a key which `ticket` waits for.
+    pub(super) fn abandoned_holder(&self, ticket: &Ticket) -> Option<CallRef> {
+        let conflict = |wanted: &KeyUse| {
+            let queue = self.queues.get(&wanted.key)?;
+            if queue.abandoned == 0 || !queue.waiting.contains_key(&ticket.number) {
+                return None;
+            }
+            let mut holders = queue.holders.values();
+            let holder = holders.find(|entry| entry.abandoned)?;
+            let conflicts = wanted.access == Access::Write || holder.access == Access::Write;
+            conflicts.then_some(holder.call)
+        };
+        ticket.keys.iter().find_map(conflict)
+    }
+
+    /// Whose end a call waits for because of `wanted`: those of the tickets from `from` up to its
+    /// own, `ticket`.
     pub(super) fn ahead(
         &self,
+        from: u64,
         ticket: u64,
         wanted: &KeyUse,
-    ) -> impl Iterator<Item = (CallRef, Access)> {
+    ) -> impl Iterator<Item = CallRef> {
         let access = wanted.access;
+        let tickets = from..ticket.max(from);
         self.queues
             .get(&wanted.key)
             .into_iter()
             .flat_map(move |queue| {
-                queue.holders.range(..ticket).chain(queue.waiting.range(..ticket))
+                queue.holders.range(tickets.clone()).chain(queue.waiting.range(tickets.clone()))
             })
-            .map(|(_, entry)| *entry)
-            .filter(move |(_, other)| access == Access::Write || *other == Access::Write)
+            .filter(move |(_, other)| access == Access::Write || other.access == Access::Write)
+            .map(|(_, other)| other.call)
     }
 
     /// Whether a write of one of `keys` was entered after `ticket` and isn't over.
@@ -133,7 +166,7 @@ impl KeyTable {
                 .holders
                 .range(later.clone())
                 .chain(queue.waiting.range(later))
-                .any(|(_, (_, access))| *access == Access::Write)
+                .any(|(_, entry)| entry.access == Access::Write)
         })
     }
 
@@ -141,6 +174,7 @@ impl KeyTable {
         self.last_ticket + 1
     }
 
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.queues.is_empty()
     }

@@ -7,19 +7,23 @@
 //! - `batch`: what is known of a batch and of a call
 //! - `admit`: from handing a call in until it waits for permits
 //! - `dispatch`: permits, and whose turn it is
+//! - `due`: what happens when its time comes
 //! - `settle`: how a call, a batch and the executor end
+//! - `expire`: waits for something that may never come
 //! - `keys`, `pools`: who waits for what
 
 mod admit;
 mod batch;
 mod dispatch;
+mod due;
+mod expire;
 mod keys;
 mod pools;
 mod settle;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 pub(crate) use batch::{BatchSpec, CallSpec, Closed, Ending, Prepared, SlotReport, Terms, Track};
@@ -27,7 +31,7 @@ pub(crate) use pools::{PoolKey, PoolSpec};
 
 use batch::{Batch, Slot, Zombie};
 use keys::KeyTable;
-use pools::{Permits, Pools};
+use pools::Room;
 
 use crate::outcome::Outcome;
 use crate::policy::{Decision, Settled};
@@ -119,13 +123,9 @@ pub(crate) struct Scheduler<P> {
     batches: HashMap<BatchId, Batch<P>>,
     /// Batches with ready calls; the one that started a call last is last.
     rotation: VecDeque<BatchId>,
-    total: Permits,
-    tracks: [Permits; Track::COUNT],
-    /// Running calls a track, those that wait in a nested batch excepted.
-    working: [usize; Track::COUNT],
-    /// Tracks on which the system refused a thread.
-    starved: [bool; Track::COUNT],
-    pools: Pools,
+    /// The batches that are nested in a call.
+    nested: HashMap<CallRef, Vec<BatchId>>,
+    room: Room,
     keys: KeyTable,
     zombies: HashMap<CallRef, Zombie>,
     /// Exclusive calls whose turn it is in their batch, first come.
@@ -135,7 +135,10 @@ pub(crate) struct Scheduler<P> {
     active: usize,
     queued: usize,
     abandoned: usize,
-    abandoned_keyed: usize,
+    /// Those of them that have keys.
+    abandoned_keyed: BTreeSet<CallRef>,
+    /// The limit of abandoned threads was reached since the queue was last looked at.
+    turn_away: bool,
     late: u64,
     is_shut_down: bool,
 }
@@ -146,15 +149,8 @@ impl<P: Clone> Scheduler<P> {
             last_batch: 0,
             batches: HashMap::new(),
             rotation: VecDeque::new(),
-            total: Permits::new(limits.max_parallel),
-            tracks: [
-                Permits::new(limits.blocking),
-                Permits::new(limits.compute),
-                Permits::new(usize::MAX),
-            ],
-            working: [0; Track::COUNT],
-            starved: [false; Track::COUNT],
-            pools: Pools::default(),
+            nested: HashMap::new(),
+            room: Room::new(&limits),
             keys: KeyTable::default(),
             zombies: HashMap::new(),
             exclusive: VecDeque::new(),
@@ -162,46 +158,28 @@ impl<P: Clone> Scheduler<P> {
             active: 0,
             queued: 0,
             abandoned: 0,
-            abandoned_keyed: 0,
+            abandoned_keyed: BTreeSet::new(),
+            turn_away: false,
             late: 0,
             is_shut_down: false,
             limits,
         }
     }
 
-    /// Opens a batch; its calls are handed in with `submit` until it is sealed.
+    /// Opens a batch; its calls are handed in with `submit` until it is sealed. A batch nested in
+    /// a call that is settled already is cancelled from the start.
     pub(crate) fn open(&mut self, spec: BatchSpec, now: Instant) -> BatchId {
         self.last_batch += 1;
         let id = BatchId(self.last_batch);
-        self.batches.insert(id, Batch::new(spec, now));
-        id
-    }
-
-    /// Does what has become due in a batch.
-    pub(crate) fn tick(&mut self, id: BatchId, now: Instant, out: &mut Vec<Action<P>>) {
-        self.fire_due(id, now, out);
-        self.dispatch(now, out);
-    }
-
-    /// When a batch has to be looked at again, if nothing happens before. The collector sleeps
-    /// until then, or until it is woken.
-    pub(crate) fn next_due(&mut self, id: BatchId, now: Instant) -> Deadline {
-        let Some(batch) = self.batches.get_mut(&id) else { return Deadline::Never };
-        let mut next = batch.due.peek().map_or(Deadline::Never, |due| Deadline::At(due.0.0));
-        for class in batch.classes.iter().filter(|class| !class.ready.is_empty()) {
-            let free = class
-                .terms
-                .pools
-                .iter()
-                .map(|pool| self.pools.ready_at(pool.key, now))
-                .max()
-                .unwrap_or_default();
-            if !free.has_passed(now) {
-                next = next.min(free);
+        let mut batch = Batch::new(spec, now);
+        if let Some(parent) = batch.parent {
+            if self.slot(parent).is_none_or(Slot::is_settled) {
+                batch.ending = Some(Ending::Cancelled);
             }
+            self.nested.entry(parent).or_default().push(id);
         }
-        batch.armed = next;
-        next
+        self.batches.insert(id, batch);
+        id
     }
 
     /// Whether every call is settled and no more can come.
@@ -210,12 +188,10 @@ impl<P: Clone> Scheduler<P> {
     }
 
     /// The first settled call that a custom policy hasn't seen, with what it is to be shown.
-    pub(crate) fn next_undecided(&mut self, id: BatchId) -> Option<Undecided> {
-        let batch = self.batches.get_mut(&id)?;
-        let at = batch.undecided.iter().enumerate().min_by_key(|(_, index)| **index)?.0;
-        let index = batch.undecided.remove(at)?;
+    pub(crate) fn next_undecided(&self, id: BatchId) -> Option<Undecided> {
+        let batch = self.batches.get(&id)?;
         // It counts as undecided until `decided`, so that nothing starts meanwhile.
-        batch.undecided.push_front(index);
+        let index = *batch.undecided.first()?;
         let slot = &batch.slots[index];
         let settled = batch.slots.len() - batch.pending;
         Some(Undecided {
@@ -228,11 +204,24 @@ impl<P: Clone> Scheduler<P> {
         })
     }
 
-    /// Takes a batch whose calls are all settled out of the scheduler. Threads that are still out
-    /// for it keep their keys and their tools' permits until they return.
+    /// Takes a batch that is done out of the scheduler; nothing where it isn't. Threads that are
+    /// still out for it keep their keys and their tools' permits until they return.
     pub(crate) fn close(&mut self, id: BatchId, now: Instant) -> Option<Closed<P>> {
+        if !self.batches.get(&id)?.is_done() {
+            return None;
+        }
         let batch = self.batches.remove(&id)?;
-        self.rotation.retain(|other| *other != id);
+        if batch.in_rotation {
+            self.rotation.retain(|other| *other != id);
+        }
+        if let Some(parent) = batch.parent
+            && let Some(siblings) = self.nested.get_mut(&parent)
+        {
+            siblings.retain(|other| *other != id);
+            if siblings.is_empty() {
+                self.nested.remove(&parent);
+            }
+        }
         let wall = now.saturating_duration_since(batch.opened);
         let offset = |at: Instant| at.saturating_duration_since(batch.opened);
         let slots = batch.slots.into_iter().enumerate().map(|(index, slot)| {
@@ -257,7 +246,7 @@ impl<P: Clone> Scheduler<P> {
 
     pub(crate) fn counts(&self) -> Counts {
         Counts {
-            running: self.working.iter().sum(),
+            running: self.room.working(),
             queued: self.queued,
             abandoned: self.abandoned,
             late: self.late,

@@ -1,9 +1,101 @@
 //! Caps and rates: how many calls may run at once, and how many may start in a span.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
+use super::{CallRef, Limits, Terms, Track};
 use crate::time::Deadline;
+
+/// How long to wait before another try, where the system refused a thread.
+pub(super) const THREAD_RETRY: Duration = Duration::from_millis(20);
+
+/// All that a call needs to run besides its keys: the executor's permits, a track's, and those of
+/// its tool and its group.
+#[derive(Debug)]
+pub(super) struct Room {
+    pub(super) total: Permits,
+    tracks: [TrackRoom; Track::COUNT],
+    pub(super) pools: Pools,
+}
+
+#[derive(Debug)]
+struct TrackRoom {
+    permits: Permits,
+    /// Running calls, those that wait in a nested batch excepted.
+    working: usize,
+    /// The system refused a thread: no other try before that.
+    starved_until: Option<Instant>,
+}
+
+impl TrackRoom {
+    fn new(cap: usize) -> Self {
+        Self { permits: Permits::new(cap), working: 0, starved_until: None }
+    }
+}
+
+impl Room {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            total: Permits::new(limits.max_parallel),
+            tracks: [
+                TrackRoom::new(limits.blocking),
+                TrackRoom::new(limits.compute),
+                TrackRoom::new(usize::MAX),
+            ],
+            pools: Pools::default(),
+        }
+    }
+
+    /// When a call could start, the executor's own cap aside: now, at an instant, or only after
+    /// another call has given something back.
+    pub(super) fn free_at(&self, terms: &Terms, now: Instant) -> Deadline {
+        let track = &self.tracks[terms.track.at()];
+        if !track.permits.is_free() {
+            return Deadline::Never;
+        }
+        let thread = Deadline::At(track.starved_until.map_or(now, |until| until.max(now)));
+        let pools = terms.pools.iter().map(|pool| self.pools.ready_at(pool.key, now));
+        pools.fold(thread, Deadline::max)
+    }
+
+    /// Takes the executor's and the track's permit.
+    pub(super) fn take_thread(&mut self, track: Track) {
+        self.total.take();
+        self.tracks[track.at()].permits.take();
+    }
+
+    pub(super) fn give_thread(&mut self, track: Track) {
+        self.total.give();
+        let track = &mut self.tracks[track.at()];
+        track.permits.give();
+        track.starved_until = None;
+    }
+
+    /// How many calls of a track have a permit, on a thread or on their way to one.
+    pub(super) fn threads(&self, track: Track) -> usize {
+        self.tracks[track.at()].permits.used
+    }
+
+    pub(super) fn starve(&mut self, track: Track, now: Instant) {
+        self.tracks[track.at()].starved_until = now.checked_add(THREAD_RETRY);
+    }
+
+    pub(super) fn set_cap(&mut self, track: Track, cap: usize) {
+        self.tracks[track.at()].permits.cap = cap;
+    }
+
+    pub(super) fn begin_work(&mut self, track: Track) {
+        self.tracks[track.at()].working += 1;
+    }
+
+    pub(super) fn end_work(&mut self, track: Track) {
+        self.tracks[track.at()].working -= 1;
+    }
+
+    pub(super) fn working(&self) -> usize {
+        self.tracks.iter().map(|track| track.working).sum()
+    }
+}
 
 /// A cap. It may be overshot: a parent that waited in a nested batch takes its permits back at
 /// once.
@@ -22,11 +114,11 @@ impl Permits {
         self.used < self.cap
     }
 
-    pub(super) fn take(&mut self) {
+    fn take(&mut self) {
         self.used += 1;
     }
 
-    pub(super) fn give(&mut self) {
+    fn give(&mut self) {
         debug_assert!(self.used > 0, "a permit was given back twice");
         self.used = self.used.saturating_sub(1);
     }
@@ -49,12 +141,14 @@ pub(crate) struct PoolSpec {
 
 /// The calls of one tool or one group, over all batches.
 #[derive(Debug)]
-pub(super) struct Pool {
+struct Pool {
     permits: Permits,
     rate: Option<Rate>,
     paused_until: Option<Instant>,
     /// How many calls not yet ended name it.
     users: usize,
+    /// Calls that were walked away from and still have a permit.
+    abandoned: BTreeSet<CallRef>,
 }
 
 /// A token bucket as one point in time: the moment at which it will be full again.
@@ -83,6 +177,10 @@ impl Rate {
         let from = self.full_at.map_or(now, |at| at.max(now));
         self.full_at = from.checked_add(self.interval);
     }
+
+    fn put_back(&mut self) {
+        self.full_at = self.full_at.and_then(|at| at.checked_sub(self.interval));
+    }
 }
 
 #[derive(Debug, Default)]
@@ -96,6 +194,7 @@ impl Pools {
             rate: spec.rate.map(Rate::new),
             paused_until: None,
             users: 0,
+            abandoned: BTreeSet::new(),
         });
         pool.permits.cap = spec.cap;
         pool.users += 1;
@@ -114,7 +213,7 @@ impl Pools {
     }
 
     /// When a call may start as far as this pool goes: now, at an instant, or when another ends.
-    pub(super) fn ready_at(&self, key: PoolKey, now: Instant) -> Deadline {
+    fn ready_at(&self, key: PoolKey, now: Instant) -> Deadline {
         let Some(pool) = self.0.get(&key) else { return Deadline::At(now) };
         if !pool.permits.is_free() {
             return Deadline::Never;
@@ -146,6 +245,34 @@ impl Pools {
         }
     }
 
+    /// A start came to nothing: its token is there again.
+    pub(super) fn put_back(&mut self, key: PoolKey) {
+        if let Some(rate) = self.0.get_mut(&key).and_then(|pool| pool.rate.as_mut()) {
+            rate.put_back();
+        }
+    }
+
+    /// A call that has a permit was walked away from; whether no other call has one.
+    pub(super) fn abandon(&mut self, key: PoolKey, call: CallRef) -> bool {
+        let Some(pool) = self.0.get_mut(&key) else { return false };
+        pool.abandoned.insert(call);
+        pool.abandoned.len() >= pool.permits.cap
+    }
+
+    /// The thread of an abandoned call is back, or it lent its permit.
+    pub(super) fn forget(&mut self, key: PoolKey, call: CallRef) {
+        if let Some(pool) = self.0.get_mut(&key) {
+            pool.abandoned.remove(&call);
+        }
+    }
+
+    /// One of the abandoned calls that have all permits of the pool.
+    pub(super) fn lost_to(&self, key: PoolKey) -> Option<CallRef> {
+        let pool = self.0.get(&key)?;
+        let is_lost = pool.abandoned.len() >= pool.permits.cap;
+        pool.abandoned.first().copied().filter(|_| is_lost)
+    }
+
     pub(super) fn pause(&mut self, key: PoolKey, until: Instant) {
         if let Some(pool) = self.0.get_mut(&key) {
             pool.paused_until = Some(pool.paused_until.map_or(until, |old| old.max(until)));
@@ -158,6 +285,6 @@ impl Pools {
 
     #[cfg(test)]
     pub(super) fn used(&self) -> usize {
-        self.0.values().map(|pool| pool.permits.used).sum()
+        self.0.values().map(|pool| pool.permits.used + pool.users + pool.abandoned.len()).sum()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::batch::{Batch, Due, Ending, Slot, State, Terms, Thread};
+use super::batch::{Due, Ending, Slot, State, Terms, Thread};
 use super::{Action, BatchId, CallRef, Fate, Finish, Scheduler, ending};
 use crate::error::{ToolError, ToolErrorKind};
 use crate::outcome::{Limit, NotStarted, Outcome};
@@ -11,30 +11,6 @@ use crate::report::Note;
 use crate::time::Deadline;
 
 impl<P> Slot<P> {
-    /// Sets when the call is told to stop, closed and walked away from, if it begins at `now`.
-    pub(super) fn set_times(&mut self, deadline: Deadline, now: Instant) {
-        let left = self.terms.timeout.map(|timeout| timeout.saturating_sub(self.spent));
-        let own = left.map_or(Deadline::Never, |left| Deadline::after(now, left));
-        self.end_is_deadline = deadline < own;
-        self.end_at = own.min(deadline);
-        let grace =
-            self.end_at.remaining(now).map_or(Duration::ZERO, |left| self.terms.grace_of(left));
-        self.signal_at = self.end_at.earlier_by(grace);
-        self.close_at = self.end_at.earlier_by(grace / 4);
-    }
-
-    /// Brings the end forward: told to stop now, walked away from after the grace.
-    fn hasten(&mut self, now: Instant) {
-        let span = self.terms.timeout.unwrap_or(Duration::from_secs(60));
-        let grace = self.terms.grace_of(span);
-        let end = Deadline::after(now, grace);
-        if end < self.end_at {
-            self.end_at = end;
-            self.close_at = end.earlier_by(grace / 4);
-        }
-        self.signal_at = self.signal_at.min(Deadline::At(now));
-    }
-
     /// What is given instead, where the tool failed and has a fallback.
     fn or_fallback(&mut self, outcome: Outcome) -> Outcome {
         let failed =
@@ -92,7 +68,7 @@ impl<P: Clone> Scheduler<P> {
             State::New | State::Starting => {}
             State::Running => {
                 if !slot.lent {
-                    self.working[slot.terms.track.at()] -= 1;
+                    self.room.end_work(slot.terms.track);
                 }
             }
             State::Ready => {
@@ -116,7 +92,26 @@ impl<P: Clone> Scheduler<P> {
         }
         self.settle_followers(call, &followers, now, out);
         self.decide(call, now, out);
+        if was == State::Running {
+            // Nobody needs any more what runs within it.
+            for nested in self.nested.get(&call).cloned().into_iter().flatten() {
+                self.end_batch(nested, Ending::Cancelled, now, out);
+            }
+        }
         self.finish_batch(call.batch, now, out);
+    }
+
+    /// Ends a call that waits: as its last attempt did, if there was one.
+    pub(super) fn settle_waiting(
+        &mut self,
+        call: CallRef,
+        outcome: Outcome,
+        now: Instant,
+        out: &mut Vec<Action<P>>,
+    ) {
+        let Some(slot) = self.slot(call) else { return };
+        let outcome = if slot.attempts > 0 { slot.unfinished(now) } else { outcome };
+        self.settle(call, outcome, now, out);
     }
 
     /// A settled call whose thread is still out: our permits come back, what it holds of others
@@ -124,6 +119,7 @@ impl<P: Clone> Scheduler<P> {
     fn abandon(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
         self.give_thread_permits(call);
         self.abandoned += 1;
+        self.turn_away |= self.abandoned >= self.limits.max_abandoned;
         let Some(batch) = self.batches.get_mut(&call.batch) else { return };
         let slot = &mut batch.slots[call.index];
         if !slot.signalled {
@@ -134,20 +130,27 @@ impl<P: Clone> Scheduler<P> {
             slot.closed = true;
             out.push(Action::Close(slot.payload.clone()));
         }
-        let Some(ticket) = slot.ticket.clone() else {
-            return self.release_open(call, now, out);
+        let pools: Vec<_> = match slot.has_pool_permits {
+            true => slot.terms.pools.iter().map(|pool| pool.key).collect(),
+            false => Vec::new(),
         };
-        self.abandoned_keyed += 1;
-        let mut waiting: Vec<CallRef> =
-            ticket.keys.iter().flat_map(|wanted| self.keys.waiting(&wanted.key)).collect();
-        waiting.extend(&self.exclusive);
-        waiting.extend(self.batches.iter().filter_map(|(id, batch)| {
-            batch.behind.front().map(|index| CallRef { batch: *id, index: *index })
-        }));
-        waiting.sort_unstable();
-        waiting.dedup();
-        for call in waiting {
-            self.expire_later(call, now, out);
+        match &slot.ticket {
+            Some(ticket) => {
+                self.keys.abandon(ticket);
+                self.abandoned_keyed.insert(call);
+                if self.exclusive_running == Some(call) {
+                    self.exclusive_running = None;
+                }
+                // If it is exclusive itself, it holds up its own batch no longer.
+                self.pass_barrier(call.batch, now, out);
+                self.watch_keys(call, now, out);
+            }
+            None => self.release_open(call, now, out),
+        }
+        for key in pools {
+            if self.room.pools.abandon(key, call) {
+                self.watch_pool(key, now, out);
+            }
         }
     }
 
@@ -180,7 +183,7 @@ impl<P: Clone> Scheduler<P> {
 
     fn part_pools(&mut self, terms: &Terms, now: Instant) {
         for pool in &terms.pools {
-            self.pools.part(pool.key, now);
+            self.room.pools.part(pool.key, now);
         }
     }
 
@@ -229,7 +232,7 @@ impl<P: Clone> Scheduler<P> {
             return;
         }
         if batch.policy.as_custom().is_some() {
-            batch.undecided.push_back(call.index);
+            batch.undecided.insert(call.index);
             out.push(Action::Wake(call.batch));
             return;
         }
@@ -257,7 +260,7 @@ impl<P: Clone> Scheduler<P> {
         out: &mut Vec<Action<P>>,
     ) {
         let Some(batch) = self.batches.get_mut(&call.batch) else { return };
-        batch.undecided.retain(|index| *index != call.index);
+        batch.undecided.remove(&call.index);
         let name = batch.slots[call.index].call.name();
         if let Some(abort) = ending(decision, call.index, name) {
             self.end(call.batch, Ending::Aborted(abort), now, out);
@@ -305,11 +308,7 @@ impl<P: Clone> Scheduler<P> {
                     slot.signalled = true;
                     out.push(Action::Signal(slot.payload.clone()));
                 }
-                let next = slot.next_step();
-                slot.due_at = next.instant();
-                if let Deadline::At(at) = next
-                    && batch.push_due(at, Due::Call(call.index))
-                {
+                if batch.push_step(call.index) {
                     out.push(Action::Wake(call.batch));
                 }
             }
@@ -359,6 +358,13 @@ impl<P: Clone> Scheduler<P> {
         now: Instant,
         out: &mut Vec<Action<P>>,
     ) -> Fate {
+        self.resume(call);
+        if let Some(wait) = finish.pause {
+            let zombie = self.zombies.get(&call).map(|zombie| &zombie.terms);
+            if let Some(terms) = self.slot(call).map(|slot| &slot.terms).or(zombie).cloned() {
+                self.pause(&terms, wait, now, out);
+            }
+        }
         if self.zombie_returned(call, now, out) {
             self.late += 1;
             self.dispatch(now, out);
@@ -372,15 +378,12 @@ impl<P: Clone> Scheduler<P> {
         if slot.is_settled() {
             self.late += 1;
             self.abandoned -= 1;
-            if slot.ticket.is_some() {
-                self.abandoned_keyed -= 1;
-            }
+            self.abandoned_keyed.remove(&call);
             self.over(call, now, out);
             self.dispatch(now, out);
             return Fate::Late(Box::new(finish.outcome));
         }
         slot.notes.extend(finish.notes);
-        let terms = slot.terms.clone();
         let fate = match finish.retry {
             Some(wait) if batch.ending.is_none() && slot.retry_fits(wait, now) => {
                 slot.last = Some(finish.outcome);
@@ -394,9 +397,6 @@ impl<P: Clone> Scheduler<P> {
                 Fate::Settled
             }
         };
-        if let Some(wait) = finish.pause {
-            self.pause(&terms, wait, now, out);
-        }
         self.dispatch(now, out);
         fate
     }
@@ -406,7 +406,7 @@ impl<P: Clone> Scheduler<P> {
         let Some(batch) = self.batches.get_mut(&call.batch) else { return };
         let slot = &mut batch.slots[call.index];
         slot.state = State::Backoff;
-        self.working[slot.terms.track.at()] -= 1;
+        self.room.end_work(slot.terms.track);
         self.queued += 1;
         if std::mem::take(&mut slot.active) {
             self.active -= 1;
@@ -418,177 +418,6 @@ impl<P: Clone> Scheduler<P> {
         }
     }
 
-    /// The backend asked to be left alone: the whole group rests.
-    fn pause(&mut self, terms: &Terms, wait: Duration, now: Instant, out: &mut Vec<Action<P>>) {
-        let Some(until) = now.checked_add(wait) else { return };
-        let groups = terms.pools.iter().map(|pool| pool.key);
-        for key in groups.filter(|key| matches!(key, super::PoolKey::Group(_))) {
-            self.pools.pause(key, until);
-            let mut waiting = Vec::new();
-            for (id, batch) in &self.batches {
-                for class in &batch.classes {
-                    if class.terms.pools.iter().any(|pool| pool.key == key) {
-                        let ready = class.ready.iter().map(|index| index.0);
-                        waiting.extend(ready.map(|index| CallRef { batch: *id, index }));
-                    }
-                }
-            }
-            for call in waiting {
-                self.expire_if_paused(call, now, out);
-            }
-        }
-    }
-
-    /// A call that waits for a paused group waits at most its own timeout.
-    pub(super) fn expire_if_paused(
-        &mut self,
-        call: CallRef,
-        now: Instant,
-        out: &mut Vec<Action<P>>,
-    ) {
-        let Some(slot) = self.slot(call) else { return };
-        let until = slot.terms.pools.iter().filter_map(|p| self.pools.paused_until(p.key)).max();
-        let Some(timeout) = slot.terms.timeout else { return };
-        if until.is_some_and(|until| Deadline::after(now, timeout) < Deadline::At(until)) {
-            self.expire_later(call, now, out);
-        }
-    }
-
-    /// Looks at a waiting call again after its own timeout.
-    pub(super) fn expire_later(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
-        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
-        let Some(timeout) = batch.slots[call.index].terms.timeout else { return };
-        if let Some(at) = now.checked_add(timeout)
-            && batch.push_due(at, Due::Expire(call.index))
-        {
-            out.push(Action::Wake(call.batch));
-        }
-    }
-
-    /// Does what has become due in a batch.
-    pub(super) fn fire_due(&mut self, id: BatchId, now: Instant, out: &mut Vec<Action<P>>) {
-        while let Some(batch) = self.batches.get_mut(&id)
-            && let Some(&std::cmp::Reverse((at, due))) = batch.due.peek()
-            && at <= now
-        {
-            batch.due.pop();
-            match due {
-                Due::Deadline => self.fire_deadline(id, now, out),
-                Due::Call(index) => self.step(CallRef { batch: id, index }, at, now, out),
-                Due::Retry(index) => self.fire_retry(CallRef { batch: id, index }, now, out),
-                Due::Expire(index) => self.fire_expiry(CallRef { batch: id, index }, now, out),
-            }
-        }
-    }
-
-    fn fire_deadline(&mut self, id: BatchId, now: Instant, out: &mut Vec<Action<P>>) {
-        let slots = self.batches.get(&id).map_or(0, |batch| batch.slots.len());
-        for index in 0..slots {
-            let call = CallRef { batch: id, index };
-            let Some(slot) = self.slot(call) else { return };
-            let outcome = match slot.state {
-                State::Settled => continue,
-                State::Running => self.end_outcome(call, now),
-                _ => slot.unfinished(now),
-            };
-            self.settle(call, outcome, now, out);
-        }
-    }
-
-    /// How a running call ends whose time is over.
-    fn end_outcome(&self, call: CallRef, now: Instant) -> Outcome {
-        let batch = self.batches.get(&call.batch);
-        let slot = batch.and_then(|batch| batch.slots.get(call.index));
-        match (batch.and_then(|batch| batch.ending.as_ref()), slot) {
-            (None, Some(slot)) => slot.timed_out(now, true),
-            (Some(ending), _) => ending.started(),
-            (None, None) => Outcome::Cancelled { started: true, abort: None },
-        }
-    }
-
-    /// A call's next step towards its end: told to stop, closed, walked away from.
-    fn step(&mut self, call: CallRef, at: Instant, now: Instant, out: &mut Vec<Action<P>>) {
-        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
-        let slot = &mut batch.slots[call.index];
-        if slot.due_at != Some(at) {
-            return;
-        }
-        slot.due_at = None;
-        match slot.state {
-            State::Preparing => {
-                let outcome = Outcome::NotStarted(NotStarted::Timeout);
-                return self.settle(call, outcome, now, out);
-            }
-            State::Running => {}
-            // No time is left for another attempt.
-            State::Backoff | State::Ready | State::Starting if slot.attempts > 0 => {
-                let outcome = slot.unfinished(now);
-                return self.settle(call, outcome, now, out);
-            }
-            _ => return,
-        }
-        if slot.end_at.has_passed(now) {
-            let outcome = self.end_outcome(call, now);
-            return self.settle(call, outcome, now, out);
-        }
-        if !slot.signalled && slot.signal_at.has_passed(now) {
-            slot.signalled = true;
-            out.push(Action::Signal(slot.payload.clone()));
-        }
-        if !slot.closed && slot.close_at.has_passed(now) {
-            slot.closed = true;
-            out.push(Action::Close(slot.payload.clone()));
-        }
-        if let Deadline::At(at) = slot.next_step() {
-            slot.due_at = Some(at);
-            if batch.push_due(at, Due::Call(call.index)) {
-                out.push(Action::Wake(call.batch));
-            }
-        }
-    }
-
-    fn fire_retry(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
-        let Some(slot) = self.slot(call) else { return };
-        let track = slot.terms.track.at();
-        match slot.state {
-            State::Backoff => self.take_turn(call, now, out),
-            State::Unprepared => self.prepare_next(call.batch, now, out),
-            State::Ready | State::Exclusive => self.starved[track] = false,
-            _ => {}
-        }
-    }
-
-    fn fire_expiry(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
-        let Some(slot) = self.slot(call) else { return };
-        let reason = match slot.state {
-            State::Blocked => {
-                let holder = slot.ticket.as_ref().and_then(|ticket| self.abandoned_holder(ticket));
-                holder.map(|holder| self.key_held(holder, call))
-            }
-            State::Behind | State::Exclusive if self.abandoned_keyed > 0 => {
-                Some(NotStarted::KeyHeld { index: None, tool: "another tool".to_owned() })
-            }
-            State::Ready => {
-                let pools = slot.terms.pools.iter();
-                let until = pools.filter_map(|p| self.pools.paused_until(p.key)).max();
-                until.filter(|until| *until > now).map(|_| NotStarted::GroupPaused)
-            }
-            _ => None,
-        };
-        if let Some(reason) = reason {
-            self.settle(call, Outcome::NotStarted(reason), now, out);
-        }
-    }
-
-    fn key_held(&self, holder: CallRef, waiter: CallRef) -> NotStarted {
-        let tool = match self.slot(holder) {
-            Some(slot) => slot.call.name().to_owned(),
-            None => self.zombies.get(&holder).map(|z| z.tool.clone()).unwrap_or_default(),
-        };
-        let index = (holder.batch == waiter.batch).then_some(holder.index);
-        NotStarted::KeyHeld { index, tool }
-    }
-
     /// The thread of a call is back whose batch is over.
     pub(super) fn zombie_returned(
         &mut self,
@@ -598,13 +427,13 @@ impl<P: Clone> Scheduler<P> {
     ) -> bool {
         let Some(zombie) = self.zombies.remove(&call) else { return false };
         self.abandoned -= 1;
-        if zombie.ticket.is_some() {
-            self.abandoned_keyed -= 1;
-            self.active -= usize::from(zombie.thread == Thread::Running);
+        if self.abandoned_keyed.remove(&call) {
+            self.active -= 1;
         }
         if zombie.has_pool_permits {
             for pool in &zombie.terms.pools {
-                self.pools.give(pool.key);
+                self.room.pools.give(pool.key);
+                self.room.pools.forget(pool.key, call);
             }
         }
         self.part_pools(&zombie.terms, now);
@@ -614,16 +443,6 @@ impl<P: Clone> Scheduler<P> {
 }
 
 impl<P> Slot<P> {
-    fn next_step(&self) -> Deadline {
-        if !self.signalled {
-            self.signal_at
-        } else if !self.closed {
-            self.close_at
-        } else {
-            self.end_at
-        }
-    }
-
     /// Whether another attempt after `wait` would begin before the call is told to stop.
     fn retry_fits(&self, wait: Duration, now: Instant) -> bool {
         !self.signalled && Deadline::after(now, wait) < self.signal_at
@@ -643,7 +462,7 @@ impl<P> Slot<P> {
             || (self.signalled
                 && matches!(error.kind(), ToolErrorKind::Cancelled | ToolErrorKind::TimedOut));
         match ending {
-            _ if !gave_way && wanted_retry => Outcome::Failed(retry_cut_off(error)),
+            None if !gave_way && wanted_retry => Outcome::Failed(retry_cut_off(error)),
             _ if !gave_way => Outcome::Failed(error),
             Some(ending) => ending.started(),
             None => self.timed_out(now, false),
@@ -655,11 +474,4 @@ impl<P> Slot<P> {
 fn retry_cut_off(error: ToolError) -> ToolError {
     let details = format!("{}; retry budget exhausted by deadline", error.operator_text());
     error.with_details(details)
-}
-
-impl<P> Batch<P> {
-    #[cfg(test)]
-    pub(super) fn settled(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.is_settled()).count()
-    }
 }

@@ -1,0 +1,174 @@
+//! Waits for something that may never come: a key, a permit or an exclusive turn that needs an
+//! abandoned call to return, a group that was paused. Such a wait is as long as the call's own
+//! timeout, and then the call isn't started.
+
+use std::time::{Duration, Instant};
+
+use super::batch::{Due, Slot, State};
+use super::due::DEFAULT_SPAN;
+use super::{Action, CallRef, PoolKey, Scheduler, Terms};
+use crate::outcome::{NotStarted, Outcome, Rejected};
+use crate::time::Deadline;
+
+/// What a call waits for at its tool's or its group's limits.
+enum Stuck {
+    Paused,
+    /// All permits are with abandoned calls; one of them.
+    Lost(CallRef),
+}
+
+impl<P: Clone> Scheduler<P> {
+    /// Gives a waiting call its own timeout if it waits for what may never come.
+    pub(super) fn watch(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
+        let Some(slot) = self.slot(call) else { return };
+        if slot.expiring {
+            return;
+        }
+        let patience = slot.terms.timeout.unwrap_or(DEFAULT_SPAN);
+        let Deadline::At(at) = Deadline::after(now, patience) else { return };
+        if self.stuck(call, slot, at).is_none() {
+            return;
+        }
+        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        batch.slots[call.index].expiring = true;
+        if batch.push_due(at, Due::Expire(call.index)) {
+            out.push(Action::Wake(call.batch));
+        }
+    }
+
+    /// A watched call has waited for as long as it may.
+    pub(super) fn expire(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
+        let Some(slot) = self.slot_mut(call) else { return };
+        slot.expiring = false;
+        if let Some(slot) = self.slot(call)
+            && let Some(reason) = self.stuck(call, slot, now)
+        {
+            self.settle_waiting(call, Outcome::NotStarted(reason), now, out);
+        }
+    }
+
+    /// Whether what a call waits for may never come, or not until `at`.
+    fn stuck(&self, call: CallRef, slot: &Slot<P>, at: Instant) -> Option<NotStarted> {
+        let holder = match slot.state {
+            State::Blocked => self.keys.abandoned_holder(slot.ticket.as_ref()?),
+            // It waits for the calls of its own batch alone.
+            State::Behind if slot.terms.exclusive => {
+                let first = CallRef { index: 0, ..call };
+                self.abandoned_keyed.range(first..call).next().copied()
+            }
+            State::Exclusive => self.abandoned_keyed.first().copied(),
+            _ => None,
+        };
+        if let Some(holder) = holder {
+            return Some(self.key_held(holder, call));
+        }
+        if !matches!(slot.state, State::Ready | State::Exclusive) {
+            return None;
+        }
+        match self.stuck_at_pools(&slot.terms, at)? {
+            Stuck::Paused => Some(NotStarted::GroupPaused),
+            Stuck::Lost(holder) => Some(self.key_held(holder, call)),
+        }
+    }
+
+    fn stuck_at_pools(&self, terms: &Terms, at: Instant) -> Option<Stuck> {
+        let pools = &self.room.pools;
+        terms.pools.iter().find_map(|pool| match pools.paused_until(pool.key) {
+            Some(until) if until > at => Some(Stuck::Paused),
+            _ => pools.lost_to(pool.key).map(Stuck::Lost),
+        })
+    }
+
+    fn key_held(&self, holder: CallRef, waiter: CallRef) -> NotStarted {
+        let tool = match self.slot(holder) {
+            Some(slot) => slot.call.name().to_owned(),
+            None => self.zombies.get(&holder).map(|z| z.tool.clone()).unwrap_or_default(),
+        };
+        let index = (holder.batch == waiter.batch).then_some(holder.index);
+        NotStarted::KeyHeld { index, tool }
+    }
+
+    /// A call with keys was walked away from: who waits for them won't wait for ever.
+    pub(super) fn watch_keys(&mut self, holder: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
+        let Some(ticket) = self.slot(holder).and_then(|slot| slot.ticket.clone()) else { return };
+        let keys = ticket.keys.iter().flat_map(|wanted| self.keys.waiting(&wanted.key));
+        let waiting: Vec<CallRef> = keys.chain(self.exclusive.iter().copied()).collect();
+        for call in waiting {
+            self.watch(call, now, out);
+        }
+        if let Some(batch) = self.batches.get(&holder.batch)
+            && let Some(&index) = batch.behind.front()
+        {
+            self.watch(CallRef { index, ..holder }, now, out);
+        }
+    }
+
+    /// Watches the calls that wait for permits of a pool.
+    pub(super) fn watch_pool(&mut self, key: PoolKey, now: Instant, out: &mut Vec<Action<P>>) {
+        let is_stuck = |terms: &Terms| {
+            let patience = terms.timeout.unwrap_or(DEFAULT_SPAN);
+            terms.pools.iter().any(|pool| pool.key == key)
+                && Deadline::after(now, patience)
+                    .instant()
+                    .is_some_and(|at| self.stuck_at_pools(terms, at).is_some())
+        };
+        let mut waiting = Vec::new();
+        for id in &self.rotation {
+            let Some(batch) = self.batches.get(id) else { continue };
+            for class in batch.classes.iter().filter(|class| is_stuck(&class.terms)) {
+                let ready = class.ready.iter().map(|index| index.0);
+                waiting.extend(ready.map(|index| CallRef { batch: *id, index }));
+            }
+        }
+        waiting.extend(&self.exclusive);
+        for call in waiting {
+            self.watch(call, now, out);
+        }
+    }
+
+    /// The backend asked to be left alone: the whole group rests.
+    pub(super) fn pause(
+        &mut self,
+        terms: &Terms,
+        wait: Duration,
+        now: Instant,
+        out: &mut Vec<Action<P>>,
+    ) {
+        let Some(until) = now.checked_add(wait) else { return };
+        for pool in &terms.pools {
+            if matches!(pool.key, PoolKey::Group(_)) {
+                self.room.pools.pause(pool.key, until);
+                self.watch_pool(pool.key, now, out);
+            }
+        }
+    }
+
+    /// Refuses the calls that haven't started, because too many threads were left running.
+    pub(super) fn turn_away_queued(&mut self, now: Instant, out: &mut Vec<Action<P>>) {
+        if self.abandoned < self.limits.max_abandoned {
+            return;
+        }
+        let mut queued = Vec::new();
+        for (id, batch) in &self.batches {
+            for (index, slot) in batch.slots.iter().enumerate() {
+                let is_queued = matches!(
+                    slot.state,
+                    State::Behind
+                        | State::Unprepared
+                        | State::Blocked
+                        | State::Held
+                        | State::Ready
+                        | State::Exclusive
+                );
+                if is_queued && slot.attempts == 0 {
+                    queued.push(CallRef { batch: *id, index });
+                }
+            }
+        }
+        // In the order of batches, not of the map.
+        queued.sort_unstable();
+        for call in queued {
+            self.settle(call, Outcome::Rejected(Rejected::AbandonedLimit), now, out);
+        }
+    }
+}
