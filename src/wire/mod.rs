@@ -21,9 +21,12 @@ mod ollama;
 mod openai;
 mod openai_responses;
 mod raw;
+mod request;
 mod stop;
 mod surrogates;
 mod tool_calls;
+
+pub use request::{Prompt, Shape, ToolChoice};
 
 use std::borrow::Cow;
 

@@ -37,19 +37,36 @@ impl<'a> RawObject<'a> {
 
     /// Puts `value` in the place of `key`, or at the end.
     pub(super) fn set(&mut self, key: &'a str, value: &(impl Serialize + ?Sized)) {
-        let Ok(value) = serde_json::value::to_raw_value(value) else { return };
-        let place = self.0.iter().position(|(name, _)| name == key);
-        match place {
-            Some(place) => {
-                self.0[place].1 = Cow::Owned(value);
-                let mut at = 0;
-                self.0.retain(|(name, _)| {
-                    at += 1;
-                    name != key || at == place + 1
-                });
-            }
-            None => self.0.push((key.into(), Cow::Owned(value))),
+        if let Ok(value) = serde_json::value::to_raw_value(value) {
+            self.put(key.into(), value);
         }
+    }
+
+    /// Puts `value` in the place of `key`, or at the end; for keys that are made.
+    pub(super) fn put(&mut self, key: Cow<'a, str>, value: Box<RawValue>) {
+        self.remove_but_first(&key);
+        match self.0.iter_mut().find(|(name, _)| *name == key) {
+            Some((_, old)) => *old = Cow::Owned(value),
+            None => self.0.push((key, Cow::Owned(value))),
+        }
+    }
+
+    fn remove_but_first(&mut self, key: &str) {
+        let mut first = true;
+        self.0.retain(|(name, _)| name != key || std::mem::take(&mut first));
+    }
+
+    /// The keys and values, in order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &RawValue)> {
+        self.0.iter().map(|(key, value)| (&**key, &**value))
+    }
+
+    /// The same, borrowing nothing.
+    pub(super) fn into_owned(self) -> RawObject<'static> {
+        let owned = |(key, value): (Cow<'_, str>, Cow<'_, RawValue>)| {
+            (Cow::Owned(key.into_owned()), Cow::Owned(value.into_owned()))
+        };
+        RawObject(self.0.into_iter().map(owned).collect())
     }
 
     /// Takes `key` out; whether it was there.

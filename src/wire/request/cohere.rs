@@ -1,0 +1,25 @@
+//! The request of Cohere v2.
+
+use crate::turn::Wire;
+use crate::wire::raw::RawObject;
+use crate::wire::request::{Prompt, Shape, ToolChoice, set_some, with_system};
+
+pub(super) fn body<'a>(prompt: &Prompt<'_>, shape: &Shape<'_>) -> RawObject<'a> {
+    let mut body = RawObject::default();
+    body.set("model", shape.model);
+    set_some(&mut body, "max_tokens", shape.max_tokens);
+    set_some(&mut body, "temperature", shape.temperature);
+    set_some(&mut body, "reasoning_effort", shape.effort);
+    if !prompt.tools.is_empty() {
+        body.set("tools", &Wire::Cohere.tools(&prompt.tools));
+        let choice = match prompt.choice {
+            ToolChoice::Auto => None,
+            ToolChoice::Required | ToolChoice::Tool(_) => Some("REQUIRED"),
+            ToolChoice::None => Some("NONE"),
+        };
+        set_some(&mut body, "tool_choice", choice);
+    }
+    set_some(&mut body, "stream", shape.stream.then_some(true));
+    body.set("messages", &with_system(prompt));
+    body
+}

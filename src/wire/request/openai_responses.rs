@@ -1,0 +1,51 @@
+//! The request of OpenAI Responses.
+
+use serde::Serialize;
+
+use crate::turn::Wire;
+use crate::wire::raw::RawObject;
+use crate::wire::request::{Prompt, Shape, ToolChoice, set_some};
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Choice<'a> {
+    Word(&'static str),
+    Function {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        name: &'a str,
+    },
+}
+
+#[derive(Serialize)]
+struct Reasoning<'a> {
+    effort: &'a str,
+}
+
+pub(super) fn body<'a>(prompt: &Prompt<'_>, shape: &Shape<'_>) -> RawObject<'a> {
+    let mut body = RawObject::default();
+    body.set("model", shape.model);
+    set_some(&mut body, "max_output_tokens", shape.max_tokens);
+    set_some(&mut body, "temperature", shape.temperature);
+    set_some(&mut body, "reasoning", shape.effort.map(|effort| Reasoning { effort }));
+    if !prompt.system.is_empty() {
+        body.set("instructions", prompt.system);
+    }
+    if !prompt.tools.is_empty() {
+        body.set("tools", &Wire::OpenAiResponses.tools(&prompt.tools));
+        set_some(&mut body, "tool_choice", choice(&prompt.choice));
+        set_some(&mut body, "parallel_tool_calls", prompt.parallel);
+    }
+    set_some(&mut body, "stream", shape.stream.then_some(true));
+    body.set("input", prompt.messages);
+    body
+}
+
+fn choice(choice: &ToolChoice) -> Option<Choice<'_>> {
+    match choice {
+        ToolChoice::Auto => None,
+        ToolChoice::Required => Some(Choice::Word("required")),
+        ToolChoice::None => Some(Choice::Word("none")),
+        ToolChoice::Tool(name) => Some(Choice::Function { kind: "function", name }),
+    }
+}
