@@ -31,6 +31,8 @@ pub(crate) struct Options {
     /// Whatever `deadline` says, not later than this.
     latest: Deadline,
     pub(crate) policy: FailurePolicy,
+    /// Whether the run brought its policy itself, for these tools.
+    pub(crate) own_policy: bool,
     pub(crate) cancel: Vec<CancelToken>,
     pub(crate) max_parallel: usize,
     pub(crate) context: Option<Arc<dyn Any + Send + Sync>>,
@@ -44,6 +46,7 @@ impl Options {
             deadline: settings.deadline,
             latest: Deadline::Never,
             policy: settings.policy.clone(),
+            own_policy: false,
             cancel: Vec::new(),
             max_parallel: usize::MAX,
             context: None,
@@ -102,7 +105,9 @@ pub(crate) fn run(
 impl Collector {
     pub(crate) fn open(core: &Arc<Core>, tooling: &Arc<Tooling>, options: Options) -> Self {
         let (sender, messages) = crossbeam_channel::unbounded();
-        let id = core.with(|scheduler, now, _| {
+        let is_tool = |name: &str| tooling.set.get(name).is_some();
+        let mistake = options.policy.check(is_tool).err().filter(|_| options.own_policy);
+        let id = core.with(|scheduler, now, out| {
             let id = scheduler.open(
                 BatchSpec {
                     deadline: options.deadline(now),
@@ -114,6 +119,10 @@ impl Collector {
                 now,
             );
             core.collect(id, sender);
+            if let Some(error) = mistake {
+                let abort = Abort { index: None, cause: error.to_string(), satisfied: false };
+                scheduler.end(id, Ending::Aborted(abort), now, out);
+            }
             id
         });
         let hangups = options.cancel.iter().map(|token| {

@@ -66,6 +66,7 @@ impl<'a> Run<'a> {
     /// A policy that requires a tool that isn't there aborts the batch before anything starts.
     pub fn policy(mut self, policy: FailurePolicy) -> Self {
         self.options.policy = policy;
+        self.options.own_policy = true;
         self
     }
 
