@@ -5,9 +5,12 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use log::Level;
+
 use crate::bound::Bounded;
 use crate::call::ToolCall;
 use crate::error::{ToolError, ToolErrorKind, bounded};
+use crate::executor::say;
 use crate::executor::scheduler::{Finish, Prepared};
 use crate::executor::settings::Settings;
 use crate::json;
@@ -30,7 +33,7 @@ fn contained<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
 /// Runs user code whose result nobody waits for.
 pub(crate) fn guarded(what: &str, run: impl FnOnce()) {
     if let Err(Panic(message)) = contained(run) {
-        log::warn!("{what} panicked: {:?}", message.unwrap_or_default());
+        say::warn(format_args!("{what} panicked: {:?}", message.unwrap_or_default()));
     }
 }
 
@@ -118,14 +121,23 @@ pub(super) fn prepare(definition: &Definition, call: &ToolCall) -> Result<Prepar
 }
 
 /// One line a finished attempt: `debug` for success, `info` for failure, `warn` for a panic.
-pub(super) fn log_finish(call: &ToolCall, finish: &Finish) {
-    let name = call.name();
-    match &finish.outcome {
-        Outcome::Succeeded(_) => log::debug!("{name:?} succeeded"),
-        Outcome::Panicked(message) => {
-            log::warn!("{name:?} panicked: {:?}", message.as_deref().unwrap_or("no message"));
-        }
-        Outcome::Failed(error) => log::info!("{name:?} failed: {:?}", error.to_string()),
-        other => log::info!("{name:?}: {}", other.name()),
+/// Nothing where it wouldn't be logged.
+pub(super) fn finish_line(call: &ToolCall, outcome: &Outcome) -> Option<(Level, String)> {
+    let level = match outcome {
+        Outcome::Succeeded(_) => Level::Debug,
+        Outcome::Panicked(_) => Level::Warn,
+        _ => Level::Info,
+    };
+    if level > log::max_level() {
+        return None;
     }
+    let name = call.name();
+    let line = match outcome {
+        Outcome::Panicked(message) => {
+            format!("{name:?} panicked: {:?}", message.as_deref().unwrap_or("no message"))
+        }
+        Outcome::Failed(error) => format!("{name:?} failed: {:?}", error.to_string()),
+        other => format!("{name:?}: {}", other.name()),
+    };
+    Some((level, line))
 }

@@ -14,6 +14,7 @@ use crate::cancel::{CancelToken, OnCancel};
 use crate::executor::admission;
 use crate::executor::core::{Core, Message, Tooling};
 use crate::executor::job::{Job, RunShared};
+use crate::executor::say;
 use crate::executor::scheduler::{BatchId, BatchSpec, CallRef, CallSpec, Closed, Ending, Track};
 use crate::executor::settings::Settings;
 use crate::outcome::{Abort, Outcome, Rejected};
@@ -228,7 +229,10 @@ impl Collector {
                 Ok(decision) => scheduler.decided(call, decision, now, out),
                 Err(_) => {
                     self.policy_failed = true;
-                    log::error!("the failure policy panicked; the batch is aborted");
+                    say::say(
+                        log::Level::Error,
+                        format_args!("the failure policy panicked; the batch is aborted"),
+                    );
                     let cause = "the failure policy panicked".to_owned();
                     let abort = Abort { index: None, cause, satisfied: false };
                     scheduler.end(self.id, Ending::Aborted(abort), now, out);

@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::cancel::Callback;
 use crate::executor::job::{self, Job};
 use crate::executor::lanes::{BlockingLane, ComputeLane, Task};
+use crate::executor::say;
 use crate::executor::scheduler::{
     Action, BatchId, CallRef, PoolKey, PoolSpec, Scheduler, Terms, Track,
 };
@@ -37,8 +38,8 @@ pub(crate) struct Core {
     pub(crate) compute: Arc<ComputeLane>,
     pub(crate) settings: Settings,
     pub(crate) tools: ToolCounts,
-    /// Signalled when the last running call of a shut-down executor ends.
-    idle: (Mutex<()>, Condvar),
+    /// How often something happened since the shutdown, and who waits for it.
+    idle: (Mutex<u64>, Condvar),
     stand_in: StandIn,
 }
 
@@ -125,7 +126,10 @@ impl Core {
         &self,
         event: impl FnOnce(&mut Scheduler<Arc<Job>>, Instant, &mut Actions) -> T,
     ) -> T {
-        let (value, actions) = self.locked(event);
+        let (value, actions, ending) = self.locked(event);
+        if ending {
+            self.note_event();
+        }
         self.perform(actions, None);
         value
     }
@@ -136,7 +140,10 @@ impl Core {
         event: impl FnOnce(&mut Scheduler<Arc<Job>>, Instant, &mut Actions) -> T,
         track: Option<Track>,
     ) -> (T, Option<Task>) {
-        let (value, actions) = self.locked(event);
+        let (value, actions, ending) = self.locked(event);
+        if ending {
+            self.note_event();
+        }
         let next = self.perform(actions, track);
         (value, next)
     }
@@ -144,18 +151,18 @@ impl Core {
     fn locked<T>(
         &self,
         event: impl FnOnce(&mut Scheduler<Arc<Job>>, Instant, &mut Actions) -> T,
-    ) -> (T, Actions) {
+    ) -> (T, Actions, bool) {
         let mut actions = Vec::new();
         let mut scheduler = self.scheduler.lock();
         let value = event(&mut scheduler, Instant::now(), &mut actions);
         let ending = scheduler.is_shut_down();
-        drop(scheduler);
-        if ending {
-            // Under its lock, so that who is about to wait doesn't miss it.
-            let _idle = self.idle.0.lock();
-            self.idle.1.notify_all();
-        }
-        (value, actions)
+        (value, actions, ending)
+    }
+
+    /// Wakes who waits for a shut-down executor to come to rest.
+    fn note_event(&self) {
+        *self.idle.0.lock() += 1;
+        self.idle.1.notify_all();
     }
 
     /// Does what the scheduler asks for. A worker that is free on `mine` is left the first task of
@@ -213,7 +220,9 @@ impl Core {
     pub(crate) fn run_callbacks(&self, callbacks: Vec<Callback>) {
         for callback in callbacks {
             if self.blocking.submit(Task::Errand(callback)).is_err() {
-                log::warn!("a cancellation callback was not run: the system gave no thread");
+                say::warn(format_args!(
+                    "a cancellation callback was not run: the system gave no thread"
+                ));
             }
         }
     }
@@ -234,8 +243,10 @@ impl Core {
         self.with(|scheduler, now, out| scheduler.shut_down(now, out));
         self.blocking.close();
         loop {
+            // What happens from here on is seen before the wait.
+            let seen = *self.idle.0.lock();
             // Open batches whose collectors are elsewhere are looked after here, too.
-            let (busy, due) = self.with(|scheduler, now, out| {
+            let ((busy, due), actions, _) = self.locked(|scheduler, now, out| {
                 let open: Vec<_> = scheduler.batches().collect();
                 let mut due = until;
                 for id in open {
@@ -245,6 +256,7 @@ impl Core {
                 let counts = scheduler.counts();
                 (counts.running + counts.abandoned > own, due)
             });
+            self.perform(actions, None);
             if !busy {
                 return true;
             }
@@ -252,6 +264,9 @@ impl Core {
                 return false;
             }
             let mut idle = self.idle.0.lock();
+            if *idle != seen {
+                continue;
+            }
             match due {
                 Deadline::At(at) => drop(self.idle.1.wait_until(&mut idle, at)),
                 Deadline::Never => self.idle.1.wait(&mut idle),
@@ -273,7 +288,9 @@ impl Core {
             let core = Arc::clone(self);
             let errand = Task::Errand(Box::new(move || core.stand_in.stand(&core)));
             if self.blocking.submit(errand).is_err() {
-                log::warn!("no thread watches an open batch's deadlines: the system gave none");
+                say::warn(format_args!(
+                    "no thread watches an open batch's deadlines: the system gave none"
+                ));
                 self.stand_in.failed();
             }
         }

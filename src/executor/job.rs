@@ -11,6 +11,7 @@ use crate::executor::attempt;
 use crate::executor::collector::{self, Options};
 use crate::executor::core::{Core, Tooling};
 use crate::executor::lanes::Task;
+use crate::executor::say;
 use crate::executor::scheduler::{BatchId, CallRef, Fate, Grant, Track};
 use crate::report::Report;
 use crate::tool::{CallContext, Closers, Definition, Host};
@@ -104,7 +105,7 @@ impl Job {
         let result = attempt::invoke(handler, &self.call, &cx);
         drop(entered);
         let finish = attempt::finish(result, definition, &core.settings, grant.attempt);
-        attempt::log_finish(&self.call, &finish);
+        let line = attempt::finish_line(&self.call, &finish.outcome);
         let (fate, next) = core.with_next(
             |scheduler, now, out| scheduler.finished(call, finish, now, out),
             Some(self.track),
@@ -113,8 +114,15 @@ impl Job {
             // A context that outlives its call says that it is cancelled.
             core.run_callbacks(self.cancel.signal());
         }
+        // Only now, because a logger that blocks must not hold up the result.
+        if let Some((level, line)) = line {
+            say::say(level, format_args!("{line}"));
+        }
         if let Fate::Late(outcome) = fate {
-            log::debug!("late result of {:?} dropped: {}", self.call.name(), outcome.name());
+            say::say(
+                log::Level::Debug,
+                format_args!("late result of {:?} dropped: {}", self.call.name(), outcome.name()),
+            );
         }
         next
     }

@@ -18,6 +18,7 @@ mod core;
 mod job;
 mod lanes;
 mod run;
+mod say;
 mod scheduler;
 mod scoped;
 mod settings;

@@ -6,6 +6,7 @@ use std::thread;
 use crate::executor::collector::{Collector, Options};
 use crate::executor::core::{Core, Tooling};
 use crate::executor::job::Job;
+use crate::executor::say;
 use crate::executor::scheduler::CallRef;
 use crate::report::Report;
 use crate::tool::{Invoke, Lane, ScopedToolSet};
@@ -43,7 +44,7 @@ pub(super) fn run(
                 .stack_size(core.settings.stack_size)
                 .spawn_scoped(scope, move || run_one(job, call, handlers));
             if let Err(error) = spawned {
-                log::warn!("no thread for a call: {error}");
+                say::warn(format_args!("no thread for a call: {error}"));
                 core.start_failed(call);
             }
         })

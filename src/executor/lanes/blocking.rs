@@ -1,9 +1,10 @@
 //! Cached OS threads: a thread a running call, kept for a while when it is idle.
 //!
 //! `idle` counts the threads that wait and have no task promised. Whoever sends a task takes one
-//! off first, so every task in the channel has a thread that will come for it. A thread that gives
-//! up waiting looks once more under the lock; if the channel is empty then, no task is promised to
-//! it.
+//! off first, or makes a thread, so every task has a thread that will come for it. Which of those
+//! that wait gets which task is open: a new thread may take the task that was meant for an idle
+//! one. So a thread that gives up waiting leaves only if, under the lock, one is left that has no
+//! task promised.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 
 use super::Task;
+use crate::executor::say;
 
 pub(crate) struct BlockingLane {
     state: Mutex<State>,
@@ -59,7 +61,7 @@ impl BlockingLane {
             state.threads += 1;
             drop(state);
             if let Err(error) = self.spawn() {
-                log::warn!("no thread for a call: {error}");
+                say::warn(format_args!("no thread for a call: {error}"));
                 self.state.lock().threads -= 1;
                 return Err(task);
             }
@@ -106,11 +108,12 @@ impl BlockingLane {
             return Some(task);
         }
         let mut state = self.state.lock();
-        let late = self.tasks.try_recv().ok();
-        if late.is_none() {
-            state.idle -= 1;
+        if state.idle == 0 {
+            drop(state);
+            return self.tasks.recv().ok();
         }
-        late
+        state.idle -= 1;
+        None
     }
 
     /// Ends the idle threads now, and the others when they are done. Doesn't wait.
@@ -132,11 +135,11 @@ impl BlockingLane {
 fn set_priority(nice: i32) {
     // On Linux a priority is a thread's, whatever the call's name says.
     if let Err(error) = rustix::process::setpriority_process(None, nice) {
-        log::warn!("can't set the priority of a tool's thread: {error}");
+        say::warn(format_args!("can't set the priority of a tool's thread: {error}"));
     }
 }
 
 #[cfg(not(target_os = "linux"))]
 fn set_priority(_nice: i32) {
-    log::warn!("tool_priority has no effect on this system");
+    say::warn(format_args!("tool_priority has no effect on this system"));
 }

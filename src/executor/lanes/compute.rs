@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use rayon::ThreadPool;
 
 use super::Task;
+use crate::executor::say;
 
 /// A pool of the caller's.
 pub(crate) type ComputePool = Arc<ThreadPool>;
@@ -38,7 +39,7 @@ impl ComputeLane {
         let generation = match self.generation() {
             Ok(generation) => generation,
             Err(error) => {
-                log::warn!("no pool for a call: {error}");
+                say::warn(format_args!("no pool for a call: {error}"));
                 return Err(task);
             }
         };
