@@ -80,7 +80,8 @@ impl ToolErrorKind {
 /// Text for the model and text for the operator never mix. Strings are the author's words and are
 /// shown to the model; any other error that `?` converts tells the model only its kind, and the
 /// operator everything, unless the tool says
-/// [`reveal_errors`](crate::Tool::reveal_errors). All texts are cut at 2 KiB.
+/// [`reveal_errors`](crate::Tool::reveal_errors). The kind is that of the I/O error in its chain of
+/// causes, if there is one. All texts are cut at 2 KiB.
 ///
 /// It isn't a [`std::error::Error`] itself, so that `?` converts every other error.
 ///
@@ -262,11 +263,15 @@ fn is_string<E>() -> bool {
     matches!(name, "&str" | "alloc::string::String") || name.starts_with("alloc::borrow::Cow<")
 }
 
+/// The kind of the outermost I/O error in the chain that has one of ours.
 fn kind_of(error: &(dyn std::error::Error + 'static)) -> ToolErrorKind {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    let mut io = chain.take(CAUSES_LIMIT).filter_map(|error| error.downcast_ref().map(kind_of_io));
+    io.find(|kind| *kind != ToolErrorKind::Other).unwrap_or(ToolErrorKind::Other)
+}
+
+fn kind_of_io(error: &std::io::Error) -> ToolErrorKind {
     use std::io::ErrorKind as Io;
-    let Some(error) = error.downcast_ref::<std::io::Error>() else {
-        return ToolErrorKind::Other;
-    };
     match error.kind() {
         Io::NotFound => ToolErrorKind::NotFound,
         Io::PermissionDenied => ToolErrorKind::PermissionDenied,
@@ -416,6 +421,29 @@ mod tests {
         assert_eq!(hidden.model_text(), "failed: not found");
         assert_eq!(hidden.operator_text(), "secret/path");
         assert_eq!(hidden.reveal().model_text(), "secret/path");
+    }
+
+    #[test]
+    fn the_kind_is_that_of_the_io_error_among_the_causes() {
+        #[derive(Debug)]
+        struct Wrapped(std::io::Error);
+        impl fmt::Display for Wrapped {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("can't ask the warehouse")
+            }
+        }
+        impl std::error::Error for Wrapped {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+        use std::io::ErrorKind as Io;
+        let kind = |io: Io| ToolError::from(Wrapped(io.into())).kind();
+        assert_eq!(kind(Io::ConnectionRefused), ToolErrorKind::Unavailable);
+        assert_eq!(kind(Io::WouldBlock), ToolErrorKind::TimedOut);
+        assert_eq!(kind(Io::InvalidData), ToolErrorKind::Other);
+        let nested = std::io::Error::other(Wrapped(Io::NotFound.into()));
+        assert_eq!(ToolError::from(nested).kind(), ToolErrorKind::NotFound);
     }
 
     #[test]

@@ -216,10 +216,37 @@ impl Outcome {
                     *message = redact(message);
                 }
             }
-            Self::Rejected(Rejected::BadArguments(text) | Rejected::Denied(text)) => {
-                *text = redact(text);
+            Self::TimedOut { .. } => {}
+            Self::Cancelled { abort, .. } => {
+                if let Some(abort) = abort {
+                    abort.cause = redact(&abort.cause);
+                }
             }
-            _ => {}
+            Self::NotStarted(reason) => match reason {
+                NotStarted::Aborted(abort) => abort.cause = redact(&abort.cause),
+                NotStarted::KeyHeld { tool: text, .. } | NotStarted::Withheld(text) => {
+                    *text = redact(text);
+                }
+                NotStarted::Deadline
+                | NotStarted::Timeout
+                | NotStarted::NotNeeded
+                | NotStarted::Shutdown
+                | NotStarted::NoThread
+                | NotStarted::GroupPaused
+                | NotStarted::StreamBroken
+                | NotStarted::Deferred => {}
+            },
+            Self::Rejected(reason) => match reason {
+                Rejected::BadArguments(text)
+                | Rejected::Denied(text)
+                | Rejected::WouldDeadlock(text) => *text = redact(text),
+                Rejected::UnknownTool { .. }
+                | Rejected::TooManyCalls(_)
+                | Rejected::Busy
+                | Rejected::AbandonedLimit
+                | Rejected::TooDeep(_)
+                | Rejected::CircuitOpen => {}
+            },
         }
     }
 }

@@ -111,8 +111,11 @@ impl Output {
             Self::Json { text } => *self = Self::from_json_or_text(redact(text)),
             Self::Blocks { blocks } => {
                 for block in blocks {
-                    if let Block::Text { text } = block {
-                        *text = redact(text);
+                    match block {
+                        Block::Text { text } | Block::Document { name: Some(text), .. } => {
+                            *text = redact(text);
+                        }
+                        Block::Image { .. } | Block::Document { name: None, .. } => {}
                     }
                 }
             }

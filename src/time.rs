@@ -48,7 +48,8 @@ impl Deadline {
         matches!(self, Self::At(at) if at <= now)
     }
 
-    /// The deadline `span` earlier; `Never` stays `Never`.
+    /// The deadline `span` earlier; `Never` stays `Never`, and so does an instant from which `span`
+    /// can't be taken.
     pub fn earlier_by(self, span: Duration) -> Self {
         match self {
             Self::At(at) => at.checked_sub(span).map_or(self, Self::At),

@@ -74,3 +74,34 @@ where
         Ok(keys.into_iter().map(|key| KeyUse { key: key.into(), access }).collect())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_key_several_or_none() {
+        fn keys(keys: impl IntoKeys) -> Vec<String> {
+            keys.into_keys()
+        }
+        assert_eq!(keys("a"), ["a"]);
+        assert_eq!(keys("a".to_owned()), ["a"]);
+        assert_eq!(keys(["a", "b"]), ["a", "b"]);
+        assert_eq!(keys(vec!["a".to_owned(), "a".to_owned()]), ["a", "a"]);
+        assert_eq!(keys(Some("a")), ["a"]);
+        assert!(keys(None::<String>).is_empty());
+        assert!(keys(Vec::<&str>::new()).is_empty());
+    }
+
+    #[test]
+    fn keys_come_of_decoded_arguments() {
+        #[derive(serde::Deserialize)]
+        struct ById {
+            id: u64,
+        }
+        let function = key_fn(Access::Write, |args: &ById| format!("order/{}", args.id));
+        let key = KeyUse { key: "order/7".into(), access: Access::Write };
+        assert_eq!(function(r#"{"id":7}"#), Ok(vec![key]));
+        assert!(function(r#"{"id":"x"}"#).unwrap_err().model_text().contains("id"));
+    }
+}

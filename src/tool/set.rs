@@ -161,17 +161,16 @@ fn check_definition(definition: &Definition) -> Result<(), Error> {
     if let Some(problem) = &definition.problem {
         return Err(Error::config(format_args!("the tool {name:?} can't be used: {problem}")));
     }
+    let group = definition.group.as_ref();
+    let rate = group.and_then(|group| group.rate_limit());
     let contradiction = if definition.max_parallel == Some(0) {
         "max_parallel is 0, so it could never run"
-    } else if definition.group.as_ref().is_some_and(|group| group.cap() == Some(0)) {
+    } else if group.is_some_and(|group| group.cap() == Some(0)) {
         "its group's max_parallel is 0, so it could never run"
-    } else if definition
-        .group
-        .as_ref()
-        .and_then(|group| group.rate_limit())
-        .is_some_and(|r| r.0 == 0)
-    {
+    } else if rate.is_some_and(|(calls, _)| calls == 0) {
         "its group's rate is 0, so it could never run"
+    } else if rate.is_some_and(|(_, span)| span.is_zero()) {
+        "its group's rate is per no time at all"
     } else if definition.coalesce && definition.effect != Effect::ReadOnly {
         "only a read-only tool can be coalesced"
     } else {
@@ -216,5 +215,83 @@ impl<'env> ScopedToolSet<'env> {
 impl fmt::Debug for ScopedToolSet<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.set.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::tool::group::Group;
+
+    fn tool(name: &str) -> Tool {
+        Tool::new(name, "", || Ok(1)).into()
+    }
+
+    fn refused(tool: Tool) -> String {
+        let error = ToolSet::new().try_with(tool.clone()).unwrap_err();
+        assert!(error.is_config());
+        let set = ToolSet::new().with(tool);
+        assert!(set.is_empty(), "what is refused isn't in the set");
+        assert_eq!(set.check().unwrap_err().to_string(), error.to_string());
+        error.to_string()
+    }
+
+    #[test]
+    fn fault_162_names_that_providers_refuse_are_refused() {
+        let odd =
+            ["", " ", "a b", "1a", "-a", "a.b", "naïve", "a\n", "a/b", "a\0", &"a".repeat(65)];
+        for name in odd {
+            assert!(refused(tool(name)).starts_with("a tool can't be named"), "{name:?}");
+        }
+        assert!(refused(tool(&"x".repeat(100_000))).len() < 3000);
+        for name in ["a", "_", "a-1_B", &"a".repeat(64)] {
+            assert_eq!(ToolSet::new().with(tool(name)).check().map_err(|e| e.to_string()), Ok(()));
+        }
+    }
+
+    #[test]
+    fn fault_162_two_tools_of_one_name_are_refused_and_many_tools_are_not() {
+        let set = ToolSet::new().with(tool("a"));
+        let error = set.try_with(tool("a")).unwrap_err();
+        assert_eq!(error.to_string(), r#"two tools are named "a""#);
+        assert!(set.try_with(tool("A")).is_ok(), "names are told apart by their letters' case");
+        let twice = set.with(tool("a")).with(tool("b"));
+        assert_eq!(twice.len(), 2);
+        assert!(twice.check().is_err(), "what comes later doesn't hide a mistake");
+
+        let many = (0..10_000).fold(ToolSet::new(), |set, n| set.with(tool(&format!("t{n}"))));
+        assert!(many.check().is_ok());
+        assert_eq!(many.get("t9999").map(ToolInfo::name), Some("t9999"));
+        assert_eq!(many.iter().map(ToolInfo::name).nth(77), Some("t77"));
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused() {
+        let with = |set: fn(Tool) -> Tool| refused(set(tool("t")));
+        assert!(with(|tool| tool.max_parallel(0)).contains("could never run"));
+        assert!(with(|tool| tool.coalesce()).contains("only a read-only tool can be coalesced"));
+        assert!(with(|tool| tool.group(&Group::new("g").max_parallel(0))).contains("group's max"));
+        let second = Duration::from_secs(1);
+        assert!(refused(tool("t").group(&Group::new("g").rate(0, second))).contains("rate is 0"));
+        let never = Group::new("g").rate(1, Duration::ZERO);
+        assert!(refused(tool("t").group(&never)).contains("no time"));
+        assert!(ToolSet::new().try_with(tool("t").read_only().coalesce()).is_ok());
+    }
+
+    #[test]
+    fn schemas_whose_root_is_no_object_are_refused() {
+        let of = |schema| refused(Tool::deferred("t", "", &schema));
+        assert!(of(json!({ "type": "string" })).contains(r#"must be of type "object""#));
+        assert!(of(json!({})).contains("must have the type"));
+        assert!(of(json!(true)).contains("must have the type"));
+        let number = Tool::new("t", "", |n: u8| Ok(n));
+        assert!(refused(number.into()).contains("object"));
+        let nothing = Tool::new("t", "", |(): ()| Ok(1));
+        assert_eq!(nothing.schema().as_str(), r#"{"properties":{},"type":"object"}"#);
+        assert!(ToolSet::new().try_with(nothing).is_ok());
     }
 }

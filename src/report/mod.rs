@@ -1,0 +1,231 @@
+//! What came of a turn: one entry a call, in call order, whatever happened.
+
+mod words;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::call::ToolCall;
+use crate::effect::{Effect, Lane};
+use crate::error::{Error, ErrorKind};
+use crate::outcome::{Abort, Outcome};
+use crate::output::Output;
+
+/// How one call went.
+///
+/// Times are offsets from the start of the batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallReport {
+    /// What the model asked.
+    pub call: ToolCall,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What the tool may change.
+    pub effect: Effect,
+    /// Which threads it ran on.
+    pub lane: Lane,
+    /// How often the handler was started: 2 retries are 3 attempts, 0 means it never ran.
+    pub attempts: u32,
+    /// When the call was handed in.
+    pub submitted: Duration,
+    /// When its handler first started.
+    pub started: Option<Duration>,
+    /// When it was settled.
+    pub ended: Duration,
+    /// What else is to be known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Note>,
+}
+
+/// Something to be known of a call beside its outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "note", content = "detail", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Note {
+    /// The output is the tool's fallback; what had happened instead.
+    Fallback(Box<Outcome>),
+    /// The output was cut; how many bytes it had.
+    Cut(u64),
+    /// An earlier call of the turn has the same id; its index.
+    DuplicateId(usize),
+    /// The result is that of an identical call, which ran once for both; its index.
+    CoalescedWith(usize),
+    /// The arguments were edited when the call was approved; what ran.
+    Edited(String),
+    /// Progress events that were dropped because they came too fast.
+    ProgressDropped(u64),
+    /// The outcome was replaced by the program after the run.
+    Replaced,
+}
+
+impl CallReport {
+    /// How long the call waited before its handler started, or was settled without starting.
+    pub fn queue_wait(&self) -> Duration {
+        self.started.unwrap_or(self.ended).saturating_sub(self.submitted)
+    }
+
+    /// How long the handler ran, with its retries and the waits between them; until the call was
+    /// settled, where the handler went on. Zero when it never started.
+    pub fn run_time(&self) -> Duration {
+        self.started.map_or(Duration::ZERO, |started| self.ended.saturating_sub(started))
+    }
+
+    /// Whether the model is told of a failure.
+    pub fn is_error(&self) -> bool {
+        !self.outcome.is_success()
+    }
+
+    /// What the model is told: the tool's output, or a sentence that says what happened and what
+    /// to do. Never empty for a failure.
+    pub fn content(&self) -> Output {
+        match &self.outcome {
+            Outcome::Succeeded(output) => output.clone(),
+            failure => Output::text(words::of(self.call.name(), self.effect, failure)),
+        }
+    }
+}
+
+/// What came of one turn. Exactly one entry a call, in call order, on every path.
+#[must_use = "a report holds the results; the model waits for every one of them"]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    calls: Vec<CallReport>,
+    wall: Duration,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    aborted: Option<Abort>,
+}
+
+/// One result, for those who write their own messages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CallResult<'a> {
+    /// The call's id as the provider sent it, empty where it sent none.
+    pub id: &'a str,
+    /// The tool's name as the model wrote it.
+    pub name: &'a str,
+    /// What the model is told.
+    pub content: Output,
+    /// Whether it is a failure.
+    pub is_error: bool,
+}
+
+impl Report {
+    pub(crate) fn new(calls: Vec<CallReport>, wall: Duration, aborted: Option<Abort>) -> Self {
+        Self { calls, wall, aborted }
+    }
+
+    /// The calls, in call order.
+    pub fn calls(&self) -> &[CallReport] {
+        &self.calls
+    }
+
+    /// How long the whole batch took.
+    pub fn wall(&self) -> Duration {
+        self.wall
+    }
+
+    /// How long the calls would have taken one after another: the sum of their run times.
+    pub fn sequential(&self) -> Duration {
+        let times = self.calls.iter().map(CallReport::run_time);
+        times.fold(Duration::ZERO, Duration::saturating_add)
+    }
+
+    /// The estimated time saved: sequential less wall time, or zero.
+    pub fn saved(&self) -> Duration {
+        self.sequential().saturating_sub(self.wall)
+    }
+
+    /// Sequential by wall time; 1.0 for a batch that took no time.
+    pub fn speedup(&self) -> f64 {
+        if self.wall.is_zero() {
+            return 1.0;
+        }
+        self.sequential().as_secs_f64() / self.wall.as_secs_f64()
+    }
+
+    /// What ended the batch before all its calls were done, if a policy did.
+    pub fn aborted(&self) -> Option<&Abort> {
+        self.aborted.as_ref()
+    }
+
+    /// Whether every call succeeded.
+    pub fn all_succeeded(&self) -> bool {
+        self.calls.iter().all(|call| call.outcome.is_success())
+    }
+
+    /// The calls that failed.
+    pub fn failures(&self) -> impl Iterator<Item = &CallReport> {
+        self.calls.iter().filter(|call| call.is_error())
+    }
+
+    /// The results in call order, for those who write their own messages.
+    pub fn results(&self) -> impl ExactSizeIterator<Item = CallResult<'_>> {
+        self.calls.iter().map(|call| CallResult {
+            id: call.call.id(),
+            name: call.call.name(),
+            content: call.content(),
+            is_error: call.is_error(),
+        })
+    }
+
+    /// The report, or an error when a policy aborted the batch because of a failure.
+    ///
+    /// # Errors
+    /// An aborted batch; [`Error::is_aborted`] holds.
+    pub fn into_result(self) -> Result<Self, Error> {
+        match &self.aborted {
+            Some(abort) if !abort.satisfied => {
+                Err(Error::new(ErrorKind::Aborted, format_args!("the batch was aborted: {abort}")))
+            }
+            _ => Ok(self),
+        }
+    }
+
+    /// Replaces the outcome of the call at `index` before the reply is written, and notes it.
+    /// Returns what it was; `None`, and nothing is changed, when there is no such call.
+    pub fn replace(&mut self, index: usize, outcome: Outcome) -> Option<Outcome> {
+        let call = self.calls.get_mut(index)?;
+        if !call.notes.contains(&Note::Replaced) {
+            call.notes.push(Note::Replaced);
+        }
+        Some(std::mem::replace(&mut call.outcome, outcome))
+    }
+
+    /// Passes every text the model would be told through `redact`, before the reply is written:
+    /// outputs (the bytes of media excepted) and what the sentences of failures are made of. What
+    /// the operator reads, the details of an error and what a fallback stands for, is redacted,
+    /// too. The calls themselves stay as the model wrote them.
+    pub fn redact(&mut self, mut redact: impl FnMut(&str) -> String) {
+        for call in &mut self.calls {
+            call.outcome.redact(&mut redact);
+            for note in &mut call.notes {
+                if let Note::Fallback(instead) = note {
+                    instead.redact(&mut redact);
+                }
+            }
+        }
+        if let Some(abort) = &mut self.aborted {
+            abort.cause = redact(&abort.cause);
+        }
+    }
+}
+
+impl std::ops::Index<usize> for Report {
+    type Output = CallReport;
+
+    fn index(&self, index: usize) -> &CallReport {
+        &self.calls[index]
+    }
+}
+
+impl<'a> IntoIterator for &'a Report {
+    type Item = &'a CallReport;
+    type IntoIter = std::slice::Iter<'a, CallReport>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.calls.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests;
