@@ -34,16 +34,3 @@ fn closures_and_functions_of_every_shape_are_handlers() {
     tools.check().unwrap();
     assert_eq!(tools.len(), 5);
 }
-
-/// What the compiler says where a handler doesn't fit. Its wording is the compiler's own in part,
-/// so there are few of these, and they are held against one version of it; that such code doesn't
-/// compile at all is tested by the documentation of `Handler`. Renewed with
-/// `TRYBUILD=overwrite cargo test --test it handlers`.
-#[test]
-fn messages_say_what_to_write() {
-    let rustc = std::process::Command::new("rustc").arg("--version").output().unwrap();
-    if !rustc.stdout.starts_with(b"rustc 1.95.") {
-        return;
-    }
-    trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
-}
