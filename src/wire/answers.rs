@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::call::{CallState, ToolCall};
 use crate::error::bounded_to;
-use crate::output::Output;
+use crate::output::{Block, Output};
 use crate::report::Report;
 use crate::turn::Turn;
 use crate::wire::multi_tool_use;
@@ -61,13 +61,20 @@ fn tell(index: usize, call: &ToolCall, report: &Report) -> (Output, bool) {
         return (Output::text("not run: there is no result for this call"), true);
     };
     let is_error = report.is_error();
-    let output = report.content();
+    let output = filled(report.content());
     let malformed = matches!(call.state(), CallState::Malformed(_));
     if is_error && malformed && !matches!(call.arguments().trim(), "" | "null" | "{}") {
         let quote = bounded_to(call.arguments(), QUOTE_LIMIT);
         return (Output::text(format!("{}\nthe arguments were: {quote}", output.to_text())), true);
     }
     (output, is_error)
+}
+
+/// Blocks without the blank texts among them, which providers refuse.
+fn filled(output: Output) -> Output {
+    let Output::Blocks { mut blocks } = output else { return output };
+    blocks.retain(|block| !matches!(block, Block::Text { text } if text.trim().is_empty()));
+    if blocks.is_empty() { Output::text(EMPTY) } else { Output::Blocks { blocks } }
 }
 
 impl Answer<'_> {

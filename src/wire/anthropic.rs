@@ -16,20 +16,26 @@ use crate::output::{Block as Part, Output};
 use crate::report::Report;
 use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
-use crate::wire::answers::{Answer, answers, non_empty};
+use crate::wire::answers::{Answer, answers};
 use crate::wire::call_element::{arguments, call};
-use crate::wire::call_object::{self, Keys};
+use crate::wire::echo::{Echo, Spelling};
 use crate::wire::failure::{no_message, unreadable};
 use crate::wire::fields::{self, fields};
 use crate::wire::ids::{self, IdRule};
 use crate::wire::raw::{self, RawObject};
+use crate::wire::texts::joined;
 use crate::wire::tool_calls::object_text;
 use crate::wire::{Repair, Reply};
 
 const ID: IdRule =
     IdRule { max: 256, legal: |c| c.is_ascii_alphanumeric() || c == '_' || c == '-' };
-const LONGEST_NAME: usize = 128;
-const KEYS: Keys = Keys { id: "id", name: "name", arguments: "input" };
+const SPELLING: Spelling = Spelling {
+    id: "id",
+    name: "name",
+    arguments: "input",
+    legal_name: |name| ids::name(name, 128),
+    optional: false,
+};
 const IMAGES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 const PDF: &str = "application/pdf";
 
@@ -80,7 +86,9 @@ pub(super) fn parse(body: &str) -> Result<Turn, Error> {
     let calls = calls(&blocks, &stop);
     let text = match fields::string(content.get()) {
         Some(text) => text.into_owned(),
-        None => text(&blocks),
+        None => {
+            joined(blocks.iter().map(|block| block.text.as_deref().filter(|_| block.is("text"))))
+        }
     };
     let message = message(content);
     let usage = read.usage.unwrap_or_default().into();
@@ -122,25 +130,6 @@ fn has_result(blocks: &[Block<'_>], id: &str) -> bool {
     blocks.iter().any(|block| {
         block.tool_use_id.as_deref() == Some(id) && block.kind().ends_with("_tool_result")
     })
-}
-
-/// The text blocks; the pieces of one cited text stand together, others begin a line.
-fn text(blocks: &[Block<'_>]) -> String {
-    let mut text = String::new();
-    let mut apart = false;
-    for block in blocks {
-        match block.text.as_deref().filter(|_| block.is("text")) {
-            Some(piece) => {
-                if apart && !text.is_empty() {
-                    text.push('\n');
-                }
-                text += piece;
-                apart = false;
-            }
-            None => apart = true,
-        }
-    }
-    text
 }
 
 impl Block<'_> {
@@ -218,68 +207,47 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
         return Reply { messages: vec![message], repairs: Vec::new() };
     }
     let blocks = blocks(content);
-    let mut echo = echo(turn, message.as_str(), content, &blocks, &answers);
-    if echo.blocks.is_empty() {
-        let what = "the message was left out: it has no content".to_owned();
-        echo.repairs.push(Repair { index: None, what });
-        return Reply { messages: Vec::new(), repairs: echo.repairs };
-    }
-    let echoed = match echo.repairs.is_empty() {
-        true => message.clone(),
-        false => raw::json(&Message { role: "assistant", content: &echo.blocks }),
-    };
-    let mut messages = vec![echoed];
-    if !echo.results.is_empty() {
-        messages.push(raw::json(&Message { role: "user", content: &echo.results }));
-    }
-    Reply { messages, repairs: echo.repairs }
-}
-
-struct Echo<'a> {
-    blocks: Vec<Json>,
-    results: Vec<Content<'a>>,
-    repairs: Vec<Repair>,
-}
-
-fn echo<'a>(
-    turn: &Turn,
-    message: &str,
-    content: &'a RawValue,
-    blocks: &'a [Block<'a>],
-    answers: &'a [Answer<'a>],
-) -> Echo<'a> {
     let uses = || (0..blocks.len()).filter(|at| blocks[*at].is("tool_use"));
-    let given: Vec<_> = uses().map(|at| blocks[at].id.as_deref()).collect();
-    let mut ids = ids::ids(&given, ID, message).into_iter();
-    let waits = |at: usize| blocks[at].is("tool_use") && !is_answered(blocks, at);
+    let waits = |at: usize| blocks[at].is("tool_use") && !is_answered(&blocks, at);
     let may_stay_open = turn.stop().kind == StopKind::Pause || uses().any(waits);
+    let given: Vec<_> = uses().map(|at| blocks[at].id.as_deref()).collect();
+    let ids = ids::ids(&given, ID, message.as_str());
+    let mut calls = answers.iter().zip(ids);
 
-    let mut repairs = Vec::new();
+    let mut echo = Echo::default();
     let mut results = Vec::new();
-    let (mut kept, mut calls) = (Vec::with_capacity(blocks.len()), Vec::new());
-    let mut answers = answers.iter();
     for (at, raw) in raw::array(content.get()).into_iter().enumerate() {
         let block = &blocks[at];
-        if block.is("tool_use") {
-            let (Some(answer), Some(id)) = (answers.next(), ids.next()) else { continue };
-            if waits(at) {
-                calls.push(repaired(raw, &id, answer, &mut repairs));
-                results.push(result(answer, id, block.toolset_name));
-                continue;
-            }
+        let call = if block.is("tool_use") { calls.next() } else { None };
+        if let Some((answer, id)) = call.filter(|_| waits(at)) {
+            let object = RawObject::read(raw.get());
+            let repaired = object.and_then(|mut object| {
+                echo.repair(&mut object, SPELLING, answer, Some(&id)).then(|| raw::json(&object))
+            });
+            echo.call(repaired.unwrap_or_else(|| Json::from_raw(raw)));
+            results.push(result(answer, id, block.toolset_name));
         } else if let Some(why) = block.is_refused(&blocks[at..], may_stay_open) {
-            let what = format!("content[{at}] was left out: {why}");
-            repairs.push(Repair { index: None, what });
-            continue;
+            echo.leave_out(at, why);
+        } else {
+            echo.keep(at, Json::from_raw(raw));
         }
-        if !calls.is_empty() {
-            let what = format!("content[{at}] was put before the calls");
-            repairs.push(Repair { index: None, what });
-        }
-        kept.push(Json::from_raw(raw));
     }
-    kept.append(&mut calls);
-    Echo { blocks: kept, results, repairs }
+    let unchanged = echo.is_unchanged();
+    let (content, mut repairs) = echo.finish();
+    if content.is_empty() {
+        let what = "the message was left out: it has no content".to_owned();
+        repairs.push(Repair { index: None, what });
+        return Reply { messages: Vec::new(), repairs };
+    }
+    let echoed = match unchanged {
+        true => message.clone(),
+        false => raw::json(&Message { role: "assistant", content }),
+    };
+    let mut messages = vec![echoed];
+    if !results.is_empty() {
+        messages.push(raw::json(&Message { role: "user", content: results }));
+    }
+    Reply { messages, repairs }
 }
 
 impl Block<'_> {
@@ -297,19 +265,6 @@ impl Block<'_> {
             _ => None,
         }
     }
-}
-
-fn repaired(raw: &RawValue, id: &str, answer: &Answer<'_>, repairs: &mut Vec<Repair>) -> Json {
-    let before = repairs.len();
-    let Some(mut block) = RawObject::read(raw.get()) else { return Json::from_raw(raw) };
-    call_object::repair(&mut block, KEYS, answer.call, Some(id), name, |what| {
-        repairs.push(Repair { index: Some(answer.index), what });
-    });
-    if repairs.len() == before { Json::from_raw(raw) } else { raw::json(&block) }
-}
-
-fn name(name: &str) -> Cow<'_, str> {
-    ids::name(name, LONGEST_NAME)
 }
 
 /// A message for calls that came in another way.
@@ -392,23 +347,17 @@ struct Source<'a> {
 impl<'a> Told<'a> {
     fn of_blocks(blocks: &'a [Part]) -> Self {
         let source = |media_type, data| Source { kind: "base64", media_type, data };
-        let told = blocks.iter().filter_map(|block| match block {
-            Part::Text { text } if text.trim().is_empty() => None,
-            Part::Text { text } => Some(Content::Text { text: text.into() }),
+        let told = blocks.iter().map(|block| match block {
+            Part::Text { text } => Content::Text { text: text.into() },
             Part::Image { media_type, base64 } if IMAGES.contains(&media_type.as_str()) => {
-                Some(Content::Image { source: source(media_type, base64) })
+                Content::Image { source: source(media_type, base64) }
             }
             Part::Document { media_type, base64, name } if media_type == PDF => {
                 let title = name.as_deref();
-                Some(Content::Document { source: source(media_type, base64), title })
+                Content::Document { source: source(media_type, base64), title }
             }
-            other => Some(Content::Text { text: other.to_text().into() }),
+            other => Content::Text { text: other.to_text().into() },
         });
-        let told: Vec<_> = told.collect();
-        if told.is_empty() {
-            Self::Text(non_empty("".into()).into_owned())
-        } else {
-            Self::Blocks(told)
-        }
+        Self::Blocks(told.collect())
     }
 }

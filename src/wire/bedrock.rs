@@ -1,18 +1,409 @@
+//! Bedrock Converse.
+//!
+//! The calls are the `toolUse` blocks of the content; those of type `server_tool_use` are the
+//! provider's own. Any other type, `tool_use` too, is undocumented and taken for none.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::call::ToolCall;
 use crate::error::Error;
 use crate::json::Json;
+use crate::output::{Block as Part, Output};
 use crate::report::Report;
 use crate::tool::ToolSet;
-use crate::turn::Turn;
-use crate::wire::Reply;
+use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
+use crate::wire::answers::{Answer, answers};
+use crate::wire::call_element::{arguments, call};
+use crate::wire::echo::{Echo, Spelling};
+use crate::wire::failure::{no_message, unreadable};
+use crate::wire::fields::{self, fields};
+use crate::wire::ids::{self, IdRule};
+use crate::wire::raw::{self, RawObject};
+use crate::wire::texts::joined;
+use crate::wire::tool_calls::{NAME_LIMIT, object_text};
+use crate::wire::{Repair, Reply};
 
-pub(super) fn parse(_body: &str) -> Result<Turn, Error> {
-    Err(Error::input("not yet read"))
+const ID: IdRule =
+    IdRule { max: 64, legal: |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':') };
+const SPELLING: Spelling = Spelling {
+    id: "toolUseId",
+    name: "name",
+    arguments: "input",
+    legal_name: |name| ids::name(name, NAME_LIMIT),
+    optional: false,
+};
+/// The provider demands that roles alternate, so a message without content can't be left out.
+const NO_CONTENT: &str = "(no content)";
+
+fields! {
+    struct Body<'a> {
+        output: Outer<'a>,
+        stop_reason "stopReason": Cow<'a, str>,
+        usage: Tokens<'a>,
+    }
+
+    struct Outer<'a> {
+        message: &'a RawValue,
+    }
+
+    struct Came<'a> {
+        role: Cow<'a, str>,
+        content: &'a RawValue,
+    }
+
+    struct Block<'a> {
+        text: Cow<'a, str>,
+        tool_use "toolUse": ToolUse<'a>,
+    }
+
+    struct ToolUse<'a> {
+        kind "type": Cow<'a, str>,
+        id "toolUseId": Cow<'a, str>,
+        name: Cow<'a, str>,
+        input: &'a RawValue,
+    }
+
+    struct Tokens<'a> {
+        input "inputTokens": u64,
+        output "outputTokens": u64,
+        total "totalTokens": u64,
+        cache_read "cacheReadInputTokens": u64,
+        cache_write "cacheWriteInputTokens": u64,
+    }
 }
 
-pub(super) fn tools(_tools: &ToolSet) -> Json {
-    Json::from_value(&serde_json::json!([]))
+pub(super) fn parse(body: &str) -> Result<Turn, Error> {
+    let read = fields::parse::<Body<'_>>(body)
+        .map_err(|error| unreadable(Wire::Bedrock, &error))?
+        .unwrap_or_default();
+    let Some(message) = read.output.and_then(|output| output.message) else {
+        return Err(no_message(Wire::Bedrock, body, "no output.message"));
+    };
+    let Some(content) = fields::part::<Came<'_>>(message).and_then(|came| came.content) else {
+        return Err(no_message(Wire::Bedrock, body, "no output.message.content"));
+    };
+    let stop = stop(read.stop_reason.as_deref().unwrap_or_default());
+    let blocks = blocks(content);
+    Ok(Turn::parsed(
+        Wire::Bedrock,
+        Json::from_raw(message),
+        calls(&blocks, &stop),
+        joined(blocks.iter().map(|block| block.text.as_deref())),
+        stop,
+        read.usage.unwrap_or_default().into(),
+    ))
 }
 
-pub(super) fn reply(_turn: &Turn, _report: &Report) -> Reply {
-    Reply::default()
+fn blocks(content: &RawValue) -> Vec<Block<'_>> {
+    let blocks: Vec<Option<Block<'_>>> = fields::part(content).unwrap_or_default();
+    blocks.into_iter().map(Option::unwrap_or_default).collect()
+}
+
+impl<'a> Block<'a> {
+    /// The call, if it is one that waits for the client.
+    fn call(&self) -> Option<&ToolUse<'a>> {
+        let theirs = |call: &&ToolUse<'_>| call.kind.as_deref() == Some("server_tool_use");
+        self.tool_use.as_ref().filter(|call| !theirs(call))
+    }
+}
+
+fn calls(blocks: &[Block<'_>], stop: &StopReason) -> Vec<ToolCall> {
+    let uses = blocks.iter().filter_map(Block::call).enumerate();
+    uses.map(|(element, each)| {
+        let name = each.name.as_deref().unwrap_or_default();
+        let call = call(each.id.as_deref(), name, arguments(each.input), stop);
+        // What an unknown stop reason means for the calls, nobody knows.
+        let call = match stop.kind == StopKind::Unknown {
+            true => call.withheld(stop.raw.as_str()),
+            false => call,
+        };
+        call.at_element(element)
+    })
+    .collect()
+}
+
+fn stop(raw: &str) -> StopReason {
+    let kind = match raw {
+        "tool_use" => StopKind::ToolUse,
+        "end_turn" => StopKind::EndTurn,
+        "stop_sequence" => StopKind::StopSequence,
+        "max_tokens" => StopKind::MaxTokens,
+        "model_context_window_exceeded" => StopKind::ContextExceeded,
+        "guardrail_intervened" | "content_filtered" => StopKind::ContentFilter,
+        "malformed_model_output" | "malformed_tool_use" => StopKind::Failed,
+        "" => StopKind::Missing,
+        _ => StopKind::Unknown,
+    };
+    StopReason::new(kind, raw)
+}
+
+impl From<Tokens<'_>> for Usage {
+    fn from(tokens: Tokens<'_>) -> Self {
+        let fresh = tokens.input.unwrap_or_default();
+        let output = tokens.output.unwrap_or_default();
+        let read = tokens.cache_read.unwrap_or_default();
+        let written = tokens.cache_write.unwrap_or_default();
+        // Models differ in whether the input holds the cached tokens; the total tells.
+        let held = tokens.total.is_some_and(|total| total == fresh.saturating_add(output));
+        let cached = if held { 0 } else { read.saturating_add(written) };
+        Self {
+            input_tokens: fresh.saturating_add(cached),
+            output_tokens: output,
+            cache_read_tokens: read,
+            cache_write_tokens: written,
+            reasoning_tokens: 0,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ToolConfig<'a> {
+    tools: Vec<Definition<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Definition<'a> {
+    tool_spec: ToolSpec<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ToolSpec<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    description: &'a str,
+    input_schema: Schema<'a>,
+}
+
+#[derive(Serialize)]
+struct Schema<'a> {
+    json: &'a Json,
+}
+
+pub(super) fn tools(tools: &ToolSet) -> Json {
+    let tools = tools.iter().map(|tool| Definition {
+        tool_spec: ToolSpec {
+            name: tool.name(),
+            description: tool.description(),
+            input_schema: Schema { json: tool.schema() },
+        },
+    });
+    raw::json(&ToolConfig { tools: tools.collect() })
+}
+
+/// The model's message with what the provider would refuse repaired, and one message with the
+/// results of all calls.
+pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
+    let answers = answers(turn, report);
+    let message = turn.message().cloned().unwrap_or_else(|| made(turn));
+    let Ok(Some(came)) = fields::parse::<Came<'_>>(message.as_str()) else {
+        return Reply::default();
+    };
+    let content = came.content.unwrap_or(RawValue::NULL);
+    let blocks = blocks(content);
+    let given: Vec<_> =
+        blocks.iter().filter_map(Block::call).map(|call| call.id.as_deref()).collect();
+    let ids = ids::ids(&given, ID, message.as_str());
+    let mut calls = answers.iter().zip(ids);
+
+    let mut echo = Echo::default();
+    if came.role.as_deref() != Some("assistant") {
+        echo.note(None, "the role was set to assistant");
+    }
+    let mut results = Vec::new();
+    for (at, raw) in raw::array(content.get()).into_iter().enumerate() {
+        let block = &blocks[at];
+        let Some(object) = RawObject::read(raw.get()).filter(|object| object.len() > 0) else {
+            echo.leave_out(at, "it is no block");
+            continue;
+        };
+        if let Some((answer, id)) = block.call().and_then(|_| calls.next()) {
+            echo_call(raw, object, answer, &id, &mut echo);
+            results.push((answer, id));
+        } else if block.text.as_deref().is_some_and(|text| text.trim().is_empty()) {
+            echo.leave_out(at, "its text is blank");
+        } else {
+            let block = without_kind(at, raw, object, &mut echo);
+            echo.keep(at, block);
+        }
+    }
+    if turn.calls().is_empty() && echo.is_empty() {
+        echo.note(None, "words were put into a message without content");
+        echo.keep(0, raw::json(&Content::Text(NO_CONTENT.into())));
+    }
+    let unchanged = echo.is_unchanged();
+    let (content, repairs) = echo.finish();
+    let echoed = match unchanged {
+        true => message.clone(),
+        false => raw::json(&Message { role: "assistant", content }),
+    };
+    let mut messages = vec![echoed];
+    if !results.is_empty() {
+        let mut names = HashSet::new();
+        let content = results.iter().map(|(answer, id)| result(answer, id, &mut names)).collect();
+        messages.push(raw::json(&Message::<Vec<Content<'_>>> { role: "user", content }));
+    }
+    Reply { messages, repairs }
+}
+
+fn echo_call(
+    raw: &RawValue,
+    mut block: RawObject<'_>,
+    answer: &Answer<'_>,
+    id: &str,
+    echo: &mut Echo,
+) {
+    let inner = block.get("toolUse").map(RawValue::get).unwrap_or_default().to_owned();
+    let Some(mut inner) = RawObject::read(&inner) else { return echo.call(Json::from_raw(raw)) };
+    let mut changed = echo.repair(&mut inner, SPELLING, answer, Some(id));
+    if inner.remove("type") {
+        echo.note(Some(answer.index), "the type was left out: requests know none for calls");
+        changed = true;
+    }
+    if block.len() > 1 {
+        block = RawObject::default();
+        echo.note(Some(answer.index), "of the block only toolUse was kept");
+        changed = true;
+    }
+    if changed {
+        block.set("toolUse", &inner);
+    }
+    echo.call(if changed { raw::json(&block) } else { Json::from_raw(raw) });
+}
+
+/// A block without the `type` that some proxies add beside what the block is.
+fn without_kind(at: usize, raw: &RawValue, mut block: RawObject<'_>, echo: &mut Echo) -> Json {
+    if block.len() > 1 && block.remove("type") {
+        echo.note(None, format!("the type of content[{at}] was left out"));
+        return raw::json(&block);
+    }
+    Json::from_raw(raw)
+}
+
+/// A message for calls that came in another way.
+fn made(turn: &Turn) -> Json {
+    let text = Some(turn.text()).filter(|text| !text.trim().is_empty());
+    let uses = turn.calls().iter().map(|call| Content::ToolUse {
+        tool_use_id: call.id(),
+        name: call.name(),
+        input: raw::literal(&object_text(call)),
+    });
+    let content = text.map(|text| Content::Text(text.into())).into_iter().chain(uses);
+    raw::json(&Message { role: "assistant", content: content.collect::<Vec<_>>() })
+}
+
+#[derive(Serialize)]
+struct Message<C> {
+    role: &'static str,
+    content: C,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Content<'a> {
+    Text(Cow<'a, str>),
+    #[serde(rename_all = "camelCase")]
+    ToolUse {
+        tool_use_id: &'a str,
+        name: &'a str,
+        input: Json,
+    },
+    #[serde(rename_all = "camelCase")]
+    ToolResult {
+        tool_use_id: &'a str,
+        content: Vec<Content<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        status: Option<&'static str>,
+    },
+    Json(Json),
+    Image {
+        format: &'static str,
+        source: Source<'a>,
+    },
+    Document {
+        format: &'static str,
+        name: String,
+        source: Source<'a>,
+    },
+}
+
+#[derive(Serialize)]
+struct Source<'a> {
+    bytes: &'a str,
+}
+
+fn result<'a>(answer: &'a Answer<'_>, id: &'a str, names: &mut HashSet<String>) -> Content<'a> {
+    let content = match &answer.output {
+        Output::Blocks { blocks } if !answer.is_error => {
+            blocks.iter().map(|block| told(block, names)).collect()
+        }
+        Output::Json { text } if !answer.is_error && text.trim_ascii_start().starts_with('{') => {
+            vec![Content::Json(raw::literal(text))]
+        }
+        _ => vec![Content::Text(answer.text().into())],
+    };
+    let status = answer.is_error.then_some("error");
+    Content::ToolResult { tool_use_id: id, content, status }
+}
+
+fn told<'a>(block: &'a Part, names: &mut HashSet<String>) -> Content<'a> {
+    match block {
+        Part::Text { text } => Content::Text(text.into()),
+        Part::Image { media_type, base64 } if let Some(format) = image_format(media_type) => {
+            Content::Image { format, source: Source { bytes: base64 } }
+        }
+        Part::Document { media_type, base64, name }
+            if let Some(format) = document_format(media_type) =>
+        {
+            let name = document_name(name.as_deref().unwrap_or_default(), names);
+            Content::Document { format, name, source: Source { bytes: base64 } }
+        }
+        other => Content::Text(other.to_text().into()),
+    }
+}
+
+fn image_format(media_type: &str) -> Option<&'static str> {
+    Some(match media_type {
+        "image/png" => "png",
+        "image/jpeg" | "image/jpg" => "jpeg",
+        "image/gif" => "gif",
+        "image/webp" => "webp",
+        _ => return None,
+    })
+}
+
+fn document_format(media_type: &str) -> Option<&'static str> {
+    Some(match media_type {
+        "application/pdf" => "pdf",
+        "text/csv" => "csv",
+        "application/msword" => "doc",
+        "application/vnd.openxmlformats-officedocument.wordprocessingml.document" => "docx",
+        "application/vnd.ms-excel" => "xls",
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet" => "xlsx",
+        "text/html" => "html",
+        "text/plain" => "txt",
+        "text/markdown" => "md",
+        _ => return None,
+    })
+}
+
+/// A name that the provider takes: letters, digits, hyphens, brackets and single spaces, other
+/// than those of the documents before it.
+fn document_name(name: &str, names: &mut HashSet<String>) -> String {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "-()[]".contains(c);
+    let words: Vec<_> = name.split(|c| !legal(c)).filter(|word| !word.is_empty()).collect();
+    let stem: String = words.join(" ").chars().take(190).collect();
+    let stem = if stem.is_empty() { "document" } else { stem.trim_end() };
+    let mut name = stem.to_owned();
+    let mut nth = 1;
+    while !names.insert(name.clone()) {
+        nth += 1;
+        name = format!("{stem} {nth}");
+    }
+    name
 }

@@ -31,6 +31,8 @@ const FORMATS: &[(&str, Wire)] = &[
     ("openai_responses", Wire::OpenAiResponses),
     ("cohere_v2", Wire::Cohere),
     ("ollama", Wire::Ollama),
+    ("bedrock_converse", Wire::Bedrock),
+    ("gemini", Wire::Gemini),
 ];
 
 fn main() -> ExitCode {

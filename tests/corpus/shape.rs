@@ -43,6 +43,36 @@ fn message_shape(wire: Wire, message: &Value) -> Option<String> {
         .then(|| format!("{}: {}", text(message, what), answered.join(", ")))
 }
 
+/// What is the same to the provider, spelled in one way.
+pub(crate) fn normalized(wire: Wire, value: &Value) -> Value {
+    match value {
+        Value::Array(values) => values.iter().map(|value| normalized(wire, value)).collect(),
+        Value::Object(members) => Value::Object(
+            members
+                .iter()
+                .map(|(key, value)| member(wire, key, &normalized(wire, value)))
+                .collect(),
+        ),
+        value => value.clone(),
+    }
+}
+
+fn member(wire: Wire, key: &str, value: &Value) -> (String, Value) {
+    let text = value.as_str().unwrap_or_default();
+    let (key, value) = match (wire, key) {
+        (Wire::Gemini, "function_call") => ("functionCall", value.clone()),
+        (Wire::Gemini, "function_response") => ("functionResponse", value.clone()),
+        // Both alphabets of base64 are read.
+        (Wire::Gemini, "thoughtSignature" | "thought_signature") => {
+            ("thoughtSignature", text.replace('-', "+").replace('_', "/").into())
+        }
+        // A client's own name for a call that came without an id.
+        (Wire::Gemini, "id") if text.starts_with("pyd_ai_") => ("id", Value::Null),
+        _ => (key, value.clone()),
+    };
+    (key.to_owned(), value)
+}
+
 /// Whether our messages hold all that a client echoed: every key with a value, every element in
 /// its order. Clients leave out what they don't know and spell out what is the default.
 pub(crate) fn holds(ours: &[Value], echo: &[Value]) -> bool {

@@ -7,6 +7,8 @@ mod golden;
 mod made_up;
 
 mod anthropic;
+mod bedrock;
+mod gemini;
 mod ollama;
 mod openai;
 mod openai_responses;

@@ -3,7 +3,9 @@
 //! Written from the rules alone, without a look at how replies are made. A file a provider.
 
 mod anthropic;
+mod bedrock;
 mod cohere;
+mod gemini;
 mod ollama;
 mod openai;
 mod openai_responses;
@@ -32,6 +34,8 @@ pub(crate) fn broken_rules(turn: &Turn, messages: &[Json]) -> Vec<String> {
         Wire::OpenAiResponses => openai_responses::check(turn, &messages, &mut rules),
         Wire::Cohere => cohere::check(turn, &messages, &mut rules),
         Wire::Ollama => ollama::check(turn, &messages, &mut rules),
+        Wire::Bedrock => bedrock::check(turn, &messages, &mut rules),
+        Wire::Gemini => gemini::check(turn, &messages, &mut rules),
         other => panic!("no rules are written down for {other}"),
     }
     rules.broken

@@ -1,0 +1,10 @@
+//! Bedrock Converse.
+
+use toolpool::Wire;
+
+use super::golden;
+
+#[test]
+fn bodies_and_replies_are_as_in_the_golden_files() {
+    golden::check_folder(Wire::Bedrock);
+}

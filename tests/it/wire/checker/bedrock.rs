@@ -1,0 +1,113 @@
+//! Bedrock Converse.
+
+use serde_json::Value;
+use toolpool::Turn;
+
+use super::{Rules, elements, is_made_of, text, word};
+
+pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
+    let Some((echo, results)) = messages.split_first() else {
+        return rules.demand(false, "the model's message is missing: roles must alternate");
+    };
+    let blocks = elements(echo, "content");
+    rules.only_keys(echo, &["role", "content"], "echo");
+    rules.demand(text(echo, "role") == "assistant", "echo: role");
+    rules.demand(!blocks.is_empty(), "echo: the content field is empty");
+    for (at, block) in blocks.iter().enumerate() {
+        check_block(block, &format!("echo: content.{at}"), rules);
+    }
+    if let Some(came) = turn.message().map(|message| message.to_value()) {
+        let reasoning = |block: &&Value| block.get("reasoningContent").is_some();
+        let came = elements(&came, "content").iter().filter(reasoning);
+        let same = came.eq(blocks.iter().filter(reasoning));
+        rules.demand(same, "echo: reasoningContent cannot be modified");
+    }
+
+    let calls: Vec<&Value> = blocks.iter().filter(|block| is_call(block)).collect();
+    let pending: Vec<&str> = calls.iter().map(|call| text(&call["toolUse"], "toolUseId")).collect();
+    rules.unique(pending.iter().copied(), "echo: toolUseId");
+    let first = blocks.iter().position(is_call).unwrap_or(blocks.len());
+    rules.demand(blocks[first..].iter().all(is_call), "echo: only toolUse may follow toolUse");
+
+    if pending.is_empty() {
+        return rules.demand(results.is_empty(), "a message that no call asked for");
+    }
+    let [results] = results else {
+        return rules.demand(false, "all results must be in one message");
+    };
+    rules.only_keys(results, &["role", "content"], "results");
+    rules.demand(text(results, "role") == "user", "results: role");
+    let results: Vec<&Value> =
+        elements(results, "content").iter().map(|block| &block["toolResult"]).collect();
+    let answered: Vec<&str> = results.iter().map(|result| text(result, "toolUseId")).collect();
+    rules.demand(answered == pending, format!("results for {answered:?}, calls {pending:?}"));
+    for result in &results {
+        check_result(result, rules);
+    }
+    let documents = results
+        .iter()
+        .flat_map(|result| elements(result, "content"))
+        .filter_map(|block| block["document"]["name"].as_str());
+    rules.unique(documents, "results: names of documents");
+}
+
+fn is_call(block: &Value) -> bool {
+    let call = &block["toolUse"];
+    call.is_object() && text(call, "type") != "server_tool_use"
+}
+
+fn check_block(block: &Value, place: &str, rules: &mut Rules) {
+    let keys = block.as_object().map_or(0, serde_json::Map::len);
+    rules.demand(keys == 1, format!("{place}: a union of one member, not {block}"));
+    if block.get("text").is_some() {
+        rules.demand(!text(block, "text").trim().is_empty(), format!("{place}: text is blank"));
+    }
+    if let Some(call) = block.get("toolUse") {
+        rules.only_keys(call, &["toolUseId", "name", "input", "type"], place);
+        let kind = call.get("type").is_none_or(|kind| kind == "server_tool_use");
+        rules.demand(kind, format!("{place}: type must be server_tool_use"));
+        let id = text(call, "toolUseId");
+        let legal = |c| word(c) || c == '.' || c == ':';
+        rules.demand(is_made_of(id, 64, legal), format!("{place}: toolUseId {id:?}"));
+        let name = text(call, "name");
+        rules.demand(is_made_of(name, 64, word), format!("{place}: name {name:?}"));
+        rules.demand(call["input"].is_object(), format!("{place}: input is no object"));
+    }
+}
+
+fn check_result(result: &Value, rules: &mut Rules) {
+    let id = text(result, "toolUseId");
+    rules.only_keys(result, &["toolUseId", "content", "status"], id);
+    let status = &result["status"];
+    let known = status.is_null() || status == "success" || status == "error";
+    rules.demand(known, format!("{id}: status {status}"));
+    let content = elements(result, "content");
+    rules.demand(!content.is_empty(), format!("{id}: empty content"));
+    for block in content {
+        let one = block.as_object().is_some_and(|block| block.len() == 1);
+        let bytes = |media: &Value| !text(&media["source"], "bytes").is_empty();
+        let media = status != "error";
+        let holds = if let Some(text) = block.get("text") {
+            text.as_str().is_some_and(|text| !text.trim().is_empty())
+        } else if let Some(json) = block.get("json") {
+            json.is_object()
+        } else if let Some(image) = block.get("image") {
+            let legal = ["png", "jpeg", "gif", "webp"];
+            media && bytes(image) && legal.contains(&text(image, "format"))
+        } else if let Some(document) = block.get("document") {
+            let legal = ["pdf", "csv", "doc", "docx", "xls", "xlsx", "html", "txt", "md"];
+            media
+                && bytes(document)
+                && legal.contains(&text(document, "format"))
+                && is_document_name(text(document, "name"))
+        } else {
+            false
+        };
+        rules.demand(one && holds, format!("{id}: block {block}, status {status}"));
+    }
+}
+
+fn is_document_name(name: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || " -()[]".contains(c);
+    is_made_of(name, 200, legal) && !name.contains("  ")
+}
