@@ -260,3 +260,59 @@ impl From<Repr> for ToolCall {
         call
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(arguments: &str) -> CallState {
+        ToolCall::new("1", "t", arguments).state()
+    }
+
+    #[test]
+    fn fault_084_arguments_are_an_object_or_told_to_be_none() {
+        for none in ["", " ", "\n", "null", " null\t"] {
+            let call = ToolCall::new("1", "t", none);
+            assert_eq!((call.arguments(), call.state()), ("{}", CallState::Complete), "{none:?}");
+        }
+        for whole in ["{}", " {\"a\":1} ", r#"{"a":{"a":"\u00e9"}}"#] {
+            let call = ToolCall::new("1", "t", whole);
+            assert_eq!((call.arguments(), call.state()), (whole, CallState::Complete));
+        }
+        for (other, why) in [
+            ("[]", "arguments must be a JSON object"),
+            ("7", "arguments must be a JSON object"),
+            (r#""{\"a\":1}""#, "arguments must be a JSON object"),
+            ("nullnull", "something after the value at byte 4"),
+            ("\u{feff}{}", "expected a value at byte 0"),
+            (r#"{"a":1,}"#, "expected a key in double quotes at byte 7"),
+            (r#"{}{"a":1}"#, "something after the value at byte 2"),
+            (r#"{"a": [1, "#, "the text ends too early at byte 10"),
+        ] {
+            assert_eq!(state(other), CallState::Malformed(why.to_owned()), "{other}");
+            assert_eq!(ToolCall::new("1", "t", other).arguments(), other, "kept as it came");
+        }
+    }
+
+    #[test]
+    fn fault_082_ids_are_kept_byte_for_byte_and_may_be_missing() {
+        let long = "x".repeat(1 << 20);
+        for id in ["", " ", "a\0b", "\u{1b}[31m", "Ä", &long] {
+            let call = ToolCall::new(id, "t", "{}");
+            assert_eq!((call.id(), call.has_id()), (id, true));
+        }
+        let call = ToolCall::new("1", "t", "{}").without_id();
+        assert_eq!((call.id(), call.has_id()), ("", false));
+    }
+
+    #[test]
+    fn what_is_said_of_a_copy_does_not_change_the_call() {
+        let call = ToolCall::new("1", "t", "{}");
+        let withheld = call.clone().withheld("max_tokens");
+        assert_eq!(call.state(), CallState::Complete);
+        assert_eq!(withheld.state(), CallState::Withheld("max_tokens".to_owned()));
+        let both = withheld.malformed("cut");
+        assert_eq!(both.state(), CallState::Malformed("cut".to_owned()));
+        assert_eq!(both.withheld_reason(), Some("max_tokens"));
+    }
+}

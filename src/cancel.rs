@@ -263,4 +263,62 @@ mod tests {
         token.cancel();
         assert!(matches!(waiter.join(), Ok(false)));
     }
+
+    #[test]
+    fn fault_055_cancelling_often_from_everywhere_is_cancelling_once() {
+        let token = CancelToken::new();
+        let (sent, got) = crossbeam_channel::unbounded();
+        let again = token.clone();
+        let _guard = token.on_cancel(move || {
+            again.cancel();
+            sent.send(()).unwrap_or_default();
+        });
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| token.cancel());
+            }
+        });
+        assert_eq!(got.try_iter().count(), 1);
+        assert!(token.child().is_cancelled(), "a child of a cancelled token is born cancelled");
+    }
+
+    #[test]
+    fn fault_059_a_child_cancels_neither_its_parent_nor_its_siblings() {
+        let parent = CancelToken::new();
+        let (one, other) = (parent.child(), parent.child());
+        let grandchild = one.child();
+        one.cancel();
+        assert!(grandchild.is_cancelled());
+        assert!(!parent.is_cancelled() && !other.is_cancelled());
+        drop(parent);
+        other.cancel();
+        assert!(other.is_cancelled(), "a child outlives its parent");
+    }
+
+    #[test]
+    fn fault_060_a_sleeper_wakes_at_the_cancel() {
+        let token = CancelToken::new();
+        let sleeper = std::thread::spawn({
+            let token = token.clone();
+            move || {
+                token.sleep(Duration::from_secs(3600));
+                Instant::now()
+            }
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        let cancelled = Instant::now();
+        token.cancel();
+        let woken = sleeper.join().unwrap();
+        assert!(woken.saturating_duration_since(cancelled) < Duration::from_millis(250));
+    }
+
+    #[test]
+    fn a_panic_in_a_callback_keeps_the_others_running() {
+        let token = CancelToken::new();
+        let (sent, got) = crossbeam_channel::unbounded();
+        let _panics = token.on_cancel(|| panic!("no"));
+        let _runs = token.on_cancel(move || sent.send(()).unwrap_or_default());
+        token.cancel();
+        assert_eq!(got.try_iter().count(), 1);
+    }
 }

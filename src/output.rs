@@ -173,3 +173,29 @@ impl From<String> for Output {
         Self::text(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_comes_back_as_it_was_given() {
+        assert_eq!(Output::of("a\u{1F600}\n"), Ok(Output::text("a\u{1F600}\n")));
+        assert_eq!(Output::of(&(1, 2.5)), Ok(Output::Json { text: "[1,2.5]".to_owned() }));
+        assert_eq!(Output::of("7").unwrap().decode::<String>().unwrap(), "7");
+        assert_eq!(Output::of(&vec![1, 2]).unwrap().decode::<Vec<u8>>().unwrap(), [1, 2]);
+        assert!(Output::of(&vec![1, 2]).unwrap().decode::<String>().unwrap_err().is_input());
+        assert!(Output::blocks([]).decode::<()>().is_err());
+        let keys = std::collections::HashMap::from([((1, 2), 3)]);
+        assert!(Output::of(&keys).is_err(), "keys that are no strings");
+    }
+
+    #[test]
+    fn fault_025_json_that_looks_like_an_error_is_a_result() {
+        let json = r#"{"is_error":true,"kind":"failed"}"#;
+        let output = Output::json(&Json::parse(json).unwrap());
+        let text = serde_json::to_string(&output).unwrap();
+        assert_eq!(serde_json::from_str::<Output>(&text).unwrap(), output);
+        assert_eq!(output.to_text(), json);
+    }
+}

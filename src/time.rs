@@ -77,3 +77,34 @@ impl From<Option<Instant>> for Deadline {
         at.map_or(Self::Never, Self::At)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_052_spans_without_end_are_never_and_nothing_overflows() {
+        let now = Instant::now();
+        for span in [Duration::MAX, Duration::from_secs(u64::MAX), Duration::MAX / 2] {
+            assert_eq!(Deadline::after(now, span), Deadline::Never);
+        }
+        let far = Deadline::after(now, Duration::from_secs(3600));
+        assert_eq!(far.earlier_by(Duration::MAX), far);
+        assert_eq!(Deadline::Never.earlier_by(Duration::MAX), Deadline::Never);
+        assert_eq!(far.earlier_by(Duration::from_secs(3600)), Deadline::At(now));
+    }
+
+    #[test]
+    fn fault_051_what_is_past_has_no_time_left() {
+        let now = Instant::now();
+        let past = Deadline::At(now);
+        let later = now + Duration::from_millis(5);
+        assert!(past.has_passed(now) && past.has_passed(later));
+        assert_eq!(past.remaining(later), Some(Duration::ZERO));
+        assert!(!Deadline::Never.has_passed(later));
+        assert_eq!(Deadline::Never.remaining(later), None);
+        assert!(past < Deadline::At(later) && Deadline::At(later) < Deadline::Never);
+        assert_eq!(Deadline::from(None), Deadline::Never);
+        assert_eq!(Deadline::from(Some(now)).instant(), Some(now));
+    }
+}
