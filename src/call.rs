@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_084_arguments_are_an_object_or_told_to_be_none() {
+    fn arguments_are_an_object_or_told_to_be_none() {
         for none in ["", " ", "\n", "null", " null\t"] {
             let call = ToolCall::new("1", "t", none);
             assert_eq!((call.arguments(), call.state()), ("{}", CallState::Complete), "{none:?}");
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_082_ids_are_kept_byte_for_byte_and_may_be_missing() {
+    fn ids_are_kept_byte_for_byte_and_may_be_missing() {
         let long = "x".repeat(1 << 20);
         for id in ["", " ", "a\0b", "\u{1b}[31m", "Ä", &long] {
             let call = ToolCall::new(id, "t", "{}");

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_055_cancelling_often_from_everywhere_is_cancelling_once() {
+    fn cancelling_often_from_everywhere_is_cancelling_once() {
         let token = CancelToken::new();
         let (sent, got) = crossbeam_channel::unbounded();
         let again = token.clone();
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_060_a_sleeper_wakes_at_the_cancel() {
+    fn a_sleeper_wakes_at_the_cancel() {
         let token = CancelToken::new();
         let sleeper = std::thread::spawn({
             let token = token.clone();

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_051_what_is_past_has_no_time_left() {
+    fn what_is_past_has_no_time_left() {
         let now = Instant::now();
         let past = Deadline::At(now);
         let later = now + Duration::from_millis(5);

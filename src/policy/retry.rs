@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_104_the_wait_that_the_backend_asks_for_is_kept() {
+    fn the_wait_that_the_backend_asks_for_is_kept() {
         let retry = Retry::times(1).jitter(0.0).max_backoff(MS(100));
         let wait = |asked| retry.wait(1, &unavailable().with_retry_after(asked), 0);
         assert_eq!(wait(MS(2000)), Some(MS(2000)), "past the longest backoff");
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_028_a_tool_that_mutates_is_retried_only_where_its_error_calls_it_safe() {
+    fn a_tool_that_mutates_is_retried_only_where_its_error_calls_it_safe() {
         let retry = Retry::times(1).on_panic(true);
         let failed = Outcome::Failed(unavailable());
         assert!(allowed(&retry, Effect::ReadOnly, &failed));
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_029_a_panic_is_retried_only_on_request() {
+    fn a_panic_is_retried_only_on_request() {
         let panicked = Outcome::Panicked(None);
         assert!(!allowed(&Retry::times(1), Effect::ReadOnly, &panicked));
         assert!(allowed(&Retry::times(1).on_panic(true), Effect::ReadOnly, &panicked));

@@ -275,7 +275,7 @@ fn figures_of_a_report_add_up_and_never_overflow() {
 }
 
 #[test]
-fn fault_154_every_text_that_the_model_reads_can_be_redacted() {
+fn every_text_that_the_model_reads_can_be_redacted() {
     let hide = |text: &str| text.replace("s3cret", "***");
     let secret = || "s3cret".to_owned();
     let document = Block::Document {
@@ -329,7 +329,7 @@ fn only_a_failure_makes_a_report_an_error() {
 }
 
 #[test]
-fn fault_080_odd_names_are_escaped_and_bounded_in_sentences() {
+fn odd_names_are_escaped_and_bounded_in_sentences() {
     let told = |name: &str| {
         let call = ToolCall::new("1", name, "{}");
         let outcome = Outcome::Rejected(Rejected::UnknownTool {

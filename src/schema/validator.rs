@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_096_many_and_large_problems_stay_short() {
+    fn many_and_large_problems_stay_short() {
         let items: Vec<_> =
             (0..1000).map(|n| json!({ "count": format!("{n}{}", "x".repeat(9000)) })).collect();
         let text = orders().validate(&json!({ "id": 1, "items": items }).to_string()).unwrap_err();
