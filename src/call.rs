@@ -113,6 +113,20 @@ impl ToolCall {
         }))
     }
 
+    /// The same call with other arguments: JSON text, or the text itself for a call of free text.
+    pub(crate) fn with_arguments(&self, arguments: String) -> Self {
+        let mut call = if self.is_free_text() {
+            Self::free_text("", self.name(), arguments)
+        } else {
+            Self::new("", self.name(), arguments)
+        };
+        let edited = Arc::make_mut(&mut call.0);
+        edited.id = self.0.id.clone();
+        edited.namespace = self.0.namespace.clone();
+        edited.element = self.0.element;
+        call
+    }
+
     /// The same call without an id, as some providers send it.
     #[must_use]
     pub fn without_id(mut self) -> Self {

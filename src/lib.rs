@@ -298,7 +298,10 @@ pub use call::{CallState, ToolCall};
 pub use cancel::{CancelToken, OnCancel};
 pub use effect::{Effect, Lane};
 pub use error::{Error, ToolError, ToolErrorKind};
-pub use executor::{Executor, ExecutorBuilder, Run, Stats, ToolStats, execute_tool_calls};
+pub use executor::{
+    Approval, ApprovalRequest, Batch, Event, EventKind, Executor, ExecutorBuilder, Resolution, Run,
+    Stats, Suspended, ToolStats, execute_tool_calls,
+};
 pub use json::Json;
 pub use outcome::{Abort, Limit, NotStarted, Outcome, Rejected};
 pub use output::{Block, Output};

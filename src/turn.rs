@@ -155,13 +155,14 @@ impl std::ops::AddAssign for Usage {
 /// One parsed model message.
 ///
 /// Made by [`Wire::parse`], or by [`Turn::from_calls`] for callers who parse messages themselves.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Turn {
     calls: Vec<ToolCall>,
     text: String,
     stop: StopReason,
     usage: Usage,
     wire: Wire,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     message: Option<Json>,
 }
 

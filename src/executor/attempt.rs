@@ -10,6 +10,8 @@ use log::Level;
 use crate::bound::Bounded;
 use crate::call::ToolCall;
 use crate::error::{ToolError, ToolErrorKind, bounded};
+use crate::executor::around;
+use crate::executor::job::RunShared;
 use crate::executor::say;
 use crate::executor::scheduler::{Finish, Prepared};
 use crate::executor::settings::Settings;
@@ -52,10 +54,14 @@ fn panic_text(payload: Box<dyn Any + Send>) -> Option<String> {
 /// Decodes the arguments, runs the handler and makes its value an output.
 pub(super) fn invoke(
     handler: &dyn Invoke,
+    run: &RunShared,
     call: &ToolCall,
     cx: &CallContext,
 ) -> Result<Result<Bounded, ToolError>, Panic> {
-    contained(|| handler.invoke(call.arguments(), cx))
+    let invoke = || around::wrap(run.around.as_ref(), cx, || handler.invoke(call.arguments(), cx));
+    #[cfg(feature = "tracing")]
+    let invoke = || crate::executor::spans::in_span(&run.span, call, cx, invoke);
+    contained(invoke)
 }
 
 /// What an attempt's result means for the scheduler.
@@ -67,7 +73,7 @@ pub(super) fn finish(
 ) -> Finish {
     let mut notes = Vec::new();
     let mut pause = None;
-    let outcome = match result {
+    let mut outcome = match result {
         Ok(Ok(bounded)) => {
             notes.extend(bounded.cut.map(Note::Cut));
             Outcome::Succeeded(bounded.output)
@@ -84,6 +90,7 @@ pub(super) fn finish(
         }
         Err(Panic(message)) => Outcome::Panicked(message),
     };
+    settings.redact(&mut outcome);
     let retry = definition
         .retry
         .as_ref()

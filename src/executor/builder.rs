@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::executor::Executor;
+use crate::executor::approval::{Approval, ApprovalRequest};
+use crate::executor::around::Around;
 use crate::executor::core::Core;
 use crate::executor::lanes::{BlockingLane, ComputeLane, ComputePool, LaneSettings};
+use crate::executor::observer::{Event, Watched};
 use crate::executor::scheduler::{Limits, Scheduler};
 use crate::executor::settings::Settings;
 use crate::policy::FailurePolicy;
-use crate::tool::{Lane, ToolSet};
+use crate::tool::{CallContext, Lane, ToolSet};
 
 /// Settings of an [`Executor`].
 ///
@@ -200,6 +203,82 @@ impl ExecutorBuilder {
         self
     }
 
+    /// Who decides on the calls that need approval, unless a run says otherwise; see
+    /// [`Run::approval`](crate::Run::approval). Defaults to nobody: such calls are refused.
+    pub fn approval(
+        mut self,
+        approver: impl Fn(&[ApprovalRequest<'_>]) -> Vec<Approval> + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.approver = Some(Arc::new(approver));
+        self
+    }
+
+    /// Who is told what happens, unless a run says otherwise: every call's events in their order,
+    /// exactly one of them an end, on a thread that is started for it. An observer holds up
+    /// nothing: one that panics, or takes over a second, is told nothing more, and the log says
+    /// so. Defaults to nobody.
+    ///
+    /// ```
+    /// use toolpool::{EventKind, Executor, Tool, ToolSet};
+    ///
+    /// let executor = Executor::builder(ToolSet::new().with(Tool::new("ping", "", || Ok("pong"))))
+    ///     .observer(|event| {
+    ///         if let EventKind::Finished { outcome } = &event.kind {
+    ///             println!("{} {}", event.tool, outcome.name());
+    ///         }
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), toolpool::Error>(())
+    /// ```
+    pub fn observer(mut self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.settings.observer = Some(Watched::new(observer));
+        self
+    }
+
+    /// Runs code of the caller's around every handler. `capture` is called on the thread that
+    /// runs a turn, and returns what is then called on the worker around each attempt: it gets
+    /// the call's context and must call the function it is given, once. So thread-locals or a
+    /// span of the caller's reach its tools. Defaults to nothing.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use toolpool::{Executor, Tool, ToolCall, ToolSet, Turn};
+    ///
+    /// thread_local!(static TENANT: Cell<u32> = const { Cell::new(0) });
+    ///
+    /// let tools = ToolSet::new().with(Tool::new("tenant", "", || Ok(TENANT.get())));
+    /// let executor = Executor::builder(tools)
+    ///     .around(|| {
+    ///         let tenant = TENANT.get();
+    ///         move |_cx, run| {
+    ///             TENANT.set(tenant);
+    ///             run();
+    ///             TENANT.set(0);
+    ///         }
+    ///     })
+    ///     .build()?;
+    /// TENANT.set(7);
+    /// let report = executor.run(&Turn::from_calls([ToolCall::new("1", "tenant", "")]));
+    /// assert_eq!(report[0].content().to_text(), "7");
+    /// # Ok::<(), toolpool::Error>(())
+    /// ```
+    pub fn around<W>(mut self, capture: impl Fn() -> W + Send + Sync + 'static) -> Self
+    where
+        W: Fn(&CallContext, &mut dyn FnMut()) + Send + Sync + 'static,
+    {
+        self.settings.around = Some(Arc::new(move || Arc::new(capture()) as Arc<Around>));
+        self
+    }
+
+    /// A text that must not get out, such as a key that tools use: wherever it stands in an
+    /// output, an error or a panic's message it is replaced before the model, an observer or the
+    /// log is told. May be given several times; short texts would be found everywhere, so give
+    /// whole secrets. Defaults to none.
+    pub fn secret(mut self, secret: impl Into<String>) -> Self {
+        self.settings.secrets.push(secret.into());
+        self
+    }
+
     /// The executor. Starts no thread.
     ///
     /// # Errors
@@ -214,6 +293,9 @@ impl ExecutorBuilder {
             ("rayon_threads", settings.compute_threads.unwrap_or(1)),
             ("max_calls", settings.max_calls),
         ];
+        if settings.secrets.iter().any(String::is_empty) {
+            return Err(Error::config("an empty text can't be a secret"));
+        }
         if let Some((name, _)) = caps.into_iter().find(|(_, cap)| *cap == 0) {
             return Err(Error::config(format_args!("{name} is 0, so nothing could ever run")));
         }

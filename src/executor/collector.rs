@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use crate::call::ToolCall;
 use crate::cancel::{CancelToken, OnCancel};
-use crate::executor::admission;
+use crate::executor::approval::{self, Approver, Planned};
+use crate::executor::around::AroundFactory;
 use crate::executor::core::{Core, Message, Tooling};
 use crate::executor::job::{Job, RunShared};
+use crate::executor::observer::{EventKind, Watch, Watched};
 use crate::executor::say;
 use crate::executor::scheduler::{BatchId, BatchSpec, CallRef, CallSpec, Closed, Ending, Track};
 use crate::executor::settings::Settings;
@@ -37,6 +38,9 @@ pub(crate) struct Options {
     pub(crate) cancel: Vec<CancelToken>,
     pub(crate) max_parallel: usize,
     pub(crate) context: Option<Arc<dyn Any + Send + Sync>>,
+    pub(crate) approver: Option<Arc<Approver>>,
+    pub(crate) observer: Option<Arc<Watched>>,
+    pub(crate) around: Option<Arc<AroundFactory>>,
     parent: Option<CallRef>,
     depth: usize,
 }
@@ -51,6 +55,9 @@ impl Options {
             cancel: Vec::new(),
             max_parallel: usize::MAX,
             context: None,
+            approver: settings.approver.clone(),
+            observer: settings.observer.clone(),
+            around: settings.around.clone(),
             parent: None,
             depth: 0,
         }
@@ -65,6 +72,15 @@ impl Options {
         if self.context.is_none() {
             self.context = run.context.clone();
         }
+        if self.observer.is_none() {
+            self.observer = run.observer.clone();
+        }
+    }
+
+    /// For a batch that is still to grow: its deadline is set when it is complete.
+    pub(crate) fn without_deadline(mut self) -> Self {
+        self.deadline = None;
+        self
     }
 
     fn deadline(&self, now: Instant) -> Deadline {
@@ -84,22 +100,39 @@ pub(crate) struct Collector {
     /// A policy that panicked is asked nothing more.
     policy_failed: bool,
     calls: usize,
+    notes: Vec<(usize, Note)>,
+    /// When the message of a begun batch was complete.
+    completed: Option<Instant>,
+    opened: Instant,
     _hangups: Vec<OnCancel>,
     closed: bool,
 }
 
-/// Runs a whole turn.
+/// Runs a whole turn. Approval comes first, and takes as long as it takes.
 pub(crate) fn run(
     core: &Arc<Core>,
     tooling: &Arc<Tooling>,
     turn: &Turn,
     options: Options,
 ) -> Report {
-    if turn.calls().is_empty() {
+    let (tools, settings) = (&tooling.set, &core.settings);
+    let mut planned = approval::plan(turn.calls(), 0, tools, settings);
+    approval::ask(&mut planned, 0, tools, options.approver.as_ref(), settings);
+    run_planned(core, tooling, planned, options)
+}
+
+/// Runs calls that are approved.
+pub(crate) fn run_planned(
+    core: &Arc<Core>,
+    tooling: &Arc<Tooling>,
+    planned: Vec<Planned>,
+    options: Options,
+) -> Report {
+    if planned.is_empty() {
         return Report::new(Vec::new(), Duration::ZERO, None);
     }
     let mut collector = Collector::open(core, tooling, options);
-    collector.push(turn.calls(), false);
+    collector.push(planned, false);
     collector.finish()
 }
 
@@ -116,6 +149,7 @@ impl Collector {
                     policy: options.policy.clone(),
                     parent: options.parent,
                     depth: options.depth,
+                    observed: options.observer.is_some(),
                 },
                 now,
             );
@@ -144,52 +178,89 @@ impl Collector {
                 seed: format!("{:016x}", core.settings.random()).into(),
                 depth: options.depth,
                 batch: id,
+                around: options.around.map(|around| around()),
+                #[cfg(feature = "tracing")]
+                span: tracing::Span::current(),
+                watch: options.observer.clone().map(|observer| Watch::new(observer, id)),
+                observer: options.observer,
             }),
             policy: options.policy,
             policy_failed: false,
             calls: 0,
+            notes: Vec::new(),
+            completed: None,
+            opened: Instant::now(),
             _hangups: hangups.collect(),
             closed: false,
         }
     }
 
     /// Hands calls in; `held` ones wait for the batch's release unless their tool only reads.
-    pub(crate) fn push(&mut self, calls: &[ToolCall], held: bool) {
-        let specs: Vec<_> = calls.iter().map(|call| self.spec(call, held)).collect();
-        self.core.with(|scheduler, now, out| scheduler.submit(self.id, specs, now, out));
+    pub(crate) fn push(&mut self, planned: Vec<Planned>, held: bool) {
+        let first = self.calls;
+        let specs: Vec<_> = planned.into_iter().map(|planned| self.spec(planned, held)).collect();
+        self.core.with(|scheduler, now, out| {
+            if let Some(watch) = &self.run.watch {
+                for (n, spec) in specs.iter().enumerate() {
+                    let queued = EventKind::Queued;
+                    watch.send(&self.core.observation, now, first + n, &spec.call, queued);
+                }
+            }
+            scheduler.submit(self.id, specs, now, out);
+        });
     }
 
-    fn spec(&mut self, call: &ToolCall, held: bool) -> CallSpec<Arc<Job>> {
+    fn spec(&mut self, planned: Planned, held: bool) -> CallSpec<Arc<Job>> {
+        let Planned { call, admitted, note } = planned;
         let index = self.calls;
         self.calls += 1;
+        self.notes.extend(note.map(|note| (index, note)));
         let (core, tooling) = (&self.core, &self.tooling);
-        let admitted = if self.run.depth > core.settings.max_depth {
-            Err(Outcome::Rejected(Rejected::TooDeep(core.settings.max_depth)))
-        } else {
-            admission::admit(call, index, &tooling.set, &core.settings)
+        let too_deep = self.run.depth > core.settings.max_depth;
+        let admitted = match too_deep {
+            true => Err(Outcome::Rejected(Rejected::TooDeep(core.settings.max_depth))),
+            false => admitted,
         };
-        let (definition, tool, terms, settled) = match admitted {
-            Ok(at) => (Some(&tooling.set.definitions()[at]), at, &tooling.terms[at], None),
-            Err(outcome) => {
-                let at = tooling.set.position(call.name());
-                (at.map(|at| &tooling.set.definitions()[at]), 0, &tooling.no_terms, Some(outcome))
-            }
+        let tool = admitted.as_ref().ok().copied().or_else(|| tooling.set.position(call.name()));
+        let definition = tool.map(|at| &tooling.set.definitions()[at]);
+        let terms = match (&admitted, tool) {
+            (Ok(at), _) => &tooling.terms[*at],
+            (Err(_), _) => &tooling.no_terms,
         };
         let reads = definition.is_some_and(|definition| definition.effect == Effect::ReadOnly);
         CallSpec {
             held: held && !reads,
-            settled,
+            settled: admitted.err().map(|mut outcome| {
+                core.settings.redact(&mut outcome);
+                outcome
+            }),
             payload: Job::new(
                 Arc::clone(&self.run),
                 definition.cloned(),
-                tool,
+                tool.unwrap_or_default(),
                 terms.track,
                 call.clone(),
                 index,
             ),
             terms: Arc::clone(terms),
-            call: call.clone(),
+            call,
         }
+    }
+
+    /// The message is complete: hands the last calls in, lets the held ones run, and starts the
+    /// deadline.
+    pub(crate) fn complete(&mut self, planned: Vec<Planned>, options: &Options) {
+        self.push(planned, true);
+        self.core.with(|scheduler, now, out| {
+            scheduler.set_deadline(self.id, options.deadline(now), now, out);
+            self.completed = Some(now);
+            scheduler.release(self.id, now, out);
+        });
+    }
+
+    /// How many calls were handed in.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls
     }
 
     /// Waits until every call is settled, and takes the report.
@@ -262,7 +333,9 @@ impl Collector {
         let closed = self.core.with(|scheduler, now, _| scheduler.close(self.id, now));
         match closed {
             Some(closed) => {
-                let report = report(closed);
+                let report = report(closed, std::mem::take(&mut self.notes));
+                let completed = self.completed.map(|at| at.saturating_duration_since(self.opened));
+                let report = report.with_message_ended(completed);
                 self.core.tools.record_all(&report);
                 report
             }
@@ -281,10 +354,16 @@ impl Drop for Collector {
     }
 }
 
-fn report(closed: Closed<Arc<Job>>) -> Report {
+fn report(mut closed: Closed<Arc<Job>>, notes: Vec<(usize, Note)>) -> Report {
     let mut ids = HashMap::new();
+    for (index, note) in notes {
+        if let Some(slot) = closed.slots.get_mut(index) {
+            slot.notes.insert(0, note);
+        }
+    }
     let calls = closed.slots.into_iter().enumerate().map(|(index, slot)| {
         let mut notes = slot.notes;
+        notes.extend(slot.payload.progress_dropped().map(Note::ProgressDropped));
         if !slot.call.id().is_empty() {
             match ids.entry(slot.call.id().to_owned()) {
                 Entry::Occupied(first) => {

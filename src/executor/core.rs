@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::cancel::Callback;
 use crate::executor::job::{self, Job};
 use crate::executor::lanes::{BlockingLane, ComputeLane, Task};
+use crate::executor::observer::{EventKind, Observation};
 use crate::executor::say;
 use crate::executor::scheduler::{
     Action, BatchId, CallRef, PoolKey, PoolSpec, Scheduler, Terms, Track,
@@ -41,6 +42,7 @@ pub(crate) struct Core {
     /// How often something happened since the shutdown, and who waits for it.
     idle: (Mutex<u64>, Condvar),
     stand_in: StandIn,
+    pub(crate) observation: Observation,
 }
 
 /// A set of tools, with what their settings and the executor's mean for the scheduler.
@@ -118,6 +120,7 @@ impl Core {
             tools: ToolCounts::default(),
             idle: Default::default(),
             stand_in: StandIn::default(),
+            observation: Observation::default(),
         })
     }
 
@@ -154,7 +157,13 @@ impl Core {
     ) -> (T, Actions, bool) {
         let mut actions = Vec::new();
         let mut scheduler = self.scheduler.lock();
-        let value = event(&mut scheduler, Instant::now(), &mut actions);
+        let now = Instant::now();
+        let value = event(&mut scheduler, now, &mut actions);
+        for action in &actions {
+            if let Action::Settled(job, Some(outcome)) = action {
+                job.tell(now, || EventKind::Finished { outcome: Arc::clone(outcome) });
+            }
+        }
         let ending = scheduler.is_shut_down();
         (value, actions, ending)
     }

@@ -3,14 +3,18 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use crate::call::ToolCall;
 use crate::cancel::CancelToken;
+use crate::error::bounded;
+use crate::executor::around::Around;
 use crate::executor::attempt;
 use crate::executor::collector::{self, Options};
 use crate::executor::core::{Core, Tooling};
 use crate::executor::lanes::Task;
+use crate::executor::observer::{EventKind, Watch, Watched};
 use crate::executor::say;
 use crate::executor::scheduler::{BatchId, CallRef, Fate, Grant, Track};
 use crate::report::Report;
@@ -26,6 +30,11 @@ pub(crate) struct RunShared {
     pub(crate) seed: Arc<str>,
     pub(crate) depth: usize,
     pub(crate) batch: BatchId,
+    pub(crate) around: Option<Arc<Around>>,
+    #[cfg(feature = "tracing")]
+    pub(crate) span: tracing::Span,
+    pub(crate) watch: Option<Watch>,
+    pub(crate) observer: Option<Arc<Watched>>,
 }
 
 /// One call on its way.
@@ -42,6 +51,8 @@ pub(crate) struct Job {
     closers: Closers,
     /// How many nested batches it waits for.
     nested: AtomicUsize,
+    /// Progress that an observer wasn't told.
+    progress_dropped: AtomicU64,
 }
 
 thread_local! {
@@ -78,6 +89,7 @@ impl Job {
             cancel: CancelToken::new(),
             closers: Closers::default(),
             nested: AtomicUsize::new(0),
+            progress_dropped: AtomicU64::new(0),
         })
     }
 
@@ -96,18 +108,28 @@ impl Job {
     ) -> Option<Task> {
         let core = Arc::clone(&self.run.core);
         let definition = self.definition.as_ref()?;
-        let Some(grant) = core.with(|scheduler, now, out| scheduler.started(call, now, out)) else {
-            return None;
-        };
+        let grant = core.with(|scheduler, now, out| {
+            let grant = scheduler.started(call, now, out)?;
+            self.tell(now, || EventKind::Started { attempt: grant.attempt });
+            Some(grant)
+        })?;
         let cx = self.context(grant, &core);
         CURRENT.set(Some((cx.clone(), Arc::clone(&self))));
         let entered = Entered;
-        let result = attempt::invoke(handler, &self.call, &cx);
+        let result = attempt::invoke(handler, &self.run, &self.call, &cx);
         drop(entered);
         let finish = attempt::finish(result, definition, &core.settings, grant.attempt);
         let line = attempt::finish_line(&self.call, &finish.outcome);
         let (fate, next) = core.with_next(
-            |scheduler, now, out| scheduler.finished(call, finish, now, out),
+            |scheduler, now, out| {
+                let failed = finish.retry.and(self.run.watch.as_ref());
+                let failed = failed.map(|_| Arc::new(finish.outcome.clone()));
+                let fate = scheduler.finished(call, finish, now, out);
+                if let (Fate::Retried, Some(outcome)) = (&fate, failed) {
+                    self.tell(now, || EventKind::Retrying { outcome });
+                }
+                fate
+            },
             Some(self.track),
         );
         if !matches!(fate, Fate::Retried) {
@@ -123,6 +145,7 @@ impl Job {
                 log::Level::Debug,
                 format_args!("late result of {:?} dropped: {}", self.call.name(), outcome.name()),
             );
+            self.tell(Instant::now(), || EventKind::Late { outcome: outcome.into() });
         }
         next
     }
@@ -156,6 +179,19 @@ impl Job {
                 .result_limit(definition.and_then(|definition| definition.max_result_bytes)),
             host: Arc::clone(self) as Arc<dyn Host>,
         })
+    }
+
+    /// Tells the run's observer, if it has one.
+    pub(crate) fn tell(&self, now: Instant, kind: impl FnOnce() -> EventKind) -> bool {
+        let watch = self.run.watch.as_ref();
+        watch.is_none_or(|watch| {
+            watch.send(&self.run.core.observation, now, self.index, &self.call, kind())
+        })
+    }
+
+    /// How much progress an observer wasn't told, if any.
+    pub(crate) fn progress_dropped(&self) -> Option<u64> {
+        Some(self.progress_dropped.load(Ordering::Relaxed)).filter(|dropped| *dropped > 0)
     }
 
     pub(crate) fn track(&self) -> Track {
@@ -214,5 +250,16 @@ impl Host for Job {
         &self.closers
     }
 
-    fn progress(&self, _index: usize, _text: &str) {}
+    fn progress(&self, text: &str) {
+        if self.run.watch.is_none() {
+            return;
+        }
+        let text = self.run.core.settings.redacted(&bounded(text));
+        let told = self.run.core.with(|scheduler, now, _| {
+            scheduler.is_settled(self.call_ref()) || self.tell(now, || EventKind::Progress { text })
+        });
+        if !told {
+            self.progress_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }

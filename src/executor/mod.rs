@@ -11,23 +11,34 @@
 //! why no result is lost.
 
 mod admission;
+mod approval;
+mod around;
 mod attempt;
+mod batch;
 mod builder;
 mod collector;
 mod core;
 mod job;
 mod lanes;
+mod observer;
 mod run;
 mod say;
 mod scheduler;
 mod scoped;
 mod settings;
+#[cfg(feature = "tracing")]
+mod spans;
 mod stand_in;
 mod stats;
+mod suspended;
 
+pub use approval::{Approval, ApprovalRequest};
+pub use batch::Batch;
 pub use builder::ExecutorBuilder;
+pub use observer::{Event, EventKind};
 pub use run::Run;
 pub use stats::{Stats, ToolStats};
+pub use suspended::{Resolution, Suspended};
 
 use std::fmt;
 use std::sync::Arc;
@@ -73,6 +84,7 @@ struct Handle(Arc<Core>);
 impl Drop for Handle {
     fn drop(&mut self) {
         self.0.blocking.close();
+        self.0.observation.close();
     }
 }
 
@@ -108,6 +120,16 @@ impl Executor {
     /// A run of a turn with settings of its own.
     pub fn turn<'a>(&'a self, turn: &'a Turn) -> Run<'a> {
         Run::new(self, turn)
+    }
+
+    /// A batch whose calls are handed in while the model is still writing; see [`Batch`].
+    pub fn begin(&self) -> Batch {
+        self.batch().begin()
+    }
+
+    /// A begun batch with settings of its own.
+    pub fn batch(&self) -> Run<'_, ()> {
+        Run::new(self, ())
     }
 
     /// An executor with other tools, and the same threads, caps, groups and keys.

@@ -7,14 +7,18 @@ use std::time::Duration;
 
 use crate::cancel::CancelToken;
 use crate::error::Error;
+use crate::executor::approval::{Approval, ApprovalRequest};
+use crate::executor::batch::Batch;
 use crate::executor::collector::{self, Options};
+use crate::executor::observer::{Event, Watched};
 use crate::executor::{Executor, job, scoped};
 use crate::policy::FailurePolicy;
 use crate::report::Report;
 use crate::tool::ScopedToolSet;
 use crate::turn::Turn;
 
-/// One run of a turn with settings of its own; made by [`Executor::turn`].
+/// One run of a turn with settings of its own, made by [`Executor::turn`]; or of a batch that is
+/// still to grow, made by [`Executor::batch`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -37,15 +41,15 @@ use crate::turn::Turn;
 /// # Ok::<(), toolpool::Error>(())
 /// ```
 #[must_use = "nothing runs until `run`"]
-pub struct Run<'a> {
+pub struct Run<'a, Of = &'a Turn> {
     executor: &'a Executor,
-    turn: &'a Turn,
+    of: Of,
     options: Options,
 }
 
-impl<'a> Run<'a> {
-    pub(super) fn new(executor: &'a Executor, turn: &'a Turn) -> Self {
-        Self { executor, turn, options: Options::new(&executor.core.settings) }
+impl<'a, Of> Run<'a, Of> {
+    pub(super) fn new(executor: &'a Executor, of: Of) -> Self {
+        Self { executor, of, options: Options::new(&executor.core.settings) }
     }
 
     /// How long the batch may take, counted from [`run`](Self::run). Defaults to the executor's.
@@ -90,9 +94,31 @@ impl<'a> Run<'a> {
         self
     }
 
+    /// Who decides on the calls that need approval: asked once a turn, on the thread that runs it,
+    /// before the deadline begins. It gives one answer a request, in their order; a panic or
+    /// another number of answers is a no to all. While it waits nothing of the turn runs. Defaults
+    /// to the executor's, which is nobody: then such calls are refused.
+    pub fn approval(
+        mut self,
+        approver: impl Fn(&[ApprovalRequest<'_>]) -> Vec<Approval> + Send + Sync + 'static,
+    ) -> Self {
+        self.options.approver = Some(Arc::new(approver));
+        self
+    }
+
+    /// Who is told what happens, on a thread of its own; see
+    /// [`ExecutorBuilder::observer`](crate::ExecutorBuilder::observer). Defaults to the
+    /// executor's.
+    pub fn observer(mut self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.options.observer = Some(Watched::new(observer));
+        self
+    }
+}
+
+impl<'a> Run<'a, &'a Turn> {
     /// Runs the calls and waits for them; see [`Executor::run`].
     pub fn run(self) -> Report {
-        let Self { executor, turn, options } = self;
+        let Self { executor, of: turn, options } = self;
         match job::current(&executor.core) {
             Some((cx, parent)) => parent.run_nested(&cx, turn, &executor.tooling, options),
             None => collector::run(&executor.core, &executor.tooling, turn, options),
@@ -105,12 +131,19 @@ impl<'a> Run<'a> {
     /// A tool that can't be used, as [`ToolSet::check`](crate::ToolSet::check) tells it.
     pub fn run_scoped(self, tools: ScopedToolSet<'_>) -> Result<Report, Error> {
         tools.set.check()?;
-        Ok(scoped::run(&self.executor.core, tools, self.turn, self.options))
+        Ok(scoped::run(&self.executor.core, tools, self.of, self.options))
     }
 }
 
-impl fmt::Debug for Run<'_> {
+impl Run<'_, ()> {
+    /// Begins the batch. Its deadline is counted from [`Batch::finish`].
+    pub fn begin(self) -> Batch {
+        Batch::new(self.executor, self.options)
+    }
+}
+
+impl<Of> fmt::Debug for Run<'_, Of> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Run").field("calls", &self.turn.calls().len()).finish_non_exhaustive()
+        f.debug_struct("Run").finish_non_exhaustive()
     }
 }

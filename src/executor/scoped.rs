@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::thread;
 
-use crate::executor::collector::{Collector, Options};
+use crate::executor::approval;
+use crate::executor::collector::{self, Collector, Options};
 use crate::executor::core::{Core, Tooling};
 use crate::executor::job::Job;
 use crate::executor::say;
@@ -25,10 +26,15 @@ pub(super) fn run(
         tooling.set.definitions().iter().any(|definition| {
             definition.lane.unwrap_or(core.settings.default_lane) == Lane::Compute
         });
+    let mut planned = approval::plan(turn.calls(), 0, &tooling.set, &core.settings);
+    approval::ask(&mut planned, 0, &tooling.set, options.approver.as_ref(), &core.settings);
+    if planned.is_empty() {
+        return collector::run_planned(core, &tooling, planned, options);
+    }
     let mut collector = Collector::open(core, &tooling, options);
     if on_rayon && let Ok(pool) = core.compute.scope_pool() {
         return pool.in_place_scope(|scope| {
-            collector.push(turn.calls(), false);
+            collector.push(planned, false);
             collector.finish_with(&mut |call, job| {
                 let handlers = &handlers;
                 scope.spawn(move |_| run_one(job, call, handlers));
@@ -36,7 +42,7 @@ pub(super) fn run(
         });
     }
     thread::scope(|scope| {
-        collector.push(turn.calls(), false);
+        collector.push(planned, false);
         collector.finish_with(&mut |call, job| {
             let handlers = &handlers;
             let spawned = thread::Builder::new()

@@ -1,18 +1,26 @@
 //! An executor's settings, and their defaults.
 
 use std::collections::hash_map::RandomState;
+use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::bound::ResultLimit;
+use crate::executor::approval::Approver;
+use crate::executor::around::AroundFactory;
+use crate::executor::observer::Watched;
+use crate::outcome::Outcome;
 use crate::policy::FailurePolicy;
 use crate::tool::Lane;
 
+/// What stands in the place of a secret.
+const REDACTED: &str = "[redacted]";
+
 /// What an [`ExecutorBuilder`](crate::ExecutorBuilder) sets. A tool's own setting goes before, a
 /// run's own before both.
-#[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) call_timeout: Option<Duration>,
     pub(crate) deadline: Option<Duration>,
@@ -36,7 +44,25 @@ pub(crate) struct Settings {
     pub(crate) keep_alive: Duration,
     pub(crate) tool_priority: Option<i32>,
     pub(crate) reveal_errors: bool,
+    pub(crate) approver: Option<Arc<Approver>>,
+    pub(crate) observer: Option<Arc<Watched>>,
+    pub(crate) around: Option<Arc<AroundFactory>>,
+    /// Texts that must not get out.
+    pub(crate) secrets: Vec<String>,
     pub(crate) random: Random,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("call_timeout", &self.call_timeout)
+            .field("deadline", &self.deadline)
+            .field("policy", &self.policy)
+            .field("default_lane", &self.default_lane)
+            .field("max_parallel", &self.max_parallel)
+            .field("blocking_threads", &self.blocking_threads)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Settings {
@@ -64,6 +90,10 @@ impl Default for Settings {
             keep_alive: Duration::from_secs(10),
             tool_priority: None,
             reveal_errors: false,
+            approver: None,
+            observer: None,
+            around: None,
+            secrets: Vec::new(),
             random: Random::default(),
         }
     }
@@ -86,6 +116,17 @@ impl Settings {
             media: self.max_media_bytes,
             spill: self.spill.clone(),
         }
+    }
+
+    /// Takes the secrets out of what leaves a worker.
+    pub(crate) fn redact(&self, outcome: &mut Outcome) {
+        if !self.secrets.is_empty() {
+            outcome.redact(&mut |text| self.redacted(text));
+        }
+    }
+
+    pub(crate) fn redacted(&self, text: &str) -> String {
+        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, REDACTED))
     }
 
     /// Any number, for jitter.

@@ -94,6 +94,8 @@ pub struct Report {
     wall: Duration,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     aborted: Option<Abort>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    message_ended: Option<Duration>,
 }
 
 /// One result, for those who write their own messages.
@@ -111,7 +113,33 @@ pub struct CallResult<'a> {
 
 impl Report {
     pub(crate) fn new(calls: Vec<CallReport>, wall: Duration, aborted: Option<Abort>) -> Self {
-        Self { calls, wall, aborted }
+        Self { calls, wall, aborted, message_ended: None }
+    }
+
+    /// Settles a call after the run.
+    pub(crate) fn settle(&mut self, index: usize, outcome: Outcome) {
+        if let Some(call) = self.calls.get_mut(index) {
+            call.outcome = outcome;
+        }
+    }
+
+    /// Takes over the calls of a later run, whose n-th is this report's `places[n]`; the later
+    /// run's times follow this one's.
+    pub(crate) fn merge(&mut self, later: Self, places: &[usize]) {
+        for (mut call, &index) in later.calls.into_iter().zip(places) {
+            let Some(place) = self.calls.get_mut(index) else { continue };
+            call.submitted += self.wall;
+            call.started = call.started.map(|started| started + self.wall);
+            call.ended += self.wall;
+            let mut notes = std::mem::take(&mut place.notes);
+            notes.append(&mut call.notes);
+            *place = CallReport { notes, ..call };
+        }
+        self.wall += later.wall;
+        if let Some(abort) = later.aborted {
+            let index = abort.index.and_then(|index| places.get(index).copied());
+            self.aborted.get_or_insert(Abort { index, ..abort });
+        }
     }
 
     /// The calls, in call order.
@@ -133,6 +161,24 @@ impl Report {
     /// The estimated time saved: sequential less wall time, or zero.
     pub fn saved(&self) -> Duration {
         self.sequential().saturating_sub(self.wall)
+    }
+
+    pub(crate) fn with_message_ended(mut self, ended: Option<Duration>) -> Self {
+        self.message_ended = ended;
+        self
+    }
+
+    /// When the model's message was complete, for a batch that began before.
+    pub fn message_ended(&self) -> Option<Duration> {
+        self.message_ended
+    }
+
+    /// The estimated time saved by starting calls before the message was complete: had all waited
+    /// for it, the longest run would have begun then. Zero for a batch that didn't begin before.
+    pub fn saved_by_early_start(&self) -> Duration {
+        let Some(ended) = self.message_ended else { return Duration::ZERO };
+        let longest = self.calls.iter().map(CallReport::run_time).max().unwrap_or_default();
+        (ended + longest).saturating_sub(self.wall)
     }
 
     /// Sequential by wall time; 1.0 for a batch that took no time.

@@ -29,7 +29,7 @@ pub(crate) trait Host: Send + Sync {
     /// The closers of the call.
     fn closers(&self) -> &Closers;
     /// Offers progress to the observer; doesn't block.
-    fn progress(&self, index: usize, text: &str);
+    fn progress(&self, text: &str);
 }
 
 /// What a context is made of.
@@ -234,7 +234,7 @@ impl CallContext {
     /// Tells an observer how far the call is. Doesn't block; dropped with a count when it comes
     /// too fast, and when the call was settled.
     pub fn progress(&self, text: impl AsRef<str>) {
-        self.0.host.progress(self.0.index, text.as_ref());
+        self.0.host.progress(text.as_ref());
     }
 }
 

@@ -85,11 +85,18 @@ pub(crate) struct Definition {
     pub(crate) coalesce: bool,
     pub(crate) needs_approval: bool,
     pub(crate) reveal_errors: bool,
+    /// Whether its handler is kept elsewhere, because it borrows.
+    pub(crate) is_scoped: bool,
     /// None for a tool that is answered from outside, and for a scoped one.
     pub(crate) handler: Option<Arc<dyn Invoke>>,
 }
 
 impl Definition {
+    /// Whether its calls are answered from outside.
+    pub(crate) fn is_deferred(&self) -> bool {
+        self.handler.is_none() && !self.is_scoped
+    }
+
     fn new(name: String, description: String, schema: Result<Json, Error>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let compiled = schema.and_then(|schema| Ok((Validator::compile(&schema)?, schema)));
@@ -119,6 +126,7 @@ impl Definition {
             coalesce: false,
             needs_approval: false,
             reveal_errors: false,
+            is_scoped: false,
             handler: None,
         }
     }
@@ -389,7 +397,9 @@ impl<'env> ScopedTool<'env> {
         A: Arguments,
         S: 'static,
     {
-        let definition = Definition::new(name.into(), description.into(), schema::of_type::<A>());
+        let mut definition =
+            Definition::new(name.into(), description.into(), schema::of_type::<A>());
+        definition.is_scoped = true;
         let validator = definition.validator.clone();
         let handler = Box::new(Typed { function: handler, validator, types: PhantomData });
         Self { definition, handler }

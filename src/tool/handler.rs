@@ -237,7 +237,7 @@ mod tests {
             &self.0
         }
 
-        fn progress(&self, _: usize, _: &str) {}
+        fn progress(&self, _: &str) {}
     }
 
     /// What a tool makes of the arguments.

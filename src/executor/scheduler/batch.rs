@@ -76,6 +76,8 @@ pub(crate) struct BatchSpec {
     pub(crate) policy: FailurePolicy,
     pub(crate) parent: Option<CallRef>,
     pub(crate) depth: usize,
+    /// Whether `Settled` is to say how.
+    pub(crate) observed: bool,
 }
 
 /// Where a call is.
@@ -272,6 +274,7 @@ pub(super) struct Batch<P> {
     pub(super) policy: FailurePolicy,
     pub(super) parent: Option<CallRef>,
     pub(super) depth: usize,
+    pub(super) observed: bool,
     pub(super) sealed: bool,
     pub(super) released: bool,
     /// No thread waits for it: it is dropped when its last call settles.
@@ -316,6 +319,7 @@ impl<P> Batch<P> {
             policy: spec.policy,
             parent: spec.parent,
             depth: spec.depth,
+            observed: spec.observed,
             sealed: false,
             released: false,
             detached: false,

@@ -24,6 +24,7 @@ mod settle;
 mod tests;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) use batch::{BatchSpec, CallSpec, Closed, Ending, Prepared, SlotReport, Terms, Track};
@@ -42,6 +43,12 @@ use crate::time::Deadline;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct BatchId(u64);
 
+impl BatchId {
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// A call: its batch, and its place in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct CallRef {
@@ -59,8 +66,8 @@ pub(crate) enum Action<P> {
     Signal(P),
     /// Run a call's closers.
     Close(P),
-    /// A call was settled. For observers.
-    Settled(CallRef, P),
+    /// A call was settled; how, where the batch is observed.
+    Settled(P, Option<Arc<Outcome>>),
     /// Wake the thread that collects a batch.
     Wake(BatchId),
     /// A batch that nobody waits for is over; to be dropped outside the lock.
@@ -256,6 +263,11 @@ impl<P: Clone> Scheduler<P> {
 
     pub(crate) fn is_shut_down(&self) -> bool {
         self.is_shut_down
+    }
+
+    /// Whether a call was settled, or its batch closed.
+    pub(crate) fn is_settled(&self, call: CallRef) -> bool {
+        self.slot(call).is_none_or(Slot::is_settled)
     }
 
     /// Whether the batch hasn't been closed.

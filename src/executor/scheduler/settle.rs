@@ -1,5 +1,6 @@
 //! How a call, a batch and the executor end.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::batch::{Due, Ending, Slot, State, Terms, Thread};
@@ -61,9 +62,10 @@ impl<P: Clone> Scheduler<P> {
         slot.ended = Some(now);
         batch.pending -= 1;
         batch.succeeded += usize::from(outcome.is_success());
+        let told = batch.observed.then(|| Arc::new(outcome.clone()));
+        out.push(Action::Settled(slot.payload.clone(), told));
         slot.outcome = Some(outcome);
         let followers = std::mem::take(&mut slot.followers);
-        out.push(Action::Settled(call, slot.payload.clone()));
         match was {
             State::New | State::Starting => {}
             State::Running => {
@@ -228,7 +230,8 @@ impl<P: Clone> Scheduler<P> {
     /// Asks the batch's policy what the settled call means for the others.
     fn decide(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
         let Some(batch) = self.batches.get_mut(&call.batch) else { return };
-        if batch.ending.is_some() {
+        let deferred = Some(Outcome::NotStarted(NotStarted::Deferred));
+        if batch.ending.is_some() || batch.slots[call.index].outcome == deferred {
             return;
         }
         if batch.policy.as_custom().is_some() {

@@ -1,0 +1,145 @@
+//! Who may say no: asked once a turn, on the caller's thread, outside the deadline, without a lock.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::call::ToolCall;
+use crate::executor::admission;
+use crate::executor::settings::Settings;
+use crate::outcome::{NotStarted, Outcome, Rejected};
+use crate::report::Note;
+use crate::tool::{ToolInfo, ToolSet};
+
+/// A call that needs approval.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct ApprovalRequest<'a> {
+    /// The call's index in its turn.
+    pub index: usize,
+    /// What the model asked. Its arguments are readable and within the limits.
+    pub call: &'a ToolCall,
+    /// The tool it asks for.
+    pub tool: ToolInfo<'a>,
+}
+
+/// What becomes of a call that needs approval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "approval", content = "detail", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Approval {
+    /// It runs exactly as it was shown.
+    Allow,
+    /// It runs with these arguments instead, as JSON text; noted in the report.
+    Edit(String),
+    /// It doesn't run; the model is told the reason.
+    Deny(String),
+    /// It is decided later: see [`Report::into_suspended`](crate::Report::into_suspended).
+    Defer,
+}
+
+/// Decides on the calls of a turn that need approval: one answer a request, in their order.
+pub(crate) type Approver = dyn Fn(&[ApprovalRequest<'_>]) -> Vec<Approval> + Send + Sync;
+
+/// A call before it is handed in.
+pub(super) struct Planned {
+    pub(super) call: ToolCall,
+    /// The place of its tool, or how the call ends instead.
+    pub(super) admitted: Result<usize, Outcome>,
+    pub(super) note: Option<Note>,
+}
+
+/// Looks at calls, the first of which is the turn's `first`.
+pub(super) fn plan(
+    calls: &[ToolCall],
+    first: usize,
+    tools: &ToolSet,
+    settings: &Settings,
+) -> Vec<Planned> {
+    let planned = calls.iter().enumerate().map(|(n, call)| {
+        let admitted =
+            admission::admit(call, first + n, tools, settings).and_then(|at| {
+                match tools.definitions()[at].is_deferred() {
+                    true => Err(Outcome::NotStarted(NotStarted::Deferred)),
+                    false => Ok(at),
+                }
+            });
+        Planned { call: call.clone(), admitted, note: None }
+    });
+    planned.collect()
+}
+
+/// Whether a planned call has to be approved before it runs.
+pub(super) fn is_needed(planned: &Planned, tools: &ToolSet) -> bool {
+    planned.admitted.as_ref().is_ok_and(|at| tools.definitions()[*at].needs_approval)
+}
+
+/// Asks for the approval of those planned calls that need it. Whatever goes wrong is a no.
+pub(super) fn ask(
+    planned: &mut [Planned],
+    first: usize,
+    tools: &ToolSet,
+    approver: Option<&Arc<Approver>>,
+    settings: &Settings,
+) {
+    let needing: Vec<usize> =
+        (0..planned.len()).filter(|n| is_needed(&planned[*n], tools)).collect();
+    if needing.is_empty() {
+        return;
+    }
+    let requests = needing.iter().filter_map(|&n| {
+        let call = &planned[n].call;
+        Some(ApprovalRequest { index: first + n, call, tool: tools.get(call.name())? })
+    });
+    let requests: Vec<_> = requests.collect();
+    let answers = match approver {
+        None => Err("nobody can approve it"),
+        Some(approver) => {
+            let answers = catch_unwind(AssertUnwindSafe(|| approver(&requests)));
+            match answers {
+                Ok(answers) if answers.len() == requests.len() => Ok(answers),
+                Ok(answers) => {
+                    let (given, asked) = (answers.len(), requests.len());
+                    log::error!("the approver gave {given} answers to {asked} requests");
+                    Err("its approval failed")
+                }
+                Err(_) => {
+                    log::error!("the approver panicked; no call is approved");
+                    Err("its approval failed")
+                }
+            }
+        }
+    };
+    let denied = |why: &str| Err(Outcome::Rejected(Rejected::Denied(why.to_owned())));
+    match answers {
+        Err(why) => needing.iter().for_each(|&n| planned[n].admitted = denied(why)),
+        Ok(answers) => {
+            for (&n, answer) in needing.iter().zip(answers) {
+                let plan = &mut planned[n];
+                match answer {
+                    Approval::Allow => {}
+                    Approval::Deny(why) => plan.admitted = denied(&why),
+                    Approval::Defer => {
+                        plan.admitted = Err(Outcome::NotStarted(NotStarted::Deferred));
+                    }
+                    Approval::Edit(arguments) => edit(plan, first + n, arguments, tools, settings),
+                }
+            }
+        }
+    }
+}
+
+/// Replaces a call's arguments; they are looked at like the model's.
+pub(super) fn edit(
+    plan: &mut Planned,
+    index: usize,
+    arguments: String,
+    tools: &ToolSet,
+    settings: &Settings,
+) {
+    let edited = plan.call.with_arguments(arguments);
+    plan.note = Some(Note::Edited(edited.arguments().to_owned()));
+    plan.admitted = admission::admit(&edited, index, tools, settings);
+    plan.call = edited;
+}

@@ -1,0 +1,130 @@
+//! A batch whose calls are handed in while the model is still writing.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::call::ToolCall;
+use crate::executor::Executor;
+use crate::executor::approval;
+use crate::executor::collector::{Collector, Options};
+use crate::executor::core::{Core, Tooling};
+use crate::executor::scheduler::Ending;
+use crate::outcome::NotStarted;
+use crate::report::Report;
+use crate::turn::Turn;
+
+/// The calls of one turn while they run; calls may be pushed while the model is still writing.
+///
+/// A call of a read-only tool starts as soon as it is pushed. All others wait for
+/// [`finish`](Self::finish), which is given the whole message, and run only if its stop reason
+/// allows it. From the first call on that needs approval, all wait for `finish`.
+///
+/// Dropping a batch cancels it and doesn't wait.
+///
+/// ```
+/// use toolpool::{Executor, Tool, ToolCall, ToolSet, Turn};
+///
+/// let tools = ToolSet::new().with(Tool::new("look", "Looks", || Ok("seen")).read_only());
+/// let executor = Executor::new(tools)?;
+/// let mut batch = executor.begin();
+/// let call = ToolCall::new("call_1", "look", "");
+/// batch.push(call.clone()); // runs from now on
+/// let turn = Turn::from_calls([call]); // the message is complete
+/// let report = batch.finish(&turn);
+/// assert_eq!(report[0].content().to_text(), "seen");
+/// # Ok::<(), toolpool::Error>(())
+/// ```
+#[must_use = "dropping a batch cancels it"]
+pub struct Batch {
+    core: Arc<Core>,
+    tooling: Arc<Tooling>,
+    collector: Collector,
+    options: Options,
+    /// How many of the pushed calls were handed in; the others wait for approval.
+    pushed: Vec<ToolCall>,
+    waits: bool,
+}
+
+impl Batch {
+    pub(super) fn new(executor: &Executor, options: Options) -> Self {
+        let (core, tooling) = (Arc::clone(&executor.core), Arc::clone(&executor.tooling));
+        let collector = Collector::open(&core, &tooling, options.clone().without_deadline());
+        core.leave(collector.id);
+        Self { core, tooling, collector, options, pushed: Vec::new(), waits: false }
+    }
+
+    /// Hands in the next call of the message, which is complete. Doesn't block.
+    pub fn push(&mut self, call: ToolCall) {
+        let (tools, settings) = (&self.tooling.set, &self.core.settings);
+        let index = self.pushed.len();
+        let planned = approval::plan(std::slice::from_ref(&call), index, tools, settings);
+        self.waits = self.waits || planned.iter().any(|one| approval::is_needed(one, tools));
+        self.pushed.push(call);
+        if !self.waits {
+            self.collector.push(planned, true);
+        }
+    }
+
+    /// The calls that were pushed.
+    pub fn calls(&self) -> &[ToolCall] {
+        &self.pushed
+    }
+
+    /// The message is complete: lets the waiting calls run if its stop reason allows it, and waits
+    /// for the report. `turn` holds all its calls; those that weren't pushed are run, too. The
+    /// deadline is counted from here, and begins once approval was asked for.
+    ///
+    /// A turn that doesn't begin with the pushed calls is another message: the batch is cancelled,
+    /// and the turn is answered as one that broke off.
+    pub fn finish(mut self, turn: &Turn) -> Report {
+        let (tools, settings) = (&self.tooling.set, &self.core.settings);
+        if !is_same(&self.pushed, turn.calls()) {
+            log::error!("a batch was finished with a message that doesn't hold its calls");
+            return self.end(turn.calls(), NotStarted::StreamBroken);
+        }
+        if let Some(stop) = turn.calls().iter().find_map(ToolCall::withheld_reason) {
+            return self.end(turn.calls(), NotStarted::Withheld(stop.to_owned()));
+        }
+        let first = self.collector.calls();
+        let mut planned = approval::plan(&turn.calls()[first..], first, tools, settings);
+        approval::ask(&mut planned, first, tools, self.options.approver.as_ref(), settings);
+        self.core.attend(self.collector.id);
+        self.collector.complete(planned, &self.options);
+        self.collector.finish()
+    }
+
+    /// The message broke off: cancels what runs, starts nothing else, and gives a complete report
+    /// of the calls that were pushed.
+    pub fn broken(self) -> Report {
+        let pushed = self.pushed.clone();
+        self.end(&pushed, NotStarted::StreamBroken)
+    }
+
+    fn end(mut self, calls: &[ToolCall], reason: NotStarted) -> Report {
+        let (tools, settings) = (&self.tooling.set, &self.core.settings);
+        self.core.attend(self.collector.id);
+        let id = self.collector.id;
+        self.core.with(|scheduler, now, out| {
+            scheduler.end(id, Ending::Withheld(reason), now, out);
+        });
+        let first = self.collector.calls().min(calls.len());
+        let planned = approval::plan(&calls[first..], first, tools, settings);
+        self.collector.push(planned, true);
+        self.collector.finish()
+    }
+}
+
+/// Whether a message begins with the calls that were pushed. A stop reason may have been put on
+/// them since.
+fn is_same(pushed: &[ToolCall], calls: &[ToolCall]) -> bool {
+    pushed.len() <= calls.len()
+        && pushed.iter().zip(calls).all(|(pushed, call)| {
+            pushed.name() == call.name() && pushed.arguments() == call.arguments()
+        })
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("calls", &self.pushed.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,231 @@
+//! Tells an observer what happens, on a thread of its own.
+//!
+//! Events are sent under the scheduler's lock, so their order is that of what happened; sending
+//! doesn't block. The thread starts with the first event. An observer that panics or takes over a
+//! second is switched off, and another thread takes the queue over.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::call::ToolCall;
+use crate::executor::scheduler::BatchId;
+use crate::outcome::Outcome;
+
+/// How long an observer may take for one event.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the thread is kept when nothing happens.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Most progress events that wait to be told.
+const PROGRESS_LIMIT: usize = 1024;
+
+/// Something that happened to a call.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Event {
+    /// Which batch of its executor it is, counted from 1.
+    pub batch: u64,
+    /// The call's index in its turn.
+    pub index: usize,
+    /// The tool's name as the model wrote it.
+    pub tool: String,
+    /// When it happened, from the start of the batch.
+    pub at: Duration,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What happened to a call, in the order it can happen.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// It was handed in.
+    Queued,
+    /// An attempt started.
+    Started {
+        /// Which one, from 1.
+        attempt: u32,
+    },
+    /// The handler says how far it is.
+    Progress {
+        /// What it says.
+        text: String,
+    },
+    /// An attempt failed and another will follow.
+    Retrying {
+        /// How the attempt ended.
+        outcome: Arc<Outcome>,
+    },
+    /// It was settled: the one end of every call.
+    Finished {
+        /// How.
+        outcome: Arc<Outcome>,
+    },
+    /// A result came after the call had been settled; it was dropped.
+    Late {
+        /// How the call would have ended.
+        outcome: Arc<Outcome>,
+    },
+}
+
+/// An observer, and whether it is still told anything.
+pub(crate) struct Watched {
+    tell: Box<dyn Fn(&Event) + Send + Sync>,
+    off: AtomicBool,
+}
+
+impl Watched {
+    pub(crate) fn new(tell: impl Fn(&Event) + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { tell: Box::new(tell), off: AtomicBool::new(false) })
+    }
+}
+
+/// The observer of one run.
+pub(crate) struct Watch {
+    observer: Arc<Watched>,
+    batch: BatchId,
+    opened: Instant,
+}
+
+impl Watch {
+    pub(crate) fn new(observer: Arc<Watched>, batch: BatchId) -> Self {
+        Self { observer, batch, opened: Instant::now() }
+    }
+
+    /// Sends an event; whether it wasn't dropped.
+    pub(crate) fn send(
+        &self,
+        to: &Observation,
+        now: Instant,
+        index: usize,
+        call: &ToolCall,
+        kind: EventKind,
+    ) -> bool {
+        if self.observer.off.load(Ordering::Relaxed) {
+            return true;
+        }
+        let event = Event {
+            batch: self.batch.number(),
+            index,
+            tool: call.name().to_owned(),
+            at: now.saturating_duration_since(self.opened),
+            kind,
+        };
+        to.send(Arc::clone(&self.observer), event)
+    }
+}
+
+/// The queue of events, and the thread that tells them.
+#[derive(Default)]
+pub(crate) struct Observation(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    filled: Condvar,
+    progress: AtomicUsize,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<(Arc<Watched>, Event)>,
+    /// Which thread tells; an older one that comes back ends.
+    teller: u64,
+    telling: bool,
+    /// Whom it tells, since when.
+    busy: Option<(Arc<Watched>, Instant)>,
+    closed: bool,
+}
+
+impl Observation {
+    fn send(&self, observer: Arc<Watched>, event: Event) -> bool {
+        let is_progress = matches!(event.kind, EventKind::Progress { .. });
+        if is_progress && self.0.progress.load(Ordering::Relaxed) >= PROGRESS_LIMIT {
+            return false;
+        }
+        let mut state = self.0.state.lock();
+        if let Some((busy, since)) = &state.busy
+            && since.elapsed() > PATIENCE
+        {
+            switch_off(busy, "took over a second for one event");
+            state.busy = None;
+            state.telling = false;
+        }
+        self.0.progress.fetch_add(usize::from(is_progress), Ordering::Relaxed);
+        state.queue.push_back((observer, event));
+        if !state.telling && !state.closed {
+            state.teller += 1;
+            let (shared, teller) = (Arc::clone(&self.0), state.teller);
+            let spawned = thread::Builder::new()
+                .name("toolpool-observer".to_owned())
+                .spawn(move || shared.tell(teller));
+            match spawned {
+                Ok(_) => state.telling = true,
+                Err(error) => log::warn!("no thread for an observer: {error}"),
+            }
+        }
+        drop(state);
+        self.0.filled.notify_one();
+        true
+    }
+
+    /// Tells what is queued, then lets the thread go. Doesn't wait.
+    pub(crate) fn close(&self) {
+        self.0.state.lock().closed = true;
+        self.0.filled.notify_all();
+    }
+}
+
+fn switch_off(observer: &Watched, why: &str) {
+    if !observer.off.swap(true, Ordering::Relaxed) {
+        log::error!("an observer {why}; it is told nothing more");
+    }
+}
+
+impl Shared {
+    /// A teller's life.
+    fn tell(&self, teller: u64) {
+        let mut state = self.state.lock();
+        while state.teller == teller {
+            let Some((observer, event)) = state.queue.pop_front() else {
+                let idle =
+                    !state.closed && !self.filled.wait_for(&mut state, KEEP_ALIVE).timed_out();
+                if !idle && state.queue.is_empty() && state.teller == teller {
+                    state.telling = false;
+                    return;
+                }
+                continue;
+            };
+            if matches!(event.kind, EventKind::Progress { .. }) {
+                self.progress.fetch_sub(1, Ordering::Relaxed);
+            }
+            if observer.off.load(Ordering::Relaxed) {
+                continue;
+            }
+            state.busy = Some((Arc::clone(&observer), Instant::now()));
+            drop(state);
+            let told = catch_unwind(AssertUnwindSafe(|| (observer.tell)(&event)));
+            if told.is_err() {
+                switch_off(&observer, "panicked");
+            }
+            // The user's own drop runs here, not under the lock.
+            drop((observer, event));
+            state = self.state.lock();
+            if state.teller == teller {
+                state.busy = None;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watched")
+    }
+}
