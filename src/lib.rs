@@ -26,7 +26,7 @@
 //!
 //! let texts: Vec<_> = report.results().map(|result| result.content.to_text()).collect();
 //! assert_eq!(texts[0], "Hello, Ada!");
-//! assert!(texts[1].contains("missing field `name`"));
+//! assert!(texts[1].contains("name")); // what is missing, and where
 //! assert!(texts[2].starts_with("there is no tool greed; did you mean greet?"));
 //! # Ok::<(), toolpool::Error>(())
 //! ```
