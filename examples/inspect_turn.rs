@@ -16,14 +16,10 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use toolpool::{
-    CallReport, CallState, Effect, Lane, NotStarted, Outcome, Rejected, Report, ToolCall, Turn,
-    Wire,
-};
+use toolpool::{CallState, Executor, ToolCall, ToolSet, Wire};
 
 const USAGE: &str = "usage: inspect_turn [--wire auto|NAME] [--stream] [--reply] [FILE|-]";
 
@@ -101,7 +97,8 @@ fn inspect(options: &Options) -> Result<String, Box<dyn Error>> {
         lines.push('\n');
     }
     if options.reply {
-        for message in turn.reply(&without_tools(&turn)?) {
+        let report = Executor::builder(ToolSet::new()).build()?.run(&turn);
+        for message in turn.reply(&report) {
             lines += &compact(message.as_str());
             lines.push('\n');
         }
@@ -142,30 +139,6 @@ impl<'a> Line<'a> {
         }
         Ok(line)
     }
-}
-
-/// The report of a program that has no tools at all.
-fn without_tools(turn: &Turn) -> Result<Report, serde_json::Error> {
-    let calls = turn.calls().iter().map(|call| CallReport {
-        call: call.clone(),
-        outcome: match call.state() {
-            CallState::Malformed(why) => Outcome::Rejected(Rejected::BadArguments(why)),
-            CallState::Withheld(stop) => Outcome::NotStarted(NotStarted::Withheld(stop)),
-            _ => {
-                let available = Vec::new();
-                Outcome::Rejected(Rejected::UnknownTool { nearest: None, available, more: 0 })
-            }
-        },
-        effect: Effect::default(),
-        lane: Lane::default(),
-        attempts: 0,
-        submitted: Duration::ZERO,
-        started: None,
-        ended: Duration::ZERO,
-        notes: Vec::new(),
-    });
-    let calls: Vec<_> = calls.collect();
-    serde_json::from_value(serde_json::json!({ "calls": calls, "wall": Duration::ZERO }))
 }
 
 /// The JSON text without white space between its tokens, so that it is one line.

@@ -59,6 +59,8 @@ fields! {
         output: &'a RawValue,
         message_start "messageStart": &'a RawValue,
         message: &'a RawValue,
+        content: &'a RawValue,
+        stop_reason: &'a RawValue,
         done: &'a RawValue,
         finish_reason: &'a RawValue,
         error: &'a RawValue,
@@ -91,6 +93,8 @@ fn of_object(text: &str) -> Option<Wire> {
     } else if kind.starts_with("message-") {
         Some(Wire::Cohere)
     } else if matches!(kind, "message" | "message_start" | "error") {
+        Some(Wire::Anthropic)
+    } else if is(probe.content, '[') && probe.stop_reason.is_some() {
         Some(Wire::Anthropic)
     } else if is(probe.message, '{') && probe.done.is_some() {
         Some(Wire::Ollama)

@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use crate::turn::Turn;
+
 /// What a provider demands of ids within one message, beside that they differ.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct IdRule {
@@ -22,7 +24,18 @@ impl IdRule {
     }
 }
 
-/// One id for each of those given, in order. `message` is the text they stand in.
+/// The text that ids are made from: the message, or the calls where there is none.
+pub(super) fn seed(turn: &Turn) -> Cow<'_, str> {
+    match turn.message() {
+        Some(message) => message.as_str().into(),
+        None => {
+            let calls = turn.calls().iter();
+            calls.flat_map(|call| [call.name(), "\n", call.arguments(), "\n"]).collect()
+        }
+    }
+}
+
+/// One id for each of those given, in order. `message` is the text they stand in, or [`seed`].
 pub(super) fn ids<'a>(given: &[Option<&'a str>], rule: IdRule, message: &str) -> Vec<Cow<'a, str>> {
     let mut taken: HashSet<Cow<'a, str>> = HashSet::new();
     let mut kept: Vec<Option<Cow<'a, str>>> = Vec::with_capacity(given.len());

@@ -207,7 +207,7 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
     let ids = match turn.message() {
         // As in Chat, ids that are too long for OpenAI are taken back by the server that made them.
         Some(message) => ids::ids(&given, IdRule { max: usize::MAX, ..IDS }, message.as_str()),
-        None => ids::ids(&given, IDS, ""),
+        None => ids::ids(&given, IDS, &ids::seed(turn)),
     };
     let mut repairs = Vec::new();
     let (mut messages, callers) = match turn.message() {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::json::Json;
+use crate::wire::fields;
 
 /// The keys and values of an object, in order.
 #[derive(Debug, Clone, Default)]
@@ -32,7 +33,7 @@ impl<'a> RawObject<'a> {
 
     /// The string that `key` holds.
     pub(super) fn text(&self, key: &str) -> Option<String> {
-        serde_json::from_str(self.get(key)?.get()).ok()
+        fields::string(self.get(key)?.get()).map(Cow::into_owned)
     }
 
     /// Puts `value` in the place of `key`, or at the end.
@@ -136,9 +137,10 @@ impl<'de> Deserialize<'de> for RawObject<'de> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut entries = Vec::new();
-                while let Some(key) = map.next_key::<String>()? {
+                while let Some(key) = map.next_key::<&RawValue>()? {
                     let value = map.next_value::<&RawValue>()?;
-                    entries.push((key.into(), Cow::Borrowed(value)));
+                    let key = fields::string(key.get()).unwrap_or_default();
+                    entries.push((key, Cow::Borrowed(value)));
                 }
                 Ok(RawObject(entries))
             }

@@ -17,7 +17,7 @@ pub(super) fn mend(reply: &mut Reply) {
 }
 
 /// The JSON text without lone surrogates; nothing where it has none.
-fn mended(text: &str) -> Option<String> {
+pub(super) fn mended(text: &str) -> Option<String> {
     if !text.contains("\\ud") && !text.contains("\\uD") {
         return None;
     }

@@ -2,13 +2,16 @@
 //! provider's rules and against a golden file.
 
 mod checker;
-mod cohere;
 mod golden;
 mod made_up;
 
 mod anthropic;
 mod bedrock;
+mod cohere;
+mod detect;
 mod gemini;
+mod inspect_turn;
+mod mutated;
 mod ollama;
 mod openai;
 mod openai_responses;

@@ -41,6 +41,12 @@ pub(crate) fn broken_rules(turn: &Turn, messages: &[Json]) -> Vec<String> {
     rules.broken
 }
 
+/// The message as it came; nothing for a turn of our own making, and where halves of surrogate
+/// pairs keep it from being a tree.
+pub(crate) fn came(turn: &Turn) -> Option<Value> {
+    turn.message().map(Json::to_value).filter(|message| !message.is_null())
+}
+
 /// Collects what is broken.
 #[derive(Default)]
 pub(crate) struct Rules {

@@ -3,14 +3,14 @@
 use serde_json::Value;
 use toolpool::{ToolCall, Turn};
 
-use super::{Rules, elements, is_json_object, is_made_of, text, word};
+use super::{Rules, came, elements, is_json_object, is_made_of, text, word};
 
 pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
     let Some((echo, results)) = messages.split_first() else {
         return rules.demand(false, "the model's message is missing");
     };
     rules.demand(text(echo, "role") == "assistant", "echo: role");
-    if let Some(came) = turn.message().map(|message| message.to_value()) {
+    if let Some(came) = came(turn) {
         let touched = ["role", "content", "tool_calls", "function_call", "audio"];
         rules.same_but_for(&came, echo, &touched);
     }

@@ -3,13 +3,13 @@
 use serde_json::Value;
 use toolpool::{ToolCall, Turn};
 
-use super::{Rules, is_json_object, is_made_of, text, word};
+use super::{Rules, came, is_json_object, is_made_of, text, word};
 
 pub(super) fn check(turn: &Turn, items: &[Value], rules: &mut Rules) {
     let first = items.iter().position(is_output).unwrap_or(items.len());
     let (echo, outputs) = items.split_at(first);
     rules.demand(outputs.iter().all(is_output), "an item after the outputs");
-    if let Some(came) = turn.message().map(|message| message.to_value()) {
+    if let Some(came) = came(turn) {
         all_items_are_there(came.as_array().map_or(&[], Vec::as_slice), echo, rules);
     }
     for item in echo {
