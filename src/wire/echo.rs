@@ -7,11 +7,11 @@ use serde_json::value::RawValue;
 
 use crate::call::ToolCall;
 use crate::json::Json;
-use crate::text::Shown;
 use crate::wire::Repair;
 use crate::wire::answers::Answer;
 use crate::wire::fields;
-use crate::wire::raw::{self, RawObject};
+use crate::wire::ids::quoted;
+use crate::wire::raw::{self, EQUAL_KEYS, RawObject};
 use crate::wire::tool_calls::object_text;
 
 /// The blocks so far. The calls come last: nothing may follow them.
@@ -96,9 +96,8 @@ fn repair(
     id: Option<&str>,
     mut note: impl FnMut(String),
 ) {
-    let quoted = |text| format!("\"{}\"", Shown::new(text, 64));
     if object.deduplicate() {
-        note("keys that stood twice were left once".to_owned());
+        note(EQUAL_KEYS.to_owned());
     }
     if let Some(id) = id
         && object.text(spelling.id).as_deref() != Some(id)

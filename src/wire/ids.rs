@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use crate::text::Shown;
 use crate::turn::Turn;
 
 /// What a provider demands of ids within one message, beside that they differ.
@@ -83,6 +84,11 @@ fn hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
+}
+
+/// An id or a name as a log shows it.
+pub(super) fn quoted(text: &str) -> String {
+    format!("\"{}\"", Shown::new(text, 64))
 }
 
 /// A tool's name in letters, digits, `_` and `-`, at most `max` of them. One that the model made

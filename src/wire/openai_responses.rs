@@ -25,7 +25,7 @@ use crate::wire::fields::{self, fields};
 use crate::wire::ids::{self, IdRule};
 use crate::wire::openai::{TokenDetails, data_url};
 use crate::wire::raw::{self, RawObject};
-use crate::wire::{Repair, Reply, multi_tool_use, tool_calls};
+use crate::wire::{Repair, Reply, multi_tool_use, texts, tool_calls};
 
 fields! {
     struct Body<'a> {
@@ -80,13 +80,13 @@ pub(super) fn parse(body: &str) -> Result<Turn, Error> {
         return Err(no_message(Wire::OpenAiResponses, body, "the output is empty"));
     }
 
-    let mut text = String::new();
-    let mut refused = false;
-    for item in items.iter().flatten().filter(|item| item.kind.as_deref() == Some("message")) {
-        let (said, refuses) = content::said(item.content);
-        text += &said;
-        refused |= refuses;
-    }
+    let said = items.iter().flatten().map(|item| {
+        let is_message = item.kind.as_deref() == Some("message");
+        is_message.then(|| content::said(item.content))
+    });
+    let said: Vec<_> = said.collect();
+    let refused = said.iter().flatten().any(|(_, refused)| *refused);
+    let text = texts::joined(said.iter().map(|said| said.as_ref().map(|(text, _)| &**text)));
     let reason = incomplete_details.and_then(|details| details.reason);
     let stop = stop(status.as_deref(), reason.as_deref(), refused);
     let mut calls = Vec::new();
@@ -308,8 +308,15 @@ fn repaired<'a>(
     id: &str,
     repair: &mut impl FnMut(String),
 ) -> RawObject<'a> {
+    if item.deduplicate() {
+        repair(raw::EQUAL_KEYS.to_owned());
+    }
     if answer.call.id() != id {
-        repair(format!("the call_id {:?} was replaced by {id:?}", answer.call.id()));
+        let (came, made) = (ids::quoted(answer.call.id()), ids::quoted(id));
+        repair(match answer.call.has_id() {
+            true => format!("the call_id {came} was replaced by {made}"),
+            false => format!("the missing call_id became {made}"),
+        });
         item.set("call_id", id);
     }
     tool_calls::repair_name(&mut item, NAME_LIMIT, repair);

@@ -11,6 +11,9 @@ use serde_json::value::RawValue;
 use crate::json::Json;
 use crate::wire::fields;
 
+/// What [`RawObject::deduplicate`] does, for a log.
+pub(super) const EQUAL_KEYS: &str = "keys that stood twice were left once";
+
 /// The keys and values of an object, in order.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RawObject<'a>(Vec<(Cow<'a, str>, Cow<'a, RawValue>)>);

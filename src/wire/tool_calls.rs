@@ -13,11 +13,11 @@ use crate::turn::{StopReason, Turn};
 use crate::wire::answers::Answer;
 use crate::wire::call_element::{arguments, call, free_text};
 use crate::wire::fields::fields;
-use crate::wire::ids::{self, IdRule};
-use crate::wire::raw::{self, RawObject};
+use crate::wire::ids::{self, IdRule, quoted};
+use crate::wire::raw::{self, EQUAL_KEYS, RawObject};
 use crate::wire::{Repair, multi_tool_use};
 
-/// What a model could call a tool, in a request.
+/// How long a tool's name may be.
 pub(super) const NAME_LIMIT: usize = 64;
 
 fields! {
@@ -107,6 +107,9 @@ pub(super) fn echo<'a>(turn: &'a Turn, answers: &[Answer<'a>], dialect: Dialect)
         return Echo { message: made(turn, answers, &ids, dialect), ids, repairs: Vec::new() };
     };
     let mut repairs = Vec::new();
+    if message.deduplicate() {
+        repairs.push(Repair { index: None, what: EQUAL_KEYS.to_owned() });
+    }
     if message.text("role").as_deref() != Some("assistant") {
         message.set("role", "assistant");
         repairs.push(Repair { index: None, what: "the role was set to assistant".to_owned() });
@@ -145,8 +148,14 @@ fn repaired<'a>(
     dialect: Dialect,
     repair: &mut impl FnMut(String),
 ) -> RawObject<'a> {
+    if element.deduplicate() {
+        repair(EQUAL_KEYS.to_owned());
+    }
     if dialect.ids.is_some() && call.id() != id {
-        repair(format!("the id {:?} was replaced by {id:?}", call.id()));
+        repair(match call.has_id() {
+            true => format!("the id {} was replaced by {}", quoted(call.id()), quoted(id)),
+            false => format!("the missing id became {}", quoted(id)),
+        });
         element.set("id", id);
     }
     let kind = if call.is_free_text() { "custom" } else { "function" };
@@ -161,7 +170,11 @@ fn repaired<'a>(
     let Some(mut inner) = element.get(kind).and_then(|raw| RawObject::read(raw.get())) else {
         return element;
     };
-    let mut changed = repair_name(&mut inner, NAME_LIMIT, repair);
+    let mut changed = inner.deduplicate();
+    if changed {
+        repair(EQUAL_KEYS.to_owned());
+    }
+    changed |= repair_name(&mut inner, NAME_LIMIT, repair);
     if !call.is_free_text() {
         changed |= repair_arguments(&mut inner, dialect.strings, repair);
     }
@@ -183,7 +196,7 @@ pub(super) fn repair_name(
     if name == legal {
         return false;
     }
-    repair(format!("the name {name:?} was replaced by {legal:?}"));
+    repair(format!("the name {} was replaced by {}", quoted(&name), quoted(&legal)));
     function.set("name", &legal);
     true
 }

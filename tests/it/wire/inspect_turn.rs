@@ -94,7 +94,7 @@ fn with_reply_every_call_is_answered_as_unknown() {
         &[
             r#"{"id":"call_1","name":"now","arguments":{}}"#,
             r#"{"role":"assistant","tool_calls":[{"id":"call_1","type":"function","function":{"name":"now","arguments":"{}"}}]}"#,
-            r#"{"role":"tool","tool_call_id":"call_1","content":"there is no tool now. There are no tools."}"#,
+            r#"{"role":"tool","tool_call_id":"call_1","content":"there is no tool now. There are no tools"}"#,
         ],
     );
 }
