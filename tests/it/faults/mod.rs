@@ -1,8 +1,12 @@
 //! What can go wrong, by number: each number of the catalogue is a test named `fault_NNN_…`, here
 //! or beside the code, or stands below with the reason why it can't be one.
 
+mod deadlines;
 mod harness;
 mod policy;
+#[cfg(target_os = "linux")]
+mod process;
+mod scheduling;
 
 /// Numbers without a test, and why.
 pub(crate) const EXCLUDED: &[(u32, &str)] = &[];
