@@ -86,8 +86,12 @@ fn problem(error: &ValidationError<'_>) -> String {
         }
         ValidationErrorKind::AdditionalProperties { unexpected }
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
-            let keys: Vec<_> = unexpected.iter().take(5).map(|key| format!("{key:?}")).collect();
-            format!("unknown keys{at}: {}", keys.join(", "))
+            let keys: Vec<_> = unexpected.iter().take(5).map(|key| format!("`{key}`")).collect();
+            let fields = if unexpected.len() == 1 { "field" } else { "fields" };
+            format!("unknown {fields} {}{at}", keys.join(", "))
+        }
+        ValidationErrorKind::Required { property: Value::String(key) } => {
+            format!("missing field `{key}`{at}")
         }
         _ => format!("{what}{at}"),
     };
@@ -188,10 +192,11 @@ mod tests {
         let orders = orders();
         let problem = |arguments| orders.validate(arguments).unwrap_err();
         assert_eq!(orders.validate(r#"{"id":1,"items":[{"count":2,"sku":"ABC"}]}"#), Ok(()));
-        assert_eq!(problem("{}"), r#""id" is a required property"#);
+        assert_eq!(problem("{}"), "missing field `id`");
+        assert_eq!(problem(r#"{"id":1,"items":[{}]}"#), "missing field `count` at `items[0]`");
         assert_eq!(problem(r#"{"id":"1"}"#), r#""1" is not of type "integer" at `id`"#);
         assert_eq!(problem(r#"{"id":0}"#), "0 is less than the minimum of 1 at `id`");
-        assert_eq!(problem(r#"{"id":1,"colour":"red"}"#), r#"unknown keys: "colour""#);
+        assert_eq!(problem(r#"{"id":1,"colour":"red"}"#), "unknown field `colour`");
         assert_eq!(
             problem(r#"{"id":1,"color":"blue"}"#),
             r#""blue" is not one of "red" or "green" at `color`"#

@@ -30,7 +30,8 @@ pub enum Erased {}
 ///
 /// ```
 /// use std::time::Duration;
-/// /// use serde::Deserialize;
+/// use schemars::JsonSchema;
+/// use serde::Deserialize;
 /// use toolpool::{Tool, ToolSet};
 ///
 /// #[derive(Deserialize, JsonSchema)]
