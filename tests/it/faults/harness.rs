@@ -360,3 +360,51 @@ fn watch_the_log() {
         log::set_max_level(log::LevelFilter::Trace);
     });
 }
+
+/// How a test went that ran in a process of its own.
+pub(crate) struct Alone {
+    pub(crate) status: std::process::ExitStatus,
+    pub(crate) stderr: String,
+    pub(crate) took: Duration,
+}
+
+/// Runs the test again in a process of its own, for what would end this one; `None` in that
+/// process. The test hands in itself, so that its name is known.
+pub(crate) fn alone<F: Fn()>(_test: F) -> Option<Alone> {
+    use std::io::Read;
+    use std::process::{Command, Stdio};
+
+    const MARK: &str = "TOOLPOOL_TEST_ALONE";
+    if std::env::var_os(MARK).is_some() {
+        return None;
+    }
+    let path = std::any::type_name::<F>();
+    let (_crate, name) = path.split_once("::").unwrap();
+    let began = Instant::now();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env(MARK, "1")
+        .env("RUST_BACKTRACE", "0")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut pipe = child.stderr.take().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        pipe.read_to_end(&mut text).unwrap();
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if began.elapsed() > HANG {
+            child.kill().unwrap();
+            panic!("{name} hangs in a process of its own");
+        }
+        std::thread::sleep(ms(2));
+    };
+    let took = began.elapsed();
+    Some(Alone { status, stderr: reader.join().unwrap(), took })
+}

@@ -7,6 +7,7 @@ mod policy;
 #[cfg(target_os = "linux")]
 mod process;
 mod scheduling;
+mod tools;
 
 /// Numbers without a test, and why.
 pub(crate) const EXCLUDED: &[(u32, &str)] = &[];
