@@ -5,6 +5,7 @@ mod batch;
 mod executor;
 mod faults;
 mod handlers;
+mod readme;
 mod tidy;
 mod timeline;
 mod wire;
