@@ -467,9 +467,8 @@ fn fault_062_a_process_that_was_stopped_goes_on_as_if_time_had_passed() {
 fn fault_063_nothing_in_the_core_reads_the_wall_clock() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut folders: Vec<_> =
-        ["executor", "policy", "tool"].iter().map(|name| root.join(name)).collect();
-    let mut files: Vec<_> =
-        ["time.rs", "cancel.rs", "report.rs"].iter().map(|name| root.join(name)).collect();
+        ["executor", "policy", "report", "tool"].iter().map(|name| root.join(name)).collect();
+    let mut files: Vec<_> = ["time.rs", "cancel.rs"].iter().map(|name| root.join(name)).collect();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
             if entry.is_dir() { folders.push(entry) } else { files.push(entry) }
