@@ -6,16 +6,18 @@
 //! or is abandoned, late results were counted, and as many calls as before can run at once. On the
 //! way nothing that moves a cursor is logged. A case that hangs stops the test run.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use toolpool::{
-    Executor, ExecutorBuilder, NotStarted, Note, Outcome, Report, Run, Stats, Tool, ToolCall,
-    ToolSet, Turn,
+    Event, EventKind, Executor, ExecutorBuilder, NotStarted, Note, Outcome, Report, Run, Stats,
+    Tool, ToolCall, ToolSet, Turn,
 };
 
-/// A text that must not be told to the model and must not be logged.
+/// A secret of every executor here.
 pub(crate) const CANARY: &str = "canary-5e1fb0c2d4";
 
 /// How long a case may take before the test run is stopped.
@@ -108,6 +110,7 @@ pub(crate) struct Case {
     deadline: Duration,
     width: usize,
     gate: Gate,
+    witness: Arc<Witness>,
     nests: bool,
     shuts_down: bool,
 }
@@ -115,8 +118,21 @@ pub(crate) struct Case {
 impl Case {
     /// A case with a deadline of 30 s a run.
     pub(crate) fn new(tools: impl Into<ToolSet>) -> Self {
+        let witness = Arc::<Witness>::default();
+        let (observes, enters) = (Arc::clone(&witness), Arc::clone(&witness));
+        let builder = Executor::builder(tools)
+            .secret(CANARY)
+            .observer(move |event| observes.observe(event))
+            .around(move || {
+                let enters = Arc::clone(&enters);
+                move |_cx, run| {
+                    enters.entered.fetch_add(1, Ordering::Relaxed);
+                    run();
+                }
+            });
         Self {
-            builder: Executor::builder(tools),
+            builder,
+            witness,
             deadline: Duration::from_secs(30),
             width: 4,
             gate: Gate::default(),
@@ -173,6 +189,7 @@ impl Case {
         let value = body(&rig);
         drop(opens);
         rig.check_the_rest(self.nests, self.shuts_down, self.width);
+        self.witness.check(&rig.executor);
         let findings = LOG.findings.lock();
         assert!(findings.is_empty(), "logged: {findings:#?}");
         value
@@ -288,7 +305,6 @@ pub(crate) fn check_report(turn: &Turn, report: &Report) {
         assert_eq!((asked.id(), asked.name()), (result.id, result.name), "byte for byte");
         assert_eq!(result.is_error, !call.outcome.is_success());
         let content = result.content.to_text();
-        assert!(!content.contains(CANARY), "{content}");
         assert!(!result.is_error || !content.is_empty(), "a failure without words: {call:?}");
         assert_eq!(call.started.is_some(), call.attempts > 0, "{call:?}");
         assert!(call.submitted <= call.started.unwrap_or(call.ended), "{call:?}");
@@ -306,7 +322,85 @@ pub(crate) fn check_report(turn: &Turn, report: &Report) {
         assert!(shared || ran.is_none_or(|ran| ran == (call.attempts > 0)), "{call:?}");
     }
     let stored = serde_json::to_string(report).unwrap();
+    assert!(!stored.contains(CANARY), "{stored}");
     assert_eq!(&serde_json::from_str::<Report>(&stored).unwrap(), report);
+}
+
+/// What is told and what is run beside the reports.
+#[derive(Default)]
+struct Witness {
+    /// How often a handler was run.
+    entered: AtomicUsize,
+    /// The events of each call: its batch and its index.
+    events: Mutex<BTreeMap<(u64, usize), Vec<Told>>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Queued,
+    Started(u32),
+    Progress,
+    Retrying,
+    Finished,
+    Late,
+}
+
+impl Witness {
+    fn observe(&self, event: &Event) {
+        let told = match &event.kind {
+            EventKind::Queued => Told::Queued,
+            EventKind::Started { attempt } => Told::Started(*attempt),
+            EventKind::Progress { .. } => Told::Progress,
+            EventKind::Retrying { .. } => Told::Retrying,
+            EventKind::Finished { .. } => Told::Finished,
+            EventKind::Late { .. } => Told::Late,
+            other => panic!("{other:?}"),
+        };
+        if format!("{event:?}").contains(CANARY) {
+            LOG.findings.lock().push(format!("an event with a secret: {}", event.tool));
+        }
+        self.events.lock().entry((event.batch, event.index)).or_default().push(told);
+    }
+
+    fn check(&self, executor: &Executor) {
+        let count = |wanted: fn(&Told) -> bool| {
+            self.events.lock().values().flatten().filter(|told| wanted(told)).count()
+        };
+        if count(|_| true) == 0 {
+            return; // The case has an observer of its own.
+        }
+        let late = executor.stats().late as usize;
+        let entered = self.entered.load(Ordering::Relaxed);
+        let all_told = || {
+            count(|told| *told == Told::Finished) >= count(|told| *told == Told::Queued)
+                && count(|told| *told == Told::Late) >= late
+                && count(|told| matches!(told, Told::Started(_))) >= entered
+        };
+        assert!(eventually(all_told), "{late} late, {entered} entered, {:?}", self.events.lock());
+        assert_eq!(count(|told| *told == Told::Late), late);
+        assert_eq!(count(|told| matches!(told, Told::Started(_))), entered, "all runs are known");
+        for (call, told) in &*self.events.lock() {
+            assert!(is_in_order(told), "{call:?}: {told:?}");
+        }
+    }
+}
+
+/// Queued, then attempts from 1 on with progress in between, then one end, then at most one result
+/// that is late.
+fn is_in_order(told: &[Told]) -> bool {
+    let Some(end) = told.iter().position(|told| *told == Told::Finished) else { return false };
+    let (before, after) = (&told[..end], &told[end + 1..]);
+    let mut attempts = 0;
+    let begins = before.first() == Some(&Told::Queued);
+    let runs = before[1..].iter().all(|told| match told {
+        Told::Started(attempt) => {
+            attempts += 1;
+            *attempt == attempts
+        }
+        Told::Progress | Told::Retrying => attempts > 0,
+        Told::Queued | Told::Finished | Told::Late => false,
+    });
+    begins && runs && matches!(after, [] | [Told::Late]) && (after.is_empty() || attempts > 0)
 }
 
 /// Stops the test run when a case hangs, and says which one.
