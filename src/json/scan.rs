@@ -66,6 +66,7 @@ enum Level<'a> {
     Object {
         /// Where its keys start in `keys`.
         start: usize,
+        #[expect(clippy::box_collection, reason = "few objects need it, and a level stays small")]
         many: Option<Box<HashSet<Cow<'a, str>>>>,
     },
 }

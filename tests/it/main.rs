@@ -1,5 +1,11 @@
 //! The integration tests: one binary, a module a behaviour.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on should stop")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what was measured is printed")]
+#![allow(
+    clippy::unit_arg,
+    clippy::needless_question_mark,
+    reason = "a tool that only waits or fails gives Ok(what it does?) like every other"
+)]
 
 mod batch;
 mod executor;

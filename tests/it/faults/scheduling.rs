@@ -453,7 +453,7 @@ fn fault_044_many_threads_run_turns_and_nothing_is_lost_doubled_or_misplaced() {
         Tool::new(name, "", move |args: Keyed| {
             let number: usize = args.key.parse().unwrap_or(usize::MAX);
             runs[number].fetch_add(1, Ordering::Relaxed);
-            if number % 17 == 0 {
+            if number.is_multiple_of(17) {
                 panic!("{number}");
             }
             if number % 13 == 0 {
