@@ -211,7 +211,7 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
     let waits = |at: usize| blocks[at].is("tool_use") && !is_answered(&blocks, at);
     let may_stay_open = turn.stop().kind == StopKind::Pause || uses().any(waits);
     let given: Vec<_> = uses().map(|at| blocks[at].id.as_deref()).collect();
-    let ids = ids::ids(&given, ID, message.as_str());
+    let ids = ids::ids(&given, ID, turn);
     let mut calls = answers.iter().zip(ids);
 
     let mut echo = Echo::default();

@@ -208,7 +208,7 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
     let blocks = blocks(content);
     let given: Vec<_> =
         blocks.iter().filter_map(Block::call).map(|call| call.id.as_deref()).collect();
-    let ids = ids::ids(&given, ID, message.as_str());
+    let ids = ids::ids(&given, ID, turn);
     let mut calls = answers.iter().zip(ids);
 
     let mut echo = Echo::default();
@@ -218,18 +218,25 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
     let mut results = Vec::new();
     for (at, raw) in raw::array(content.get()).into_iter().enumerate() {
         let block = &blocks[at];
-        let Some(object) = RawObject::read(raw.get()).filter(|object| object.len() > 0) else {
+        let holds = |object: &RawObject<'_>| {
+            object.len() > 0 && (block.tool_use.is_some() || object.get("toolUse").is_none())
+        };
+        let Some(object) = RawObject::read(raw.get()).filter(holds) else {
             echo.leave_out(at, "it is no block");
             continue;
         };
         if let Some((answer, id)) = block.call().and_then(|_| calls.next()) {
             echo_call(raw, object, answer, &id, &mut echo);
             results.push((answer, id));
-        } else if block.text.as_deref().is_some_and(|text| text.trim().is_empty()) {
+        } else if object.get("text").is_some() && is_blank(block.text.as_deref()) {
             echo.leave_out(at, "its text is blank");
+        } else if object.len() == 1 {
+            echo.keep(at, Json::from_raw(raw));
+        } else if let Some(text) = block.text.as_deref() {
+            echo.note(None, format!("of content[{at}] only the text was kept"));
+            echo.keep(at, raw::json(&Content::Text(text.into())));
         } else {
-            let block = without_kind(at, raw, object, &mut echo);
-            echo.keep(at, block);
+            echo.leave_out(at, "it is no block");
         }
     }
     if turn.calls().is_empty() && echo.is_empty() {
@@ -249,6 +256,10 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
         messages.push(raw::json(&Message::<Vec<Content<'_>>> { role: "user", content }));
     }
     Reply { messages, repairs }
+}
+
+fn is_blank(text: Option<&str>) -> bool {
+    text.is_none_or(|text| text.trim().is_empty())
 }
 
 fn echo_call(
@@ -274,15 +285,6 @@ fn echo_call(
         block.set("toolUse", &inner);
     }
     echo.call(if changed { raw::json(&block) } else { Json::from_raw(raw) });
-}
-
-/// A block without the `type` that some proxies add beside what the block is.
-fn without_kind(at: usize, raw: &RawValue, mut block: RawObject<'_>, echo: &mut Echo) -> Json {
-    if block.len() > 1 && block.remove("type") {
-        echo.note(None, format!("the type of content[{at}] was left out"));
-        return raw::json(&block);
-    }
-    Json::from_raw(raw)
 }
 
 /// A message for calls that came in another way.

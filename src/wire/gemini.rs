@@ -228,7 +228,7 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
     let content = fields::parse::<Content<'_>>(message.as_str()).ok().flatten().unwrap_or_default();
     let given: Vec<Option<&str>> =
         answers.iter().map(|answer| Some(answer.call.id()).filter(|id| !id.is_empty())).collect();
-    let ids = ids::ids(&given, ID, message.as_str());
+    let ids = ids::ids(&given, ID, turn);
     let ids = given.iter().zip(ids).map(|(given, id)| given.is_some().then_some(id));
     let mut calls = answers.iter().zip(ids);
 
@@ -240,9 +240,10 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
     let parts = content.parts.map_or(Vec::new(), |parts| raw::array(parts.get()));
     for (at, raw) in parts.into_iter().enumerate() {
         let part: Part<'_> = fields::part(raw).unwrap_or_default();
-        let object = RawObject::read(raw.get()).filter(|object| object.len() > 0);
-        let Some(mut object) = object.filter(|_| part.call.is_none() || part.call().is_some())
-        else {
+        let holds = |object: &RawObject<'_>| {
+            object.len() > 0 && (part.call().is_some() || object.get("functionCall").is_none())
+        };
+        let Some(mut object) = RawObject::read(raw.get()).filter(holds) else {
             echo.leave_out(at, "nothing is in it");
             continue;
         };

@@ -25,19 +25,23 @@ impl IdRule {
     }
 }
 
-/// The text that ids are made from: the message, or the calls where there is none.
-pub(super) fn seed(turn: &Turn) -> Cow<'_, str> {
+/// The text that ids are made from: the message, or the calls where there is none, and the tokens,
+/// which grow from turn to turn even where a model repeats itself word by word.
+fn seed(turn: &Turn) -> String {
+    let usage = turn.usage();
+    let mut seed = format!("{} {}\n", usage.input_tokens, usage.output_tokens);
     match turn.message() {
-        Some(message) => message.as_str().into(),
+        Some(message) => seed += message.as_str(),
         None => {
             let calls = turn.calls().iter();
-            calls.flat_map(|call| [call.name(), "\n", call.arguments(), "\n"]).collect()
+            seed.extend(calls.flat_map(|call| [call.name(), "\n", call.arguments(), "\n"]));
         }
     }
+    seed
 }
 
-/// One id for each of those given, in order. `message` is the text they stand in, or [`seed`].
-pub(super) fn ids<'a>(given: &[Option<&'a str>], rule: IdRule, message: &str) -> Vec<Cow<'a, str>> {
+/// One id for each of those given, in order.
+pub(super) fn ids<'a>(given: &[Option<&'a str>], rule: IdRule, turn: &Turn) -> Vec<Cow<'a, str>> {
     let mut taken: HashSet<Cow<'a, str>> = HashSet::new();
     let mut kept: Vec<Option<Cow<'a, str>>> = Vec::with_capacity(given.len());
     for id in given {
@@ -50,7 +54,7 @@ pub(super) fn ids<'a>(given: &[Option<&'a str>], rule: IdRule, message: &str) ->
     kept.into_iter()
         .map(|id| {
             id.unwrap_or_else(|| {
-                let seed = seed.get_or_insert_with(|| hash(message));
+                let seed = seed.get_or_insert_with(|| hash(&self::seed(turn)));
                 loop {
                     *seed = hash(&seed.to_string());
                     let id = if short { nine(*seed) } else { format!("call_{seed:016x}") };
@@ -110,28 +114,32 @@ mod tests {
 
     const RULE: IdRule = IdRule { max: 40, legal: |c| !c.is_control() };
 
+    fn turn(name: &str) -> Turn {
+        Turn::from_calls([crate::ToolCall::new("", name, "{}")])
+    }
+
     #[test]
     fn ids_that_are_allowed_and_differ_stay() {
         let given = [Some("call_1"), Some("functions.add:0"), Some("AbC123xyz")];
-        assert_eq!(ids(&given, RULE, "message"), ["call_1", "functions.add:0", "AbC123xyz"]);
+        assert_eq!(ids(&given, RULE, &turn("a")), ["call_1", "functions.add:0", "AbC123xyz"]);
     }
 
     #[test]
     fn the_others_are_made_from_the_message() {
         let long = "x".repeat(41);
         let given = [Some("a"), Some("a"), None, Some(""), Some(&*long), Some("b\n")];
-        let made = ids(&given, RULE, "message");
+        let made = ids(&given, RULE, &turn("a"));
         assert_eq!(made[0], "a");
         let differing: HashSet<_> = made.iter().collect();
         assert_eq!(differing.len(), given.len());
         assert!(made.iter().all(|id| RULE.allows(id)));
-        assert_eq!(made, ids(&given, RULE, "message"));
-        assert_ne!(made, ids(&given, RULE, "another"));
+        assert_eq!(made, ids(&given, RULE, &turn("a")));
+        assert_ne!(made, ids(&given, RULE, &turn("b")));
     }
 
     #[test]
     fn among_mistrals_ids_one_of_mistrals_is_made() {
-        let made = ids(&[Some("AbC123xyz"), Some("AbC123xyz"), None], RULE, "message");
+        let made = ids(&[Some("AbC123xyz"), Some("AbC123xyz"), None], RULE, &turn("a"));
         assert!(made.iter().all(|id| is_mistrals(id)), "{made:?}");
     }
 

@@ -206,8 +206,8 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
         answers.iter().map(|answer| answer.call.has_id().then(|| answer.call.id())).collect();
     let ids = match turn.message() {
         // As in Chat, ids that are too long for OpenAI are taken back by the server that made them.
-        Some(message) => ids::ids(&given, IdRule { max: usize::MAX, ..IDS }, message.as_str()),
-        None => ids::ids(&given, IDS, &ids::seed(turn)),
+        Some(_) => ids::ids(&given, IdRule { max: usize::MAX, ..IDS }, turn),
+        None => ids::ids(&given, IDS, turn),
     };
     let mut repairs = Vec::new();
     let (mut messages, callers) = match turn.message() {

@@ -99,8 +99,8 @@ pub(super) fn echo<'a>(turn: &'a Turn, answers: &[Answer<'a>], dialect: Dialect)
         answers.iter().map(|answer| answer.call.has_id().then(|| answer.call.id())).collect();
     let text = turn.message().map_or("", Json::as_str);
     let ids = match dialect.ids {
-        Some(rule) if turn.message().is_none() => ids::ids(&given, rule, &ids::seed(turn)),
-        Some(rule) => ids::ids(&given, IdRule { max: usize::MAX, ..rule }, text),
+        Some(rule) if turn.message().is_none() => ids::ids(&given, rule, turn),
+        Some(rule) => ids::ids(&given, IdRule { max: usize::MAX, ..rule }, turn),
         None => given.iter().map(|id| id.unwrap_or_default().into()).collect(),
     };
     let Some(mut message) = RawObject::read(text) else {

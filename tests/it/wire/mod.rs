@@ -15,3 +15,4 @@ mod mutated;
 mod ollama;
 mod openai;
 mod openai_responses;
+mod reshaped;

@@ -22,9 +22,10 @@ pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
 
     let pending = pending(blocks);
     check_blocks(turn, blocks, &pending, rules);
-    let ids = blocks.iter().filter(|block| is_use(block)).map(|block| text(block, "id"));
-    rules.unique(ids, "echo: `tool_use` ids must be unique");
-    let first = blocks.iter().position(|block| pending.contains(&text(block, "id")));
+    rules.unique(pending.iter().copied(), "echo: `tool_use` ids must be unique");
+    let first = blocks.iter().position(|block| {
+        text(block, "type") == "tool_use" && pending.contains(&text(block, "id"))
+    });
     let tail = &blocks[first.unwrap_or(blocks.len())..];
     rules.demand(
         tail.iter().all(|block| text(block, "type") == "tool_use"),
@@ -50,8 +51,12 @@ pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
     }
 }
 
+/// Whether a block says nothing: no text, or what the provider itself would have had to answer.
 fn is_blank(block: &Value) -> bool {
-    text(block, "type") == "text" && text(block, "text").trim().is_empty()
+    match text(block, "type") {
+        "text" => text(block, "text").trim().is_empty(),
+        kind => matches!(kind, "" | "server_tool_use" | "mcp_tool_use"),
+    }
 }
 
 /// The ids of the calls that wait for a result: all but those that code in the provider's sandbox
@@ -73,10 +78,6 @@ fn pending(blocks: &[Value]) -> Vec<&str> {
         .collect()
 }
 
-fn is_use(block: &Value) -> bool {
-    text(block, "type").ends_with("tool_use")
-}
-
 fn check_blocks(turn: &Turn, blocks: &[Value], pending: &[&str], rules: &mut Rules) {
     for (at, block) in blocks.iter().enumerate() {
         let place = format!("echo: content.{at}");
@@ -87,15 +88,13 @@ fn check_blocks(turn: &Turn, blocks: &[Value], pending: &[&str], rules: &mut Rul
                 let filled = !text(block, "text").trim().is_empty();
                 rules.demand(filled, format!("{place}: text content blocks must be non-empty"));
             }
-            "tool_use" => {
+            "tool_use" if pending.contains(&id) => {
                 rules.demand(is_made_of(id, usize::MAX, word), format!("{place}: id {id:?}"));
                 let name = text(block, "name");
                 rules.demand(is_made_of(name, 128, word), format!("{place}: name {name:?}"));
                 rules.demand(block["input"].is_object(), format!("{place}: input is no object"));
             }
-            kind @ ("server_tool_use" | "mcp_tool_use") => {
-                let prefix = if kind == "mcp_tool_use" { "mcptoolu_" } else { "srvtoolu_" };
-                rules.demand(id.starts_with(prefix), format!("{place}: id {id:?}"));
+            "server_tool_use" | "mcp_tool_use" => {
                 let answered = blocks[at..].iter().any(|other| text(other, "tool_use_id") == id);
                 let open = !pending.is_empty() || turn.stop().kind == StopKind::Pause;
                 rules.demand(answered || open, format!("{place}: no result for {id}"));

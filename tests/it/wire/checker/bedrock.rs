@@ -52,8 +52,12 @@ pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
 }
 
 fn is_call(block: &Value) -> bool {
-    let call = &block["toolUse"];
-    call.is_object() && text(call, "type") != "server_tool_use"
+    block.get("toolUse").is_some() && !is_theirs(block)
+}
+
+/// Whether the provider ran the call itself.
+fn is_theirs(block: &Value) -> bool {
+    text(&block["toolUse"], "type") == "server_tool_use"
 }
 
 fn check_block(block: &Value, place: &str, rules: &mut Rules) {
@@ -62,10 +66,8 @@ fn check_block(block: &Value, place: &str, rules: &mut Rules) {
     if block.get("text").is_some() {
         rules.demand(!text(block, "text").trim().is_empty(), format!("{place}: text is blank"));
     }
-    if let Some(call) = block.get("toolUse") {
-        rules.only_keys(call, &["toolUseId", "name", "input", "type"], place);
-        let kind = call.get("type").is_none_or(|kind| kind == "server_tool_use");
-        rules.demand(kind, format!("{place}: type must be server_tool_use"));
+    if let Some(call) = block.get("toolUse").filter(|_| !is_theirs(block)) {
+        rules.demand(call.get("type").is_none(), format!("{place}: type is the provider's own"));
         let id = text(call, "toolUseId");
         let legal = |c| word(c) || c == '.' || c == ':';
         rules.demand(is_made_of(id, 64, legal), format!("{place}: toolUseId {id:?}"));

@@ -8,7 +8,7 @@ use super::{Rules, elements, is_made_of, text, word};
 pub(super) fn check(turn: &Turn, contents: &[Value], rules: &mut Rules) {
     let came = turn.message().map(|message| message.to_value());
     let Some((echo, results)) = contents.split_first() else {
-        let nothing = came.is_some_and(|came| elements(&came, "parts").is_empty());
+        let nothing = came.is_some_and(|came| elements(&came, "parts").iter().all(is_empty));
         return rules.demand(nothing, "the model's content is missing");
     };
     rules.only_keys(echo, &["role", "parts"], "echo");
@@ -44,13 +44,24 @@ pub(super) fn check(turn: &Turn, contents: &[Value], rules: &mut Rules) {
     }
 }
 
+/// Whether nothing is in a part, or a call that is none.
+fn is_empty(part: &Value) -> bool {
+    let no_call = |call: &Value| {
+        !call["name"].is_string() && !call["id"].is_string() && call["args"].is_null()
+    };
+    part.as_object().is_none_or(serde_json::Map::is_empty)
+        || part.get("functionCall").is_some_and(no_call)
+}
+
 /// The signatures, each with how many calls stand before its part.
 fn signatures(parts: &[Value]) -> Vec<(usize, &Value)> {
     let called =
         |part: &&Value| part["functionCall"].as_object().is_some_and(|call| !call.is_empty());
     let before = |at: usize| parts[..at].iter().filter(called).count();
-    let signed =
-        parts.iter().enumerate().filter(|(_, part)| part.get("thoughtSignature").is_some());
+    let signed = parts
+        .iter()
+        .enumerate()
+        .filter(|(_, part)| !is_empty(part) && part.get("thoughtSignature").is_some());
     signed.map(|(at, part)| (before(at), &part["thoughtSignature"])).collect()
 }
 
