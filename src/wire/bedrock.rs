@@ -25,7 +25,7 @@ use crate::wire::ids::{self, IdRule};
 use crate::wire::raw::{self, RawObject};
 use crate::wire::texts::joined;
 use crate::wire::tool_calls::{NAME_LIMIT, object_text};
-use crate::wire::{Repair, Reply};
+use crate::wire::Reply;
 
 const ID: IdRule =
     IdRule { max: 64, legal: |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':') };

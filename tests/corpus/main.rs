@@ -5,6 +5,7 @@
 //! the tests count as ignored, which the usual harness can't decide at run time.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on should stop")]
 
+#[expect(dead_code, reason = "the integration tests use more of it")]
 #[path = "../it/wire/checker/mod.rs"]
 mod checker;
 #[path = "../it/wire/made_up.rs"]

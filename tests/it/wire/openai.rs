@@ -34,14 +34,14 @@ fn calls_that_were_parsed_elsewhere_get_a_message() {
         lines[0],
         r#"{"role":"assistant","content":null,"tool_calls":["#.to_owned()
             + r#"{"id":"toolu_1","type":"function","function":{"name":"get_time","arguments":"{\"zone\": \"Europe/Oslo\"}"}},"#
-            + r#"{"id":"call_50bba862601edb2f","type":"function","function":{"name":"get_time","arguments":"{}"}},"#
-            + r#"{"id":"call_b0f8135101589fa5","type":"function","function":{"name":"add","arguments":"{}"}},"#
-            + r#"{"id":"call_09e0550129be83b6","type":"custom","custom":{"name":"write_sql","input":"SELECT \"a\"\n"}}]}"#
+            + r#"{"id":"call_5fb4a3b5a0ed79bf","type":"function","function":{"name":"get_time","arguments":"{}"}},"#
+            + r#"{"id":"call_31a9337b9b39fd66","type":"function","function":{"name":"add","arguments":"{}"}},"#
+            + r#"{"id":"call_ac29db9ed5929781","type":"custom","custom":{"name":"write_sql","input":"SELECT \"a\"\n"}}]}"#
     );
     assert_eq!(lines.len(), 5);
     assert_eq!(
         lines[3],
-        r#"{"role":"tool","tool_call_id":"call_b0f8135101589fa5","content":"add was not run: the text ends too early at byte 5\nthe arguments were: {\"x\":"}"#
+        r#"{"role":"tool","tool_call_id":"call_31a9337b9b39fd66","content":"add was not run: the text ends too early at byte 5\nthe arguments were: {\"x\":"}"#
     );
 }
 
