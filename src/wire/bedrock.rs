@@ -16,6 +16,7 @@ use crate::output::{Block as Part, Output};
 use crate::report::Report;
 use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
+use crate::wire::Reply;
 use crate::wire::answers::{Answer, answers};
 use crate::wire::call_element::{arguments, call};
 use crate::wire::echo::{Echo, Spelling};
@@ -25,7 +26,6 @@ use crate::wire::ids::{self, IdRule};
 use crate::wire::raw::{self, RawObject};
 use crate::wire::texts::joined;
 use crate::wire::tool_calls::{NAME_LIMIT, object_text};
-use crate::wire::Reply;
 
 const ID: IdRule =
     IdRule { max: 64, legal: |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':') };
