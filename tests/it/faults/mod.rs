@@ -6,6 +6,8 @@ mod harness;
 mod policy;
 #[cfg(target_os = "linux")]
 mod process;
+#[cfg(target_os = "linux")]
+mod resources;
 mod scheduling;
 mod tools;
 
