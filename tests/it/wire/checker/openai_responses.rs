@@ -54,8 +54,9 @@ fn all_items_are_there(came: &[Value], echoed: &[Value], rules: &mut Rules) {
     };
     rules.demand(others(came) == others(echoed), "echo: items were lost or changed");
     let after_reasoning = |items: &[Value]| -> Vec<String> {
-        let pairs = items.windows(2).filter(|pair| text(&pair[0], "type") == "reasoning");
-        pairs.map(|pair| format!("{} {}", text(&pair[1], "type"), text(&pair[1], "id"))).collect()
+        let items: Vec<_> = items.iter().filter(typed).collect();
+        let pairs = items.windows(2).filter(|pair| text(pair[0], "type") == "reasoning");
+        pairs.map(|pair| format!("{} {}", text(pair[1], "type"), text(pair[1], "id"))).collect()
     };
     let led_to = after_reasoning(echoed) == after_reasoning(came);
     rules.demand(led_to, "echo: reasoning was provided without its required following item");
