@@ -96,8 +96,8 @@ pub(super) fn parse(body: &str) -> Result<Turn, Error> {
 }
 
 fn blocks(content: &RawValue) -> Vec<Block<'_>> {
-    let blocks: Vec<Option<Block<'_>>> = fields::part(content).unwrap_or_default();
-    blocks.into_iter().map(Option::unwrap_or_default).collect()
+    let blocks = raw::array(content.get()).into_iter();
+    blocks.map(|block| fields::part(block).unwrap_or_default()).collect()
 }
 
 fn message(content: &RawValue) -> Json {

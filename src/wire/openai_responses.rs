@@ -238,7 +238,9 @@ fn echo<'a>(
     let mut callers = Vec::new();
     for (at, text) in raw::array(message.as_str()).into_iter().enumerate() {
         let item: Option<Item<'_>> = fields::part(text);
-        let known = item.filter(|item| item.kind.as_deref().or(item.role.as_deref()).is_some());
+        let says =
+            |text: &Option<Cow<'_, str>>| text.as_deref().is_some_and(|text| !text.is_empty());
+        let known = item.filter(|item| says(&item.kind) || says(&item.role));
         let Some((item, object)) = known.zip(RawObject::read(text.get())) else {
             let what = format!("output[{at}] was left out: it is no item");
             repairs.push(Repair { index: None, what });
@@ -283,13 +285,14 @@ enum Place {
 
 /// Puts messages that stand between calls before the first of them, because DeepSeek looks for
 /// results right after the calls that follow each other; whether there were any. Where reasoning
-/// is near, nothing is moved: OpenAI wants it before the item it led to.
+/// is near, nothing is moved: OpenAI wants it before the item it led to; nor past anything else.
 fn join_calls(items: &mut [Json], kinds: &[Place]) -> bool {
     let first = kinds.iter().position(|kind| *kind == Place::Call);
     let last = kinds.iter().rposition(|kind| *kind == Place::Call);
     let Some((first, last)) = first.zip(last) else { return false };
     let between = &kinds[first..=last];
     if !between.contains(&Place::Message)
+        || between.contains(&Place::Other)
         || kinds[first.saturating_sub(1)..=last].contains(&Place::Reasoning)
     {
         return false;

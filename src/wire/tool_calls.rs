@@ -12,7 +12,7 @@ use crate::tool::ToolSet;
 use crate::turn::{StopReason, Turn};
 use crate::wire::answers::Answer;
 use crate::wire::call_element::{arguments, call, free_text};
-use crate::wire::fields::fields;
+use crate::wire::fields::{self, fields};
 use crate::wire::ids::{self, IdRule, quoted};
 use crate::wire::raw::{self, EQUAL_KEYS, RawObject};
 use crate::wire::{Repair, multi_tool_use};
@@ -54,12 +54,20 @@ impl Element<'_> {
     /// `function` is missing none at all.
     fn call(&self, stop: &StopReason) -> Option<ToolCall> {
         let id = self.id.as_deref();
-        if let Some(custom) = &self.custom
-            && let Some(name) = custom.name.as_deref().filter(|name| !name.is_empty())
-        {
+        if let Some((name, custom)) = self.named_custom() {
             return Some(free_text(id, name, custom.input.as_deref().unwrap_or_default(), stop));
         }
         self.function.as_ref().map(|function| function.call(id, stop))
+    }
+
+    fn is_call(&self) -> bool {
+        self.function.is_some() || self.named_custom().is_some()
+    }
+
+    fn named_custom(&self) -> Option<(&str, &Custom<'_>)> {
+        let custom = self.custom.as_ref()?;
+        let name = custom.name.as_deref().filter(|name| !name.is_empty())?;
+        Some((name, custom))
     }
 }
 
@@ -114,11 +122,20 @@ pub(super) fn echo<'a>(turn: &'a Turn, answers: &[Answer<'a>], dialect: Dialect)
         message.set("role", "assistant");
         repairs.push(Repair { index: None, what: "the role was set to assistant".to_owned() });
     }
+    let content = message.get("content").map_or("null", RawValue::get);
+    if !content.starts_with(['"', '[', 'n']) {
+        message.set("content", "");
+        let what = "the content was replaced by an empty text: it is none".to_owned();
+        repairs.push(Repair { index: None, what });
+    }
     if let Some(elements) = message.get("tool_calls").map(|raw| raw::array(raw.get())) {
         let mut kept = Vec::with_capacity(elements.len());
         let before = repairs.len();
         for (at, element) in elements.iter().enumerate() {
-            let answer = answers.iter().position(|answer| answer.call.element() == at);
+            // A call that came in another place may have the same index.
+            let is_call =
+                fields::part(element).is_some_and(|element: Element<'_>| element.is_call());
+            let answer = answers.iter().position(|answer| is_call && answer.call.element() == at);
             let object = RawObject::read(element.get());
             let (Some(nth), Some(object)) = (answer, object) else {
                 let what = format!("tool_calls[{at}] was left out: it is no call");
@@ -177,6 +194,10 @@ fn repaired<'a>(
     changed |= repair_name(&mut inner, NAME_LIMIT, repair);
     if !call.is_free_text() {
         changed |= repair_arguments(&mut inner, dialect.strings, repair);
+    } else if inner.text("input").is_none() {
+        repair("the input was replaced by an empty text".to_owned());
+        inner.set("input", "");
+        changed = true;
     }
     if changed {
         let inner = raw::json(&inner);

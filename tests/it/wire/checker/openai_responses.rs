@@ -114,6 +114,7 @@ fn calls_are_together(echo: &[Value], rules: &mut Rules) {
     let near = &echo[first.saturating_sub(1)..echo.len().min(last + 1)];
     let reasoning = near.iter().any(|item| text(item, "type") == "reasoning");
     let message = near.iter().skip(1).any(|item| text(item, "type") == "message");
-    let apart = last > first && message && !reasoning;
+    let other = near.iter().skip(1).any(|item| !is_call(item) && text(item, "type") != "message");
+    let apart = last > first && message && !reasoning && !other;
     rules.demand(!apart, "echo: No tool output found for tool call");
 }
