@@ -8,13 +8,13 @@ use toolpool::{CallState, Turn, Wire};
 
 use super::checker::check_reply;
 use super::made_up::report;
+use super::openai::{calls_from_anywhere, tools};
 
 /// Reads every `NAME.json` of the format's folder and compares what is made of it with
 /// `NAME.golden`.
 pub(crate) fn check_folder(wire: Wire) {
     let folder =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/wire").join(wire.name());
-    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     let mut bodies: Vec<_> = std::fs::read_dir(&folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -25,13 +25,29 @@ pub(crate) fn check_folder(wire: Wire) {
     let mut differing = Vec::new();
     for body in bodies {
         let made = describe(wire, &std::fs::read(&body).unwrap());
-        let golden = body.with_extension("golden");
-        if update {
-            std::fs::write(&golden, &made).unwrap();
-        } else if std::fs::read_to_string(&golden).ok().as_deref() != Some(&made) {
-            differing.push(format!("{}\n{made}", golden.display()));
-        }
+        differing.extend(difference(&body.with_extension("golden"), &made));
     }
+    none_differ(&differing);
+}
+
+/// Compares what is made of no body with `NAME.golden` of the format's folder.
+pub(crate) fn check_made(wire: Wire, name: &str, made: &str) {
+    let folder =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/wire").join(wire.name());
+    let differing: Vec<_> = difference(&folder.join(name), made).into_iter().collect();
+    none_differ(&differing);
+}
+
+fn difference(golden: &Path, made: &str) -> Option<String> {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(golden, made).unwrap();
+        return None;
+    }
+    let expected = std::fs::read_to_string(golden).ok();
+    (expected.as_deref() != Some(made)).then(|| format!("{}\n{made}", golden.display()))
+}
+
+fn none_differ(differing: &[String]) {
     assert!(
         differing.is_empty(),
         "not as in the golden files (UPDATE_GOLDEN=1 renews them):\n{}",
@@ -46,9 +62,14 @@ fn describe(wire: Wire, body: &[u8]) -> String {
         Err(error) => return format!("error: {error}\n"),
     };
     describe_turn(&mut out, &turn);
-    let report = report(&turn, 0);
+    describe_reply(&mut out, &turn);
+    out
+}
+
+fn describe_reply(out: &mut String, turn: &Turn) {
+    let report = report(turn, 0);
     let messages = turn.reply(&report);
-    check_reply(&turn, &messages);
+    check_reply(turn, &messages);
     for message in &messages {
         writeln!(out, "message: {message}").unwrap();
     }
@@ -56,7 +77,16 @@ fn describe(wire: Wire, body: &[u8]) -> String {
         let index = repair.index.map_or("-".to_owned(), |index| index.to_string());
         writeln!(out, "repair {index}: {}", repair.what).unwrap();
     }
-    out
+}
+
+/// The tool definitions, and the reply to calls as nobody should make them.
+pub(crate) fn check_what_is_made(wire: Wire) {
+    let mut made = format!("tools: {}\n", wire.tools(&tools()));
+    let turns = [calls_from_anywhere(), Turn::from_calls([])];
+    for turn in turns.map(|turn| turn.for_wire(wire)) {
+        describe_reply(&mut made, &turn);
+    }
+    check_made(wire, "made.golden", &made);
 }
 
 fn describe_turn(out: &mut String, turn: &Turn) {

@@ -16,3 +16,4 @@ mod ollama;
 mod openai;
 mod openai_responses;
 mod reshaped;
+mod spoiled;

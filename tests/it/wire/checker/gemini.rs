@@ -8,8 +8,9 @@ use super::{Rules, elements, is_made_of, text, word};
 pub(super) fn check(turn: &Turn, contents: &[Value], rules: &mut Rules) {
     let came = turn.message().map(|message| message.to_value());
     let Some((echo, results)) = contents.split_first() else {
-        let nothing = came.is_some_and(|came| elements(&came, "parts").iter().all(is_empty));
-        return rules.demand(nothing, "the model's content is missing");
+        let nothing = came.is_none_or(|came| elements(&came, "parts").iter().all(is_empty));
+        let holds = nothing && (turn.calls().is_empty() || turn.message().is_some());
+        return rules.demand(holds, "the model's content is missing");
     };
     rules.only_keys(echo, &["role", "parts"], "echo");
     rules.demand(text(echo, "role") == "model", "echo: role");
