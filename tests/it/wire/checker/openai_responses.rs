@@ -18,6 +18,10 @@ pub(super) fn check(turn: &Turn, items: &[Value], rules: &mut Rules) {
     }
 
     let calls: Vec<_> = echo.iter().filter(|item| is_call(item)).collect();
+    let owed = came(turn).map_or(turn.calls().len(), |came| {
+        came.as_array().map_or(0, |items| items.iter().filter(|item| is_call(item)).count())
+    });
+    rules.demand(calls.len() == owed, format!("echo: {} calls of {owed}", calls.len()));
     let ids: Vec<_> = calls.iter().map(|call| text(call, "call_id")).collect();
     rules.unique(ids.iter().copied(), "echo: call_id");
     let own: Vec<_> = turn.calls().iter().map(ToolCall::id).collect();
