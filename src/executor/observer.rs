@@ -1,20 +1,23 @@
 //! Tells an observer what happens, on a thread of its own.
 //!
 //! Events are sent under the scheduler's lock, so their order is that of what happened; sending
-//! doesn't block. The thread starts with the first event. An observer that panics or takes over a
-//! second is switched off, and another thread takes the queue over.
+//! doesn't block. The thread starts with the first event, and where events come faster than they
+//! are told a second one that guards it: an observer that panics or takes over a second is switched
+//! off, and another thread takes the queue over.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use log::Level;
 use parking_lot::{Condvar, Mutex};
 
 use crate::call::ToolCall;
+use crate::executor::say::{say, warn};
 use crate::executor::scheduler::BatchId;
 use crate::outcome::Outcome;
 
@@ -129,6 +132,7 @@ pub(crate) struct Observation(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     filled: Condvar,
+    overtaken: Condvar,
     progress: AtomicUsize,
 }
 
@@ -139,8 +143,25 @@ struct State {
     teller: u64,
     telling: bool,
     /// Whom it tells, since when.
-    busy: Option<(Arc<Watched>, Instant)>,
+    busy: Option<(Weak<Watched>, Instant)>,
+    guard: Guard,
     closed: bool,
+}
+
+impl State {
+    /// Whether nothing is being told or will be.
+    fn is_told(&self) -> bool {
+        self.busy.is_none() && (self.queue.is_empty() || !self.telling)
+    }
+}
+
+#[derive(Default, PartialEq, Eq)]
+enum Guard {
+    #[default]
+    None,
+    /// Waits to be needed.
+    Idle,
+    Watches,
 }
 
 impl Observation {
@@ -150,24 +171,16 @@ impl Observation {
             return false;
         }
         let mut state = self.0.state.lock();
-        if let Some((busy, since)) = &state.busy
-            && since.elapsed() > PATIENCE
-        {
-            switch_off(busy, "took over a second for one event");
-            state.busy = None;
-            state.telling = false;
-        }
         self.0.progress.fetch_add(usize::from(is_progress), Ordering::Relaxed);
         state.queue.push_back((observer, event));
         if !state.telling && !state.closed {
-            state.teller += 1;
-            let (shared, teller) = (Arc::clone(&self.0), state.teller);
-            let spawned = thread::Builder::new()
-                .name("toolpool-observer".to_owned())
-                .spawn(move || shared.tell(teller));
-            match spawned {
-                Ok(_) => state.telling = true,
-                Err(error) => log::warn!("no thread for an observer: {error}"),
+            self.0.start_teller(&mut state);
+        }
+        if state.busy.is_some() {
+            match state.guard {
+                Guard::None => self.0.start_guard(&mut state),
+                Guard::Idle => drop(self.0.overtaken.notify_one()),
+                Guard::Watches => {}
             }
         }
         drop(state);
@@ -175,20 +188,34 @@ impl Observation {
         true
     }
 
-    /// Tells what is queued, then lets the thread go. Doesn't wait.
+    /// Tells what is queued, then lets the threads go. Doesn't wait.
     pub(crate) fn close(&self) {
         self.0.state.lock().closed = true;
         self.0.filled.notify_all();
+        self.0.overtaken.notify_all();
     }
 }
 
 fn switch_off(observer: &Watched, why: &str) {
     if !observer.off.swap(true, Ordering::Relaxed) {
-        log::error!("an observer {why}; it is told nothing more");
+        say(Level::Error, format_args!("an observer {why}; it is told nothing more"));
     }
 }
 
 impl Shared {
+    fn start_teller(self: &Arc<Self>, state: &mut State) {
+        state.teller += 1;
+        let (shared, teller) = (Arc::clone(self), state.teller);
+        state.telling = spawn(move || shared.tell(teller));
+    }
+
+    fn start_guard(self: &Arc<Self>, state: &mut State) {
+        let shared = Arc::clone(self);
+        if spawn(move || shared.guard()) {
+            state.guard = Guard::Watches;
+        }
+    }
+
     /// A teller's life.
     fn tell(&self, teller: u64) {
         let mut state = self.state.lock();
@@ -205,23 +232,69 @@ impl Shared {
             if matches!(event.kind, EventKind::Progress { .. }) {
                 self.progress.fetch_sub(1, Ordering::Relaxed);
             }
-            if observer.off.load(Ordering::Relaxed) {
-                continue;
-            }
-            state.busy = Some((Arc::clone(&observer), Instant::now()));
+            state.busy = Some((Arc::downgrade(&observer), Instant::now()));
             drop(state);
-            let told = catch_unwind(AssertUnwindSafe(|| (observer.tell)(&event)));
-            if told.is_err() {
-                switch_off(&observer, "panicked");
+            if !observer.off.load(Ordering::Relaxed) {
+                let told = catch_unwind(AssertUnwindSafe(|| (observer.tell)(&event)));
+                if let Err(payload) = told {
+                    // Its drop may panic, too.
+                    std::mem::forget(payload);
+                    switch_off(&observer, "panicked");
+                }
             }
             // The user's own drop runs here, not under the lock.
-            drop((observer, event));
+            if catch_unwind(AssertUnwindSafe(|| drop((observer, event)))).is_err() {
+                say(Level::Error, format_args!("an observer panicked when it was dropped"));
+            }
             state = self.state.lock();
             if state.teller == teller {
                 state.busy = None;
             }
         }
     }
+
+    /// A guard's life: where an observer takes too long, it lets another teller go on.
+    fn guard(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        loop {
+            match &state.busy {
+                Some((observer, since)) if since.elapsed() >= PATIENCE => {
+                    let slow = observer.upgrade();
+                    state.busy = None;
+                    self.start_teller(&mut state);
+                    drop(state);
+                    if let Some(slow) = slow {
+                        switch_off(&slow, "took over a second for one event");
+                    }
+                    state = self.state.lock();
+                }
+                Some((_, since)) => {
+                    let until = *since + PATIENCE;
+                    self.overtaken.wait_until(&mut state, until);
+                }
+                None => {
+                    let span = if state.closed { PATIENCE } else { KEEP_ALIVE };
+                    state.guard = Guard::Idle;
+                    let idle = (state.closed && state.is_told())
+                        || self.overtaken.wait_for(&mut state, span).timed_out();
+                    state.guard = Guard::Watches;
+                    if idle && state.is_told() {
+                        state.guard = Guard::None;
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Starts a thread for observers; whether the system gave one.
+fn spawn(life: impl FnOnce() + Send + 'static) -> bool {
+    let spawned = thread::Builder::new().name("toolpool-observer".to_owned()).spawn(life);
+    if let Err(error) = &spawned {
+        warn(format_args!("no thread for an observer: {error}"));
+    }
+    spawned.is_ok()
 }
 
 impl fmt::Debug for Watched {
