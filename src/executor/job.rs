@@ -154,7 +154,10 @@ impl Job {
     pub(crate) fn prepare(self: Arc<Self>, call: CallRef) -> Option<Task> {
         let core = Arc::clone(&self.run.core);
         let prepared = match &self.definition {
-            Some(definition) => attempt::prepare(definition, &self.call),
+            Some(definition) => attempt::prepare(definition, &self.call).map_err(|mut outcome| {
+                core.settings.redact(&mut outcome);
+                outcome
+            }),
             None => Ok(Default::default()),
         };
         let ((), next) = core.with_next(
