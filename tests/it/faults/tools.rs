@@ -12,12 +12,12 @@ use schemars::JsonSchema;
 use serde::ser::{Error as _, SerializeSeq};
 use serde::{Deserialize, Serialize, Serializer};
 use toolpool::{
-    CallContext, Executor, Limit, NotStarted, Note, Outcome, Output, Report, Retry, ScopedTool,
-    ScopedToolSet, Tool, ToolError, ToolErrorKind, ToolSet,
+    CallContext, Event, EventKind, Executor, Limit, NotStarted, Note, Outcome, Output, Report,
+    Retry, ScopedTool, ScopedToolSet, Tool, ToolError, ToolErrorKind, ToolSet,
 };
 
 use super::harness::{
-    Case, Gate, alone, check_report, eventually, ms, names, repeat, slack, told, turn,
+    CANARY, Case, Gate, alone, check_report, eventually, ms, names, repeat, slack, told, turn,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -70,9 +70,14 @@ fn fault_001_a_panic_is_a_result_with_its_message_where_it_is_text() {
         .with(Tool::new("string", "", || -> Result<(), _> { panic!("shelf {}", 7) }))
         .with(Tool::new("long", "", || -> Result<(), _> { panic!("{}", "ü".repeat(1 << 20)) }))
         .with(Tool::new("other", "", || -> Result<(), _> { std::panic::panic_any(7_u64) }))
+        .with(Tool::new("secret", "", || -> Result<(), _> { panic!("no entry with {CANARY}") }))
+        .with(
+            Tool::new("keyed", "", || Ok(()))
+                .writes(|(): &()| -> String { panic!("no key like {CANARY}") }),
+        )
         .with(quick());
     Case::new(tools).check(|case| {
-        let order = ["text", "quick", "string", "long", "other", "quick"];
+        let order = ["text", "quick", "string", "long", "other", "quick", "secret", "keyed"];
         let report = case.run(&turn(order.map(|name| (name, ""))));
         let message = |index: usize| match &report[index].outcome {
             Outcome::Panicked(message) => message.clone(),
@@ -82,6 +87,8 @@ fn fault_001_a_panic_is_a_result_with_its_message_where_it_is_text() {
         assert_eq!(message(2).unwrap(), "shelf 7");
         assert!(message(3).unwrap().len() <= 2 << 10 | 16);
         assert_eq!(message(4), None);
+        assert_eq!(message(6).unwrap(), "no entry with [redacted]");
+        assert_eq!(message(7).unwrap(), "no key like [redacted]");
         for index in [1, 5] {
             assert!(report[index].outcome.is_success());
         }
@@ -910,6 +917,96 @@ fn fault_029_a_panic_is_retried_only_where_the_policy_says_so() {
         assert_eq!(names(&report), ["panicked", "succeeded", "panicked"]);
         let attempts: Vec<_> = report.calls().iter().map(|call| call.attempts).collect();
         assert_eq!(attempts, [1, 2, 1]);
+    });
+}
+
+#[test]
+fn fault_030_a_flood_of_progress_is_dropped_with_a_count_and_holds_up_nothing() {
+    const FLOOD: u64 = 200_000;
+    let floods = Tool::new("floods", "", |(): (), cx: &CallContext| {
+        (0..FLOOD).for_each(|n| cx.progress(format!("{n} of {FLOOD}")));
+        Ok(())
+    });
+    let forever = Tool::new("forever", "", |(): (), cx: &CallContext| {
+        let long = "x".repeat(1 << 20);
+        while !cx.is_cancelled() {
+            cx.progress(&long);
+        }
+        // Told to stop it goes on for a while.
+        (0..1000).for_each(|_| cx.progress("still here"));
+        thread::sleep(ms(100));
+        cx.progress("nobody hears this");
+        Ok(())
+    });
+    let forever = forever.timeout(ms(300)).grace(ms(50));
+    let (told, dropped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let hear = {
+        let (told, longest) = (Arc::clone(&told), Arc::clone(&dropped));
+        move |event: &Event| {
+            if let EventKind::Progress { text } = &event.kind {
+                told.fetch_add(usize::from(event.tool == "floods"), Ordering::Relaxed);
+                longest.fetch_max(text.len(), Ordering::Relaxed);
+                assert_ne!(text, "nobody hears this");
+            }
+        }
+    };
+    let tools = ToolSet::new().with(floods).with(forever).with(quick());
+    Case::new(tools).set(|b| b.observer(hear)).check(|case| {
+        let report = case.run_within(&turn([("forever", ""), ("quick", "")]), ms(2000), |run| run);
+        assert_eq!(names(&report), ["timed_out", "succeeded"]);
+        assert!(report.wall() < ms(300) + slack(), "{:?}", report.wall());
+        assert!(matches!(report[0].notes[..], [Note::ProgressDropped(_)]), "{:?}", report[0]);
+        assert!(dropped.load(Ordering::Relaxed) <= (2 << 10) + 4, "{dropped:?}");
+
+        let report = case.run(&repeat("floods", 1));
+        let Note::ProgressDropped(dropped) = report[0].notes[0] else { panic!("{report:?}") };
+        let all = || told.load(Ordering::Relaxed) as u64 + dropped == FLOOD;
+        assert!(eventually(all), "{told:?} and {dropped} of {FLOOD}");
+    });
+}
+
+#[test]
+fn fault_031_an_observer_that_panics_or_blocks_hurts_no_batch_and_no_other_observer() {
+    let gate = Gate::default();
+    let says = Tool::new("says", "", |(): (), cx: &CallContext| {
+        (0..10).for_each(|n| cx.progress(format!("{n}")));
+        Ok(())
+    });
+    let case = Case::gated(ToolSet::new().with(says).with(quick()), &gate);
+    // The runs bring their own observers.
+    case.set(|b| b.observer(|_| ())).check(|case| {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let panics = {
+            let calls = Arc::clone(&calls);
+            move |_: &Event| {
+                calls.fetch_add(1, Ordering::Relaxed);
+                panic!("I saw that");
+            }
+        };
+        let report = case.run_with(&repeat("says", 4), |run| run.observer(panics));
+        assert!(report.all_succeeded());
+
+        let blocks = {
+            let gate = gate.clone();
+            move |_: &Event| gate.wait()
+        };
+        let report = case.run_with(&repeat("says", 4), |run| run.observer(blocks));
+        assert!(report.all_succeeded() && report.wall() < slack(), "{:?}", report.wall());
+
+        // What came behind it is told once the patience with it has ended.
+        let ends = Arc::new(AtomicUsize::new(0));
+        let counts = {
+            let ends = Arc::clone(&ends);
+            move |event: &Event| {
+                let is_end = matches!(event.kind, EventKind::Finished { .. });
+                ends.fetch_add(usize::from(is_end), Ordering::Relaxed);
+            }
+        };
+        let report = case.run_with(&repeat("says", 4), |run| run.observer(counts));
+        assert!(report.all_succeeded() && report.wall() < slack(), "{:?}", report.wall());
+        assert!(eventually(|| ends.load(Ordering::Relaxed) == 4), "{ends:?}");
+        assert!(!gate.is_open());
+        assert_eq!(calls.load(Ordering::Relaxed), 1, "told nothing after its panic");
     });
 }
 
