@@ -291,6 +291,8 @@ mod timeline;
 
 pub mod wire;
 
+pub mod model;
+
 #[cfg(any(doc, doctest))]
 pub mod docs;
 

@@ -39,7 +39,7 @@ pub(super) fn no_message(wire: Wire, body: &str, what: &str) -> Error {
 }
 
 /// The type and message of an error body.
-pub(super) fn providers_words(body: &str) -> Option<String> {
+pub(crate) fn providers_words(body: &str) -> Option<String> {
     let body = body.trim_start().strip_prefix('[').unwrap_or(body);
     let words = Words::read(&mut serde_json::Deserializer::from_str(body)).ok()??;
     let words = match words.error {

@@ -27,6 +27,8 @@ mod surrogates;
 mod texts;
 mod tool_calls;
 
+#[cfg(feature = "http")]
+pub(crate) use failure::providers_words;
 pub use request::{Prompt, Shape, ToolChoice};
 
 use std::borrow::Cow;

@@ -1,0 +1,235 @@
+//! Asking a provider over HTTP, on the caller's thread.
+//!
+//! A request is a `POST` that changes nothing but the account's balance, so it is made again when
+//! a failure may pass. Redirects are never followed, and proxies of the environment used only on
+//! request: the key and the conversation go to the address that was given and nowhere else.
+
+mod builder;
+mod exchange;
+mod lines;
+mod provider;
+mod resolve;
+mod retry;
+mod secret;
+
+pub use builder::ClientBuilder;
+pub use provider::Server;
+pub use secret::Secret;
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
+
+use ureq::http::{HeaderName, HeaderValue};
+
+use crate::json::Json;
+use crate::model::Model;
+use crate::model::client::lines::Lines;
+use crate::model::client::provider::{Provider, address};
+use crate::model::client::retry::Retries;
+use crate::model::error::{ModelError, ModelErrorKind};
+use crate::model::request::Request;
+use crate::turn::{Turn, Wire};
+use crate::wire::{Shape, ToolChoice};
+
+/// A model of a provider, asked over HTTP. Used from many threads at once.
+///
+/// | setting | default |
+/// | --- | --- |
+/// | key | from the provider's environment variable |
+/// | `max_tokens`, `temperature`, `reasoning_effort` | the provider's |
+/// | `prompt_caching` | on: tools and system prompt are marked where the provider wants it |
+/// | `timeout` of one attempt | 600 s, the request's deadline if that is sooner |
+/// | `connect_timeout`, name lookup included | 10 s |
+/// | `retries` | 2, after 0.5 s and 1 s, or when the provider asks to be asked again |
+/// | `max_retry_wait` | 60 s |
+/// | `max_body_bytes`, decompressed | 32 MiB |
+/// | redirects | never followed |
+/// | proxies of the environment | not used |
+///
+/// A request that is [cancelled](Request::cancel) while it waits for the provider ends at once:
+/// its connection is closed. Only a TCP connect in progress isn't interrupted; it ends with the
+/// connect timeout. Requests on other threads are left alone, because each has a connection of its
+/// own while it lasts; afterwards connections are kept for the next request.
+///
+/// ```no_run
+/// use toolpool::Wire;
+/// use toolpool::model::{Client, Model, Request, Server};
+///
+/// let claude = Client::anthropic("claude-sonnet-4-5").max_tokens(4096).build()?;
+/// let local = Client::compatible(Server::Vllm, "qwen3").base_url("http://gpu:8000/v1").build()?;
+///
+/// let conversation = [claude.wire().user_message("Who wrote Faust?")];
+/// println!("{}", claude.respond(&Request::new(&conversation))?.text());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Client {
+    provider: Provider,
+    provider_name: String,
+    model: String,
+    base_url: String,
+    key: Option<Secret>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    max_tokens: Option<u64>,
+    temperature: Option<f64>,
+    effort: Option<String>,
+    choice: Option<ToolChoice>,
+    cache: bool,
+    extra: Option<Json>,
+    timeout: Duration,
+    idle_timeout: Duration,
+    max_body_bytes: u64,
+    retries: Retries,
+    lines: Lines,
+}
+
+impl Client {
+    /// A model of Anthropic; the key is in `ANTHROPIC_API_KEY`.
+    pub fn anthropic(model: impl Into<String>) -> ClientBuilder {
+        ClientBuilder::new(Provider::of(Wire::Anthropic), model.into())
+    }
+
+    /// A model of OpenAI, by Chat Completions; the key is in `OPENAI_API_KEY`.
+    pub fn openai(model: impl Into<String>) -> ClientBuilder {
+        ClientBuilder::new(Provider::of(Wire::OpenAi), model.into())
+    }
+
+    /// A model of OpenAI, by Responses; the key is in `OPENAI_API_KEY`.
+    pub fn openai_responses(model: impl Into<String>) -> ClientBuilder {
+        ClientBuilder::new(Provider::of(Wire::OpenAiResponses), model.into())
+    }
+
+    /// A model of Gemini; the key is in `GEMINI_API_KEY` or `GOOGLE_API_KEY`.
+    pub fn gemini(model: impl Into<String>) -> ClientBuilder {
+        ClientBuilder::new(Provider::of(Wire::Gemini), model.into())
+    }
+
+    /// A model on Bedrock, by Converse; the bearer key is in `AWS_BEARER_TOKEN_BEDROCK`, the region
+    /// in `AWS_REGION` or `AWS_DEFAULT_REGION`. Requests aren't signed: an access key won't do.
+    pub fn bedrock(model: impl Into<String>) -> ClientBuilder {
+        ClientBuilder::new(Provider::of(Wire::Bedrock), model.into())
+    }
+
+    /// A model of Cohere; the key is in `CO_API_KEY` or `COHERE_API_KEY`.
+    pub fn cohere(model: impl Into<String>) -> ClientBuilder {
+        ClientBuilder::new(Provider::of(Wire::Cohere), model.into())
+    }
+
+    /// A model of Ollama on this machine, by its own format; no key, or that in `OLLAMA_API_KEY`.
+    pub fn ollama(model: impl Into<String>) -> ClientBuilder {
+        ClientBuilder::new(Provider::of(Wire::Ollama), model.into())
+    }
+
+    /// A model of a server that speaks the format of OpenAI Chat. For one that isn't listed take
+    /// any and set [`base_url`](ClientBuilder::base_url), [`api_key`](ClientBuilder::api_key) and
+    /// [`provider_name`](ClientBuilder::provider_name).
+    pub fn compatible(server: Server, model: impl Into<String>) -> ClientBuilder {
+        ClientBuilder::new(server.provider(), model.into())
+    }
+
+    /// The body that a request has, for a log or a test. It holds no key.
+    pub fn body(&self, request: &Request<'_>) -> Json {
+        self.body_of(request, false)
+    }
+
+    /// How many name lookups haven't come back, those that were walked away from included.
+    pub fn pending_lookups(&self) -> usize {
+        self.lines.names().under_way()
+    }
+
+    fn body_of(&self, request: &Request<'_>, stream: bool) -> Json {
+        let mut prompt = request.prompt.clone();
+        if let (ToolChoice::Auto, Some(choice)) = (&prompt.choice, &self.choice) {
+            prompt.choice = choice.clone();
+        }
+        let shape = Shape {
+            max_tokens: self.max_tokens,
+            temperature: self.temperature,
+            effort: self.effort.as_deref(),
+            cache: self.cache,
+            stream,
+            compatible: self.provider.compatible,
+            extra: self.extra.as_ref(),
+            ..Shape::new(&self.model)
+        };
+        self.wire().request(&prompt, &shape)
+    }
+
+    fn address(&self, stream: bool) -> String {
+        address(self.wire(), &self.base_url, &self.model, stream)
+    }
+
+    /// An error of this provider, in which the key doesn't stand.
+    fn error(&self, kind: ModelErrorKind, message: impl fmt::Display) -> ModelError {
+        let message = message.to_string();
+        match &self.key {
+            Some(key) => ModelError::new(kind, &self.provider_name, key.hidden_in(&message)),
+            None => ModelError::new(kind, &self.provider_name, message),
+        }
+    }
+
+    /// Makes attempts until one succeeds or another makes no sense.
+    fn persistently(
+        &self,
+        request: &Request<'_>,
+        mut attempt: impl FnMut() -> Result<Turn, ModelError>,
+    ) -> Result<Turn, ModelError> {
+        let mut asked_again = false;
+        for number in 1.. {
+            let error = match attempt() {
+                Ok(turn) => return Ok(turn),
+                Err(error) => error.after_attempts(number),
+            };
+            if error.is_worth_another() && !asked_again {
+                asked_again = true;
+                log::debug!("asking again: {error}");
+                continue;
+            }
+            let remaining = request.deadline.remaining(Instant::now());
+            let random = RandomState::new().hash_one(number);
+            let Some(wait) = self.retries.wait(number, &error, remaining, random) else {
+                return Err(error);
+            };
+            log::debug!("asking again in {wait:?}: {error}");
+            if !request.cancel.sleep(wait) {
+                return Err(self.error(ModelErrorKind::Cancelled, "").after_attempts(number));
+            }
+        }
+        Err(self.error(ModelErrorKind::Configuration, "no attempt was made"))
+    }
+}
+
+impl Model for Client {
+    fn name(&self) -> &str {
+        &self.model
+    }
+
+    fn wire(&self) -> Wire {
+        self.provider.wire
+    }
+
+    fn respond(&self, request: &Request<'_>) -> Result<Turn, ModelError> {
+        let body = self.body_of(request, false);
+        let lease = self.lines.lease(&request.cancel);
+        self.persistently(request, || {
+            let answer = self.open(&lease, request, body.as_str(), false)?;
+            let mut read = Vec::new();
+            let head = self.read(request, answer, |more| read.extend_from_slice(more))?;
+            self.wire().parse(&read).map_err(|error| self.no_message(&head, &read, &error))
+        })
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let base_url = self.base_url.split('?').next().unwrap_or_default();
+        let headers: Vec<_> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Client")
+            .field("provider", &self.provider_name)
+            .field("model", &self.model)
+            .field("base_url", &base_url)
+            .field("key", &self.key.as_ref().map_or("not set", |_| "set"))
+            .field("headers", &headers)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,42 @@
+//! A key that is never shown.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A key. `Debug` says only whether there is one; nothing prints it.
+///
+/// ```
+/// let key = toolpool::model::Secret::from("sk-12345");
+/// assert_eq!(format!("{key:?}"), "set");
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// The key itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// `text` with the key made unreadable, should it stand in it.
+    pub(super) fn hidden_in(&self, text: &str) -> String {
+        if self.0.len() < 4 {
+            return text.to_owned();
+        }
+        text.replace(&*self.0, "[key]")
+    }
+}
+
+/// White space around it, which a file or an environment variable may have brought along, is
+/// taken off.
+impl<T: AsRef<str>> From<T> for Secret {
+    fn from(text: T) -> Self {
+        Self(text.as_ref().trim().into())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "not set" } else { "set" })
+    }
+}

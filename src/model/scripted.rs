@@ -1,0 +1,216 @@
+//! A model for tests: it plays prepared answers and remembers what it was asked.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::json::Json;
+use crate::model::Model;
+use crate::model::error::{ModelError, ModelErrorKind};
+use crate::model::request::Request;
+use crate::turn::{Turn, Wire};
+use crate::wire::{Shape, ToolChoice};
+
+/// A model that plays prepared answers in order and remembers what it was asked. Clones share
+/// both.
+///
+/// ```
+/// use toolpool::model::{Model, Request, ScriptedModel};
+/// use toolpool::{ToolCall, Turn, Wire};
+///
+/// let model = ScriptedModel::new(Wire::OpenAi)
+///     .turn(Turn::from_calls([ToolCall::new("call_1", "now", "{}")]))
+///     .answer(|asked| Turn::from_calls([]).for_wire(asked.wire));
+/// let turn = model.respond(&Request::new(&[]).system("Be brief."))?;
+/// assert_eq!(turn.calls().len(), 1);
+/// assert_eq!(model.asked()[0].system, "Be brief.");
+/// # Ok::<(), toolpool::model::ModelError>(())
+/// ```
+#[derive(Clone)]
+pub struct ScriptedModel {
+    wire: Wire,
+    script: Arc<Mutex<Script>>,
+}
+
+type Scene = Box<dyn FnOnce(&Asked) -> Result<Turn, ModelError> + Send>;
+
+#[derive(Default)]
+struct Script {
+    scenes: VecDeque<Scene>,
+    asked: Vec<Asked>,
+}
+
+/// What a [`ScriptedModel`] was asked.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Asked {
+    /// The format.
+    pub wire: Wire,
+    /// The system prompt.
+    pub system: String,
+    /// The messages.
+    pub messages: Vec<Json>,
+    /// The tools' names.
+    pub tools: Vec<String>,
+    /// Whether a tool had to be called.
+    pub choice: ToolChoice,
+    /// Whether several calls were allowed; nothing where it wasn't said.
+    pub parallel: Option<bool>,
+    /// The body that would have gone to a provider.
+    pub body: Json,
+}
+
+impl ScriptedModel {
+    /// A model of this format with nothing to say yet.
+    pub fn new(wire: Wire) -> Self {
+        Self { wire, script: Arc::default() }
+    }
+
+    /// Next, this turn.
+    #[must_use]
+    pub fn turn(self, turn: Turn) -> Self {
+        self.then(move |_| Ok(turn))
+    }
+
+    /// Next, this response body, read as the format has it; one that can't be read is an error of
+    /// the model.
+    #[must_use]
+    pub fn body(self, body: impl Into<String>) -> Self {
+        let (wire, body) = (self.wire, body.into());
+        self.then(move |_| {
+            wire.parse(&body)
+                .map_err(|error| ModelError::new(ModelErrorKind::Unreadable, "scripted", error))
+        })
+    }
+
+    /// Next, this failure.
+    #[must_use]
+    pub fn error(self, error: ModelError) -> Self {
+        self.then(move |_| Err(error))
+    }
+
+    /// Next, the turn that `answer` makes of what was asked.
+    #[must_use]
+    pub fn answer(self, answer: impl FnOnce(&Asked) -> Turn + Send + 'static) -> Self {
+        self.then(move |asked| Ok(answer(asked)))
+    }
+
+    /// Next, what `scene` makes of what was asked.
+    #[must_use]
+    pub fn then(
+        self,
+        scene: impl FnOnce(&Asked) -> Result<Turn, ModelError> + Send + 'static,
+    ) -> Self {
+        self.script.lock().scenes.push_back(Box::new(scene));
+        self
+    }
+
+    /// What it was asked so far, in order.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.script.lock().asked.clone()
+    }
+
+    /// How many answers are left.
+    pub fn left(&self) -> usize {
+        self.script.lock().scenes.len()
+    }
+}
+
+impl Model for ScriptedModel {
+    fn name(&self) -> &str {
+        "scripted"
+    }
+
+    fn wire(&self) -> Wire {
+        self.wire
+    }
+
+    /// The next answer. A request that is cancelled takes none; a script that has ended is an
+    /// error.
+    fn respond(&self, request: &Request<'_>) -> Result<Turn, ModelError> {
+        if request.cancel.is_cancelled() {
+            return Err(ModelError::new(ModelErrorKind::Cancelled, "scripted", ""));
+        }
+        let prompt = &request.prompt;
+        let asked = Asked {
+            wire: self.wire,
+            system: prompt.system.to_owned(),
+            messages: prompt.messages.to_vec(),
+            tools: prompt.tools.iter().map(|tool| tool.name().to_owned()).collect(),
+            choice: prompt.choice.clone(),
+            parallel: prompt.parallel,
+            body: self.wire.request(prompt, &Shape::new("scripted")),
+        };
+        let scene = {
+            let mut script = self.script.lock();
+            script.asked.push(asked.clone());
+            script.scenes.pop_front()
+        };
+        match scene {
+            Some(scene) => scene(&asked),
+            None => Err(ModelError::new(
+                ModelErrorKind::Configuration,
+                "scripted",
+                "the script has ended",
+            )),
+        }
+    }
+}
+
+impl fmt::Debug for ScriptedModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScriptedModel")
+            .field("wire", &self.wire)
+            .field("left", &self.left())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cancel::CancelToken;
+
+    #[test]
+    fn answers_come_in_order_and_what_was_asked_is_remembered() {
+        let model = ScriptedModel::new(Wire::OpenAi)
+            .body(r#"{"choices":[{"message":{"content":"one"}}]}"#)
+            .body("<html>")
+            .error(ModelError::new(ModelErrorKind::Overloaded, "scripted", "busy"));
+        let ask = || model.respond(&Request::new(&[]).system("s"));
+        assert_eq!(ask().unwrap().text(), "one");
+        assert_eq!(ask().unwrap_err().kind(), ModelErrorKind::Unreadable);
+        assert!(ask().unwrap_err().is_transient());
+        assert_eq!(ask().unwrap_err().kind(), ModelErrorKind::Configuration);
+        assert_eq!(model.asked().len(), 4);
+        assert_eq!(model.asked()[0].system, "s");
+    }
+
+    #[test]
+    fn a_cancelled_request_takes_no_answer() {
+        let model = ScriptedModel::new(Wire::OpenAi).turn(Turn::from_calls([]));
+        let token = CancelToken::new();
+        token.cancel();
+        assert!(model.respond(&Request::new(&[]).cancel(&token)).unwrap_err().is_cancelled());
+        assert_eq!((model.left(), model.asked().len()), (1, 0));
+    }
+
+    #[test]
+    fn by_default_a_stream_tells_all_at_the_end() {
+        let model: &dyn Model = &ScriptedModel::new(Wire::OpenAi).body(
+            r#"{"choices":[{"message":{"content":"hm","tool_calls":[{"id":"a","function":{"name":"f","arguments":"{}"}}]}}]}"#,
+        );
+        let mut told = Vec::new();
+        let turn = model
+            .stream(&Request::new(&[]), &mut |event| {
+                told.push(match event {
+                    crate::model::ModelEvent::Text(text) => text.to_owned(),
+                    crate::model::ModelEvent::Call(call) => call.name().to_owned(),
+                });
+            })
+            .unwrap();
+        assert_eq!((told, turn.calls().len()), (vec!["hm".to_owned(), "f".to_owned()], 1));
+    }
+}
