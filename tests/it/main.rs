@@ -11,12 +11,9 @@ mod batch;
 mod executor;
 mod faults;
 mod handlers;
-<<<<<<< HEAD
-mod readme;
-=======
 #[cfg(feature = "http")]
 mod model;
->>>>>>> ca4291e (Ask models over HTTP: clients, retries, cancellation, typed errors; a scripted model)
+mod readme;
 mod tidy;
 mod timeline;
 mod wire;
