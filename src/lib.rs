@@ -271,6 +271,7 @@ mod cancel;
 mod effect;
 mod error;
 mod json;
+mod sync;
 mod text;
 mod time;
 

@@ -7,8 +7,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
-
 use crate::cancel::{CancelToken, OnCancel};
 use crate::executor::approval::{self, Approver, Planned};
 use crate::executor::around::AroundFactory;
@@ -21,6 +19,7 @@ use crate::executor::settings::Settings;
 use crate::outcome::{Abort, Outcome, Rejected};
 use crate::policy::{Decision, FailurePolicy};
 use crate::report::{CallReport, Note, Report};
+use crate::sync::channel::{self, Receiver, RecvTimeoutError};
 use crate::time::Deadline;
 use crate::tool::{CallContext, Effect, Lane};
 use crate::turn::Turn;
@@ -138,7 +137,7 @@ pub(crate) fn run_planned(
 
 impl Collector {
     pub(crate) fn open(core: &Arc<Core>, tooling: &Arc<Tooling>, options: Options) -> Self {
-        let (sender, messages) = crossbeam_channel::unbounded();
+        let (sender, messages) = channel::unbounded();
         let is_tool = |name: &str| tooling.set.get(name).is_some();
         let mistake = options.policy.check(is_tool).err().filter(|_| options.own_policy);
         let id = core.with(|scheduler, now, out| {

@@ -4,9 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
-use parking_lot::{Condvar, Mutex};
-
 use crate::cancel::Callback;
 use crate::executor::job::{self, Job};
 use crate::executor::lanes::{BlockingLane, ComputeLane, Task};
@@ -18,6 +15,8 @@ use crate::executor::scheduler::{
 use crate::executor::settings::Settings;
 use crate::executor::stand_in::StandIn;
 use crate::executor::stats::ToolCounts;
+use crate::sync::channel::Sender;
+use crate::sync::{Condvar, Mutex};
 use crate::time::Deadline;
 use crate::tool::{Definition, Lane, ToolSet};
 
@@ -200,6 +199,7 @@ impl Core {
                 Action::Wake(id) => self.wake(id, Message::Wake),
                 Action::Drop(closed) => {
                     self.collectors.lock().remove(&closed.id);
+                    self.stand_in.remove(closed.id);
                     drop(closed);
                 }
             }

@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::call::ToolCall;
@@ -18,6 +17,7 @@ use crate::executor::observer::{EventKind, Watch, Watched};
 use crate::executor::say;
 use crate::executor::scheduler::{BatchId, CallRef, Fate, Grant, Track};
 use crate::report::Report;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::tool::{CallContext, Closers, Definition, Host};
 use crate::turn::Turn;
 
@@ -55,7 +55,7 @@ pub(crate) struct Job {
     progress_dropped: AtomicU64,
 }
 
-thread_local! {
+crate::sync::local! {
     /// The call that runs on this thread.
     static CURRENT: RefCell<Option<(CallContext, Arc<Job>)>> = const { RefCell::new(None) };
 }
@@ -114,7 +114,7 @@ impl Job {
             Some(grant)
         })?;
         let cx = self.context(grant, &core);
-        CURRENT.set(Some((cx.clone(), Arc::clone(&self))));
+        CURRENT.with(|current| current.replace(Some((cx.clone(), Arc::clone(&self)))));
         let entered = Entered;
         let result = attempt::invoke(handler, &self.run, &self.call, &cx);
         drop(entered);

@@ -20,6 +20,8 @@ mod collector;
 mod core;
 mod job;
 mod lanes;
+#[cfg(all(test, shuttle))]
+mod model;
 mod observer;
 mod run;
 mod say;

@@ -8,18 +8,17 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use log::Level;
-use parking_lot::{Condvar, Mutex};
 
 use crate::call::ToolCall;
 use crate::executor::say::{say, warn};
 use crate::executor::scheduler::BatchId;
 use crate::outcome::Outcome;
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{Condvar, Mutex, thread};
 
 /// How long an observer may take for one event.
 const PATIENCE: Duration = Duration::from_secs(1);

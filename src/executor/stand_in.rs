@@ -4,11 +4,10 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender};
-use parking_lot::Mutex;
-
 use crate::executor::core::Core;
 use crate::executor::scheduler::BatchId;
+use crate::sync::Mutex;
+use crate::sync::channel::{self, Receiver, Sender};
 use crate::time::Deadline;
 
 /// The unattended batches, and the one thread that stands in for their collectors.
@@ -26,7 +25,7 @@ struct State {
 
 impl Default for StandIn {
     fn default() -> Self {
-        let (waker, woken) = crossbeam_channel::bounded(1);
+        let (waker, woken) = channel::bounded(1);
         Self { state: Mutex::default(), waker, woken }
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::executor::core::Core;
 use crate::outcome::{Outcome, Rejected};
 use crate::report::Report;
+use crate::sync::Mutex;
 
 /// Figures of the moment, and of each tool since the executor was built.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use parking_lot::Mutex;
 
 use crate::bound::ResultLimit;
 use crate::call::ToolCall;
 use crate::cancel::{CancelToken, OnCancel};
 use crate::error::{ToolError, ToolErrorKind};
 use crate::report::Report;
+use crate::sync::Mutex;
 use crate::time::Deadline;
 use crate::turn::Turn;
 

@@ -9,7 +9,7 @@ use crate::faults::EXCLUDED;
 /// The layers: their modules, and the layers they may use beside their own. Within a layer a
 /// module may use those that stand before it, so there is no cycle anywhere.
 const LAYERS: &[(&str, &[&str], &[&str])] = &[
-    ("base", &["text", "error", "time", "json", "cancel", "effect"], &[]),
+    ("base", &["sync", "text", "error", "time", "json", "cancel", "effect"], &[]),
     ("data", &["call", "output", "outcome", "turn", "report", "schema", "bound"], &["base"]),
     ("policies", &["policy"], &["base", "data"]),
     ("tools", &["tool"], &["base", "data", "policies"]),
@@ -39,7 +39,7 @@ const KEPT_TO: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &["crossbeam_channel::"],
-        &["tool", "executor", "model", "tools", "agent", "rows"],
+        &["sync", "tool", "executor", "model", "tools", "agent", "rows"],
         "what only decides knows no channel",
     ),
     (

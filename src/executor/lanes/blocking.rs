@@ -7,15 +7,13 @@
 //! task promised.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::Duration;
-
-use crossbeam_channel::{Receiver, Sender};
-use parking_lot::Mutex;
 
 use super::Task;
 use crate::executor::say;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::channel::{self, Receiver, Sender};
+use crate::sync::{Mutex, thread};
 
 pub(crate) struct BlockingLane {
     state: Mutex<State>,
@@ -42,7 +40,7 @@ struct State {
 
 impl BlockingLane {
     pub(crate) fn new(settings: LaneSettings) -> Arc<Self> {
-        let (sender, tasks) = crossbeam_channel::unbounded();
+        let (sender, tasks) = channel::unbounded();
         Arc::new(Self {
             state: Mutex::default(),
             sender,

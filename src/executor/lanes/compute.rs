@@ -4,13 +4,13 @@
 //! as lost, and when none is left the next generation takes the calls: a new pool of our own.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
 use rayon::ThreadPool;
 
 use super::Task;
 use crate::executor::say;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// A pool of the caller's.
 pub(crate) type ComputePool = Arc<ThreadPool>;

@@ -319,7 +319,7 @@ fn fault_136_huge_results_are_cut_before_they_pile_up() {
         let case = case.deadline(Duration::from_secs(100));
         case.set(|b| b.max_calls(1000).max_result_bytes(16 << 10)).check(|rig| {
             // Serialising is slow without optimisation.
-            let calls = if cfg!(debug_assertions) { 40 } else { 1000 };
+            let calls = if cfg!(debug_assertions) { 16 } else { 1000 };
             let before = process::most_resident();
             let report = rig.run(&repeat("floods", calls));
             assert!(report.all_succeeded());
@@ -381,7 +381,7 @@ impl log::Log for Logger {
         self.1.fetch_add(1, Ordering::Relaxed);
         match self.0.load(Ordering::Relaxed) {
             PANICS => panic!("a logger that panics"),
-            BLOCKS => thread::sleep(Duration::from_secs(2)),
+            BLOCKS => thread::sleep(Duration::from_secs(30)),
             _ => {}
         }
     }
@@ -394,6 +394,8 @@ fn fault_138_logs_are_bounded_and_a_logger_that_misbehaves_loses_nothing() {
     const TEST: &str =
         "faults::resources::fault_138_logs_are_bounded_and_a_logger_that_misbehaves_loses_nothing";
     alone(TEST, || {
+        // Traces of the panics that are asked for would take long.
+        std::panic::set_hook(Box::new(|_| ()));
         log::set_logger(&LOGGER).unwrap();
         log::set_max_level(log::LevelFilter::Trace);
         let gate = Gate::default();
@@ -406,7 +408,7 @@ fn fault_138_logs_are_bounded_and_a_logger_that_misbehaves_loses_nothing() {
             .with(Tool::new("any", "", acts))
             .with(Tool::new("computes", "", acts).compute())
             .with(stuck(&gate).timeout(ms(100)));
-        let executor = Executor::builder(tools).deadline(Duration::from_secs(1)).build().unwrap();
+        let executor = Executor::builder(tools).deadline(Duration::from_secs(15)).build().unwrap();
         let asked = turn([
             act("any", ""),
             act("any", "panics"),
@@ -421,7 +423,7 @@ fn fault_138_logs_are_bounded_and_a_logger_that_misbehaves_loses_nothing() {
             LOGGER.1.store(0, Ordering::Relaxed);
             let began = Instant::now();
             let report = executor.run(&asked);
-            assert!(began.elapsed() < Duration::from_secs(1) + slack());
+            assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
             check_report(&asked, &report);
             assert_eq!(names(&report), expected, "{misbehaves}");
             let lines = LOGGER.1.load(Ordering::Relaxed);

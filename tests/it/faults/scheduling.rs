@@ -588,6 +588,9 @@ fn fault_050_odd_long_and_many_keys_cost_no_time() {
             [fine, fine, fine, fine, too_much, fine, fine, too_much],
             "{report:?}"
         );
-        assert!(began.elapsed() < Duration::from_secs(1) + slack(), "{:?}", began.elapsed());
+        let took = began.elapsed();
+        println!("figure: {took:?} for odd, long and many keys");
+        let most = Duration::from_secs(if cfg!(debug_assertions) { 5 } else { 1 });
+        assert!(took < most + slack(), "{took:?}");
     });
 }
