@@ -3,6 +3,8 @@
 
 mod deadlines;
 mod harness;
+#[cfg(feature = "http")]
+mod http;
 mod policy;
 #[cfg(target_os = "linux")]
 mod process;

@@ -8,8 +8,8 @@
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -26,7 +26,8 @@ struct Shared {
     open: Mutex<Vec<TcpStream>>,
     served: Mutex<Vec<JoinHandle<()>>>,
     connections: AtomicUsize,
-    stopped: AtomicBool,
+    stopped: Mutex<bool>,
+    stopping: Condvar,
 }
 
 /// A request as it came.
@@ -210,7 +211,8 @@ impl Replay {
             open: Mutex::default(),
             served: Mutex::default(),
             connections: AtomicUsize::new(0),
-            stopped: AtomicBool::new(false),
+            stopped: Mutex::new(false),
+            stopping: Condvar::new(),
         });
         let listening = thread::spawn({
             let shared = Arc::clone(&shared);
@@ -246,7 +248,8 @@ impl Replay {
 
 impl Drop for Replay {
     fn drop(&mut self) {
-        self.shared.stopped.store(true, Ordering::Release);
+        *lock(&self.shared.stopped) = true;
+        self.shared.stopping.notify_all();
         // Wakes the listener.
         drop(TcpStream::connect(self.address));
         if let Some(listener) = self.listener.take() {
@@ -262,13 +265,24 @@ impl Drop for Replay {
     }
 }
 
+impl Shared {
+    /// Waits, unless the server stops.
+    fn pause(&self, span: Duration) {
+        if span.is_zero() {
+            return;
+        }
+        let stopped = lock(&self.stopped);
+        drop(self.stopping.wait_timeout_while(stopped, span, |stopped| !*stopped));
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn listen(listener: &TcpListener, shared: &Arc<Shared>) {
     for stream in listener.incoming() {
-        if shared.stopped.load(Ordering::Acquire) {
+        if *lock(&shared.stopped) {
             return;
         }
         let Ok(stream) = stream else { continue };
@@ -303,8 +317,8 @@ fn serve(stream: &TcpStream, connection: usize, shared: &Shared) -> io::Result<(
             let complaint = complaint.replace(['"', '\\', '\n'], "'");
             answer = Answer::error(400, format!(r#"{{"error":{{"message":"{complaint}"}}}}"#));
         }
-        thread::sleep(answer.delay);
-        if !write_answer(stream, answer)? {
+        shared.pause(answer.delay);
+        if !write_answer(stream, answer, shared)? {
             return Ok(());
         }
     }
@@ -338,7 +352,7 @@ fn read_request(reader: &mut impl BufRead, connection: usize) -> io::Result<Opti
 }
 
 /// Whether the connection stays open.
-fn write_answer(mut stream: &TcpStream, answer: Answer) -> io::Result<bool> {
+fn write_answer(mut stream: &TcpStream, answer: Answer, shared: &Shared) -> io::Result<bool> {
     let length = match &answer.body {
         Body::Whole(body) => Some(body.len()),
         Body::Pieces(_) | Body::Cut(_) | Body::Endless(_) => None,
@@ -365,7 +379,7 @@ fn write_answer(mut stream: &TcpStream, answer: Answer) -> io::Result<bool> {
         Some(pause) => {
             for byte in head.bytes() {
                 stream.write_all(&[byte])?;
-                thread::sleep(pause);
+                shared.pause(pause);
             }
         }
         None => stream.write_all(head.as_bytes())?,
@@ -375,7 +389,7 @@ fn write_answer(mut stream: &TcpStream, answer: Answer) -> io::Result<bool> {
         Body::Whole(body) => stream.write_all(&body)?,
         Body::Pieces(pieces) | Body::Cut(pieces) => {
             for (pause, piece) in pieces {
-                thread::sleep(pause);
+                shared.pause(pause);
                 write_chunk(stream, &piece)?;
             }
             if is_cut {
