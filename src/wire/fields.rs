@@ -16,7 +16,7 @@ use crate::wire::surrogates;
 /// Declares structs whose fields are all `Option`s of the types given. The key is the field's
 /// name, or the text after it:
 ///
-/// ```ignore
+/// ```text
 /// fields! {
 ///     struct Block<'a> {
 ///         kind "type": Cow<'a, str>,
