@@ -96,8 +96,12 @@ pub(super) fn parse(body: &str) -> Result<Turn, Error> {
 }
 
 fn blocks(content: &RawValue) -> Vec<Block<'_>> {
-    let blocks = raw::array(content.get()).into_iter();
-    blocks.map(|block| fields::part(block).unwrap_or_default()).collect()
+    let Some(blocks) = fields::part::<Vec<Option<Block<'_>>>>(content) else {
+        // A number beyond all bounds spoils only the block that it stands in.
+        let blocks = raw::array(content.get()).into_iter();
+        return blocks.map(|block| fields::part(block).unwrap_or_default()).collect();
+    };
+    blocks.into_iter().map(Option::unwrap_or_default).collect()
 }
 
 fn message(content: &RawValue) -> Json {

@@ -92,9 +92,9 @@ fn of_object(text: &str) -> Option<Wire> {
         Some(Wire::Bedrock)
     } else if kind.starts_with("message-") {
         Some(Wire::Cohere)
-    } else if matches!(kind, "message" | "message_start" | "error") {
-        Some(Wire::Anthropic)
-    } else if is(probe.content, '[') && probe.stop_reason.is_some() {
+    } else if matches!(kind, "message" | "message_start" | "error")
+        || (is(probe.content, '[') && probe.stop_reason.is_some())
+    {
         Some(Wire::Anthropic)
     } else if is(probe.message, '{') && probe.done.is_some() {
         Some(Wire::Ollama)
