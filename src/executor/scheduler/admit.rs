@@ -34,9 +34,12 @@ impl<P: Clone> Scheduler<P> {
             }
         }
         let last = batch.slots.len();
-        for (index, outcome) in settled {
-            self.settle(CallRef { batch: id, index }, outcome, now, out);
+        if batch.ending.is_none() && batch.deadline.has_passed(now) {
+            let late =
+                (first..last).map(|index| (index, Outcome::NotStarted(NotStarted::Deadline)));
+            settled.extend(late);
         }
+        self.settle_together(id, settled, now, out);
         let mut full = false;
         for index in first..last {
             if self.queued >= self.limits.max_queued && !full {
@@ -77,12 +80,8 @@ impl<P: Clone> Scheduler<P> {
             return;
         }
         let terms = Arc::clone(&slot.terms);
-        let refused = if self.is_shut_down {
-            Some(Outcome::NotStarted(NotStarted::Shutdown))
-        } else if let Some(ending) = &batch.ending {
+        let refused = if let Some(ending) = &batch.ending {
             Some(ending.unstarted())
-        } else if batch.deadline.has_passed(now) {
-            Some(Outcome::NotStarted(NotStarted::Deadline))
         } else if terms.timeout.is_some_and(|timeout| timeout.is_zero()) {
             Some(Outcome::NotStarted(NotStarted::Timeout))
         } else if self.abandoned >= self.limits.max_abandoned {
@@ -253,18 +252,18 @@ impl<P: Clone> Scheduler<P> {
                 batch.identical.insert(identity, call.index);
             }
         }
-        let keys = match self.unshared(call, &keys) {
-            Ok(keys) => keys,
+        if keys.is_empty() {
+            return self.take_turn(call, now, out);
+        }
+        let shared = match self.shared(call, &keys) {
+            Ok(shared) => shared,
             Err(key) => {
                 let what = format!("the key {key:?} that its own caller holds");
                 let outcome = Outcome::Rejected(Rejected::WouldDeadlock(what));
                 return self.settle(call, outcome, now, out);
             }
         };
-        if keys.is_empty() {
-            return self.take_turn(call, now, out);
-        }
-        let (ticket, blocked) = self.keys.enter(call, keys);
+        let (ticket, blocked) = self.keys.enter(call, keys, &shared);
         let Some(slot) = self.slot_mut(call) else { return };
         slot.ticket = Some(ticket);
         slot.blocked = blocked;
@@ -304,25 +303,28 @@ impl<P: Clone> Scheduler<P> {
         }
     }
 
-    /// The keys a call has to queue for: those that no ancestor shares with it. An error names
-    /// the key whose wait would never end.
-    fn unshared(&self, call: CallRef, keys: &Arc<[KeyUse]>) -> Result<Arc<[KeyUse]>, String> {
+    /// The keys that a call reads as one of its ancestors does: it has them at once, whoever waits
+    /// for them. An error names a key for which to wait would be to wait for ever.
+    fn shared(&self, call: CallRef, keys: &[KeyUse]) -> Result<Vec<Arc<str>>, String> {
         let ancestors = self.ancestors(call);
         if ancestors.is_empty() {
-            return Ok(Arc::clone(keys));
+            return Ok(Vec::new());
         }
+        let mut shared = Vec::new();
         let mut own = Vec::new();
-        for wanted in keys.iter() {
+        for wanted in keys {
             let held = self.keys.holders(&wanted.key).find(|(who, _)| ancestors.contains(who));
             match held {
-                Some((_, Access::Read)) if wanted.access == Access::Read => {}
+                Some((_, Access::Read)) if wanted.access == Access::Read => {
+                    shared.push(Arc::clone(&wanted.key));
+                }
                 Some(_) => return Err(wanted.key.to_string()),
-                None => own.push(wanted.clone()),
+                None => own.push(wanted),
             }
         }
         match self.circle(&own, &ancestors) {
             Some(key) => Err(key),
-            None => Ok(own.into()),
+            None => Ok(shared),
         }
     }
 
@@ -339,7 +341,7 @@ impl<P: Clone> Scheduler<P> {
 
     /// The one of the keys for which to wait would be, directly or by what those who have it wait
     /// for, to wait for one of `goals`.
-    fn circle<'a>(&'a self, keys: &'a [KeyUse], goals: &[CallRef]) -> Option<String> {
+    fn circle<'a>(&'a self, keys: &[&'a KeyUse], goals: &[CallRef]) -> Option<String> {
         let ticket = self.keys.next_ticket();
         // Up to which ticket a queue has been followed already.
         let mut followed = HashMap::new();

@@ -71,6 +71,24 @@ impl<P> Batch<P> {
         slot.due_at.is_some_and(|at| self.push_due(at, Due::Call(index)))
     }
 
+    /// The next time that was noted and at which something is left to do.
+    pub(super) fn next_noted(&mut self) -> Deadline {
+        while let Some(&Reverse((at, due))) = self.due.peek() {
+            if !self.is_stale(at, due) {
+                return Deadline::At(at);
+            }
+            self.due.pop();
+        }
+        Deadline::Never
+    }
+
+    fn pop_due(&mut self, now: Instant) -> Option<Due> {
+        if !self.next_noted().has_passed(now) {
+            return None;
+        }
+        self.due.pop().map(|due| due.0.1)
+    }
+
     /// Whether nothing is left to do at a time that was noted.
     fn is_stale(&self, at: Instant, due: Due) -> bool {
         match due {
@@ -87,34 +105,29 @@ impl<P> Batch<P> {
 impl<P: Clone> Scheduler<P> {
     /// Does what has become due in a batch.
     pub(crate) fn tick(&mut self, id: BatchId, now: Instant, out: &mut Vec<Action<P>>) {
-        while let Some(batch) = self.batches.get_mut(&id)
-            && let Some(&Reverse((at, due))) = batch.due.peek()
-            && at <= now
-        {
-            batch.due.pop();
-            if batch.is_stale(at, due) {
-                continue;
+        loop {
+            while let Some(due) = self.batches.get_mut(&id).and_then(|batch| batch.pop_due(now)) {
+                match due {
+                    Due::Deadline => self.reach_deadline(id, now, out),
+                    Due::Call(index) => self.step(CallRef { batch: id, index }, now, out),
+                    Due::Retry(index) => self.retry(CallRef { batch: id, index }, now, out),
+                    Due::Expire(index) => self.expire(CallRef { batch: id, index }, now, out),
+                }
             }
-            match due {
-                Due::Deadline => self.reach_deadline(id, now, out),
-                Due::Call(index) => self.step(CallRef { batch: id, index }, now, out),
-                Due::Retry(index) => self.retry(CallRef { batch: id, index }, now, out),
-                Due::Expire(index) => self.expire(CallRef { batch: id, index }, now, out),
+            // It may turn calls away, which makes something due at once.
+            self.dispatch(now, out);
+            let Some(batch) = self.batches.get_mut(&id) else { return };
+            if !batch.next_noted().has_passed(now) {
+                return;
             }
         }
-        self.dispatch(now, out);
     }
 
     /// When a batch has to be looked at again, if nothing happens before. The collector sleeps
     /// until then, or until it is woken.
     pub(crate) fn next_due(&mut self, id: BatchId, now: Instant) -> Deadline {
         let Some(batch) = self.batches.get_mut(&id) else { return Deadline::Never };
-        while let Some(&Reverse((at, due))) = batch.due.peek()
-            && batch.is_stale(at, due)
-        {
-            batch.due.pop();
-        }
-        let mut next = batch.due.peek().map_or(Deadline::Never, |due| Deadline::At(due.0.0));
+        let mut next = batch.next_noted();
         for class in 0..batch.classes.len() {
             if batch.first_ready(class).is_some() {
                 let free = self.room.free_at(&batch.classes[class].terms, now);
@@ -157,17 +170,14 @@ impl<P: Clone> Scheduler<P> {
     }
 
     fn reach_deadline(&mut self, id: BatchId, now: Instant, out: &mut Vec<Action<P>>) {
-        let slots = self.batches.get(&id).map_or(0, |batch| batch.slots.len());
-        for index in 0..slots {
-            let call = CallRef { batch: id, index };
-            let Some(slot) = self.slot(call) else { return };
-            let outcome = match slot.state {
-                State::Settled => continue,
-                State::Running => self.end_outcome(call, now),
-                _ => slot.unfinished(now),
-            };
-            self.settle(call, outcome, now, out);
-        }
+        let Some(batch) = self.batches.get(&id) else { return };
+        let outcome = |(index, slot): (usize, &Slot<P>)| match slot.state {
+            State::Settled => None,
+            State::Running => Some((index, self.end_outcome(CallRef { batch: id, index }, now))),
+            _ => Some((index, slot.unfinished(now))),
+        };
+        let outcomes: Vec<_> = batch.slots.iter().enumerate().filter_map(outcome).collect();
+        self.settle_together(id, outcomes, now, out);
     }
 
     /// How a running call ends whose time is over.

@@ -68,14 +68,21 @@ impl Queue {
 
 impl KeyTable {
     /// Enters the queues of `keys`; returns how many of them have to be waited for.
-    pub(super) fn enter(&mut self, call: CallRef, keys: Arc<[KeyUse]>) -> (Ticket, usize) {
+    /// Those in `shared` are had at once, because an ancestor reads them, too.
+    pub(super) fn enter(
+        &mut self,
+        call: CallRef,
+        keys: Arc<[KeyUse]>,
+        shared: &[Arc<str>],
+    ) -> (Ticket, usize) {
         self.last_ticket += 1;
         let number = self.last_ticket;
         let mut blocked = 0;
         for KeyUse { key, access } in keys.iter() {
             let queue = self.queues.entry(Arc::clone(key)).or_default();
             let entry = Entry { call, access: *access, abandoned: false };
-            if queue.waiting.is_empty() && queue.admits(*access) {
+            let is_first = queue.waiting.is_empty() && queue.admits(*access);
+            if is_first || shared.contains(key) {
                 queue.holders.insert(number, entry);
             } else {
                 queue.waiting.insert(number, entry);

@@ -173,15 +173,16 @@ impl<P: Clone> Scheduler<P> {
         }
     }
 
-    /// Opens a batch; its calls are handed in with `submit` until it is sealed. A batch nested in
-    /// a call that is settled already is cancelled from the start.
+    /// Opens a batch; its calls are handed in with `submit` until it is sealed. None of them
+    /// starts after a shutdown, or in a batch nested in a call that is settled already.
     pub(crate) fn open(&mut self, spec: BatchSpec, now: Instant) -> BatchId {
         self.last_batch += 1;
         let id = BatchId(self.last_batch);
         let mut batch = Batch::new(spec, now);
+        batch.ending = self.is_shut_down.then_some(Ending::Shutdown);
         if let Some(parent) = batch.parent {
             if self.slot(parent).is_none_or(Slot::is_settled) {
-                batch.ending = Some(Ending::Cancelled);
+                batch.ending.get_or_insert(Ending::Cancelled);
             }
             self.nested.entry(parent).or_default().push(id);
         }

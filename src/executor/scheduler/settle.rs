@@ -7,7 +7,7 @@ use super::batch::{Due, Ending, Slot, State, Terms, Thread};
 use super::{Action, BatchId, CallRef, Fate, Finish, Scheduler, ending};
 use crate::error::{ToolError, ToolErrorKind};
 use crate::outcome::{Limit, NotStarted, Outcome};
-use crate::policy::Decision;
+use crate::policy::{Decision, Settled};
 use crate::report::Note;
 use crate::time::Deadline;
 
@@ -42,6 +42,12 @@ impl<P> Slot<P> {
     }
 }
 
+/// How many calls of a batch its policy has seen, where several settle at once.
+struct Seen {
+    succeeded: usize,
+    failed: usize,
+}
+
 impl<P: Clone> Scheduler<P> {
     /// Ends a call, once: whoever comes first wins. What follows for its permits, its keys and
     /// its batch follows here.
@@ -52,10 +58,57 @@ impl<P: Clone> Scheduler<P> {
         now: Instant,
         out: &mut Vec<Action<P>>,
     ) {
-        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        self.settle_together(call.batch, [(call.index, outcome)], now, out);
+    }
+
+    /// Ends several calls of a batch at once: its policy is asked when all of them are settled.
+    pub(super) fn settle_together(
+        &mut self,
+        id: BatchId,
+        calls: impl IntoIterator<Item = (usize, Outcome)>,
+        now: Instant,
+        out: &mut Vec<Action<P>>,
+    ) {
+        let Some(batch) = self.batches.get(&id) else { return };
+        let mut seen = Seen {
+            succeeded: batch.succeeded,
+            failed: batch.slots.len() - batch.pending - batch.succeeded,
+        };
+        let mut settled = Vec::new();
+        for (index, outcome) in calls {
+            let call = CallRef { batch: id, index };
+            let Some(followers) = self.settle_one(call, outcome, now, out) else { continue };
+            settled.push(call);
+            for index in followers {
+                let follower = CallRef { batch: id, index };
+                if self.settle_follower(follower, call.index, now, out) {
+                    settled.push(follower);
+                }
+            }
+        }
+        for call in settled {
+            self.decide(call, &mut seen, now, out);
+            // Nobody needs any more what runs within it.
+            for nested in self.nested.get(&call).cloned().into_iter().flatten() {
+                self.end_batch(nested, Ending::Cancelled, now, out);
+            }
+        }
+        self.finish_batch(id, now, out);
+    }
+
+    /// Settles a call and gives back what it has; returns the calls that it ran for, too, or
+    /// nothing where it was settled before.
+    fn settle_one(
+        &mut self,
+        call: CallRef,
+        outcome: Outcome,
+        now: Instant,
+        out: &mut Vec<Action<P>>,
+    ) -> Option<Vec<usize>> {
+        let batch = self.batches.get_mut(&call.batch)?;
         let slot = &mut batch.slots[call.index];
         if slot.is_settled() {
-            return;
+            return None;
         }
         let was = std::mem::replace(&mut slot.state, State::Settled);
         let outcome = slot.or_fallback(outcome);
@@ -92,15 +145,7 @@ impl<P: Clone> Scheduler<P> {
         if was == State::Preparing {
             self.prepare_next(call.batch, now, out);
         }
-        self.settle_followers(call, &followers, now, out);
-        self.decide(call, now, out);
-        if was == State::Running {
-            // Nobody needs any more what runs within it.
-            for nested in self.nested.get(&call).cloned().into_iter().flatten() {
-                self.end_batch(nested, Ending::Cancelled, now, out);
-            }
-        }
-        self.finish_batch(call.batch, now, out);
+        Some(followers)
     }
 
     /// Ends a call that waits: as its last attempt did, if there was one.
@@ -208,27 +253,27 @@ impl<P: Clone> Scheduler<P> {
         }
     }
 
-    fn settle_followers(
+    /// An identical call ran for this one; whether it was still to be settled.
+    fn settle_follower(
         &mut self,
-        leader: CallRef,
-        followers: &[usize],
+        call: CallRef,
+        leader: usize,
         now: Instant,
         out: &mut Vec<Action<P>>,
-    ) {
-        for &index in followers {
-            let call = CallRef { batch: leader.batch, index };
-            let Some(outcome) = self.slot(leader).and_then(|slot| slot.outcome.clone()) else {
-                continue;
-            };
-            if let Some(slot) = self.slot_mut(call).filter(|slot| !slot.is_settled()) {
-                slot.notes.push(Note::CoalescedWith(leader.index));
-            }
-            self.settle(call, outcome, now, out);
+    ) -> bool {
+        let Some(batch) = self.batches.get_mut(&call.batch) else { return false };
+        let Some(outcome) = batch.slots[leader].outcome.clone() else { return false };
+        let slot = &mut batch.slots[call.index];
+        if slot.is_settled() {
+            return false;
         }
+        slot.notes.push(Note::CoalescedWith(leader));
+        self.settle_one(call, outcome, now, out);
+        true
     }
 
     /// Asks the batch's policy what the settled call means for the others.
-    fn decide(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
+    fn decide(&mut self, call: CallRef, seen: &mut Seen, now: Instant, out: &mut Vec<Action<P>>) {
         let Some(batch) = self.batches.get_mut(&call.batch) else { return };
         let deferred = Some(Outcome::NotStarted(NotStarted::Deferred));
         if batch.ending.is_some() || batch.slots[call.index].outcome == deferred {
@@ -241,13 +286,18 @@ impl<P: Clone> Scheduler<P> {
         }
         let slot = &batch.slots[call.index];
         let Some(outcome) = &slot.outcome else { return };
-        let decision = batch.policy.decide(&crate::policy::Settled {
+        if outcome.is_success() {
+            seen.succeeded += 1;
+        } else {
+            seen.failed += 1;
+        }
+        let decision = batch.policy.decide(&Settled {
             index: call.index,
             name: slot.call.name(),
             outcome,
-            succeeded: batch.succeeded,
-            failed: batch.slots.len() - batch.pending - batch.succeeded,
-            pending: batch.pending,
+            succeeded: seen.succeeded,
+            failed: seen.failed,
+            pending: batch.slots.len() - seen.succeeded - seen.failed,
         });
         if let Some(abort) = ending(decision, call.index, slot.call.name()) {
             self.end_batch(call.batch, Ending::Aborted(abort), now, out);
@@ -324,7 +374,9 @@ impl<P: Clone> Scheduler<P> {
     /// No more starts anywhere; every open batch ends.
     pub(crate) fn shut_down(&mut self, now: Instant, out: &mut Vec<Action<P>>) {
         self.is_shut_down = true;
-        let open: Vec<BatchId> = self.batches.keys().copied().collect();
+        let mut open: Vec<BatchId> = self.batches.keys().copied().collect();
+        // In the order in which they were opened, not in that of the map.
+        open.sort_unstable();
         for id in open {
             self.end_batch(id, Ending::Shutdown, now, out);
         }

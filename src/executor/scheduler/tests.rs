@@ -1,1 +1,0 @@
-//! Random event orders in virtual time.
