@@ -147,7 +147,6 @@ impl Collector {
                     max_parallel: options.max_parallel,
                     policy: options.policy.clone(),
                     parent: options.parent,
-                    depth: options.depth,
                     observed: options.observer.is_some(),
                 },
                 now,

@@ -287,7 +287,7 @@ impl<P: Clone> Scheduler<P> {
         let Some(&leader) = batch.identical.get(identity) else { return false };
         let first = &mut batch.slots[leader];
         match (&first.outcome, &first.ticket) {
-            (None, Some(ticket)) if self.keys.written_after(ticket.number(), keys) => return false,
+            (None, Some(ticket)) if self.keys.written_after(ticket.number(), keys) => false,
             (None, _) => {
                 first.followers.push(call.index);
                 batch.slots[call.index].state = State::Joined;

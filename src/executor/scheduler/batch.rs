@@ -75,7 +75,6 @@ pub(crate) struct BatchSpec {
     pub(crate) max_parallel: usize,
     pub(crate) policy: FailurePolicy,
     pub(crate) parent: Option<CallRef>,
-    pub(crate) depth: usize,
     /// Whether `Settled` is to say how.
     pub(crate) observed: bool,
 }
@@ -273,7 +272,6 @@ pub(super) struct Batch<P> {
     pub(super) max_parallel: usize,
     pub(super) policy: FailurePolicy,
     pub(super) parent: Option<CallRef>,
-    pub(super) depth: usize,
     pub(super) observed: bool,
     pub(super) sealed: bool,
     pub(super) released: bool,
@@ -281,6 +279,8 @@ pub(super) struct Batch<P> {
     pub(super) detached: bool,
     pub(super) pending: usize,
     pub(super) succeeded: usize,
+    /// Calls that wait for a decision from outside: neither failed nor still to settle.
+    pub(super) deferred: usize,
     /// Calls that have a permit of the batch's own cap.
     pub(super) running: usize,
     /// How many slots are in ready heaps.
@@ -318,13 +318,13 @@ impl<P> Batch<P> {
             max_parallel: spec.max_parallel,
             policy: spec.policy,
             parent: spec.parent,
-            depth: spec.depth,
             observed: spec.observed,
             sealed: false,
             released: false,
             detached: false,
             pending: 0,
             succeeded: 0,
+            deferred: 0,
             running: 0,
             ready: 0,
             in_rotation: false,
@@ -339,6 +339,11 @@ impl<P> Batch<P> {
             open: 0,
             identical: HashMap::new(),
         }
+    }
+
+    /// How many calls have failed.
+    pub(super) fn failed(&self) -> usize {
+        self.slots.len() - self.pending - self.succeeded - self.deferred
     }
 
     /// Whether nothing is left to do for it.
@@ -383,7 +388,6 @@ impl<P> Batch<P> {
 /// What is left of a call whose batch is over while its thread is still out.
 pub(super) struct Zombie {
     pub(super) terms: Arc<Terms>,
-    pub(super) thread: Thread,
     pub(super) has_pool_permits: bool,
     pub(super) lent: bool,
     pub(super) ticket: Option<Ticket>,

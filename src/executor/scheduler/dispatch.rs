@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::batch::{Batch, Due, State, Thread};
 use super::pools::Room;
-use super::{Action, BatchId, CallRef, Grant, Scheduler, Track};
+use super::{Action, BatchId, CallRef, Grant, Scheduler};
 use crate::outcome::{NotStarted, Outcome};
 use crate::time::Deadline;
 
@@ -308,11 +308,6 @@ impl<P: Clone> Scheduler<P> {
                 self.room.give_thread(slot.terms.track);
             }
         }
-    }
-
-    /// Changes the Compute lane's cap, when its pool is known.
-    pub(crate) fn set_compute_cap(&mut self, cap: usize) {
-        self.room.set_cap(Track::Compute, cap);
     }
 }
 

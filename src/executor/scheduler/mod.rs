@@ -201,14 +201,13 @@ impl<P: Clone> Scheduler<P> {
         // It counts as undecided until `decided`, so that nothing starts meanwhile.
         let index = *batch.undecided.first()?;
         let slot = &batch.slots[index];
-        let settled = batch.slots.len() - batch.pending;
         Some(Undecided {
             index,
             name: slot.call.name().to_owned(),
             outcome: slot.outcome.clone()?,
             succeeded: batch.succeeded,
-            failed: settled - batch.succeeded,
-            pending: batch.pending,
+            failed: batch.failed(),
+            pending: batch.pending + batch.deferred,
         })
     }
 
@@ -293,7 +292,6 @@ impl<P: Clone> Scheduler<P> {
 fn zombie<P>(slot: &Slot<P>) -> Zombie {
     Zombie {
         terms: slot.terms.clone(),
-        thread: slot.thread,
         has_pool_permits: slot.has_pool_permits,
         lent: slot.lent,
         ticket: slot.ticket.clone(),

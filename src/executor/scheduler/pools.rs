@@ -80,10 +80,6 @@ impl Room {
         self.tracks[track.at()].starved_until = now.checked_add(THREAD_RETRY);
     }
 
-    pub(super) fn set_cap(&mut self, track: Track, cap: usize) {
-        self.tracks[track.at()].permits.cap = cap;
-    }
-
     pub(super) fn begin_work(&mut self, track: Track) {
         self.tracks[track.at()].working += 1;
     }

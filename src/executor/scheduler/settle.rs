@@ -25,6 +25,11 @@ impl<P> Slot<P> {
         }
     }
 
+    /// Whether it waits for a decision from outside.
+    fn is_deferred(&self) -> bool {
+        self.outcome == Some(Outcome::NotStarted(NotStarted::Deferred))
+    }
+
     /// How a call ends at `now` that isn't running: as its last attempt did, if there was one.
     pub(super) fn unfinished(&self, now: Instant) -> Outcome {
         match &self.last {
@@ -70,10 +75,7 @@ impl<P: Clone> Scheduler<P> {
         out: &mut Vec<Action<P>>,
     ) {
         let Some(batch) = self.batches.get(&id) else { return };
-        let mut seen = Seen {
-            succeeded: batch.succeeded,
-            failed: batch.slots.len() - batch.pending - batch.succeeded,
-        };
+        let mut seen = Seen { succeeded: batch.succeeded, failed: batch.failed() };
         let mut settled = Vec::new();
         for (index, outcome) in calls {
             let call = CallRef { batch: id, index };
@@ -118,6 +120,7 @@ impl<P: Clone> Scheduler<P> {
         let told = batch.observed.then(|| Arc::new(outcome.clone()));
         out.push(Action::Settled(slot.payload.clone(), told));
         slot.outcome = Some(outcome);
+        batch.deferred += usize::from(slot.is_deferred());
         let followers = std::mem::take(&mut slot.followers);
         match was {
             State::New | State::Starting => {}
@@ -275,8 +278,7 @@ impl<P: Clone> Scheduler<P> {
     /// Asks the batch's policy what the settled call means for the others.
     fn decide(&mut self, call: CallRef, seen: &mut Seen, now: Instant, out: &mut Vec<Action<P>>) {
         let Some(batch) = self.batches.get_mut(&call.batch) else { return };
-        let deferred = Some(Outcome::NotStarted(NotStarted::Deferred));
-        if batch.ending.is_some() || batch.slots[call.index].outcome == deferred {
+        if batch.ending.is_some() || batch.slots[call.index].is_deferred() {
             return;
         }
         if batch.policy.as_custom().is_some() {

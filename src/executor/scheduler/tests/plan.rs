@@ -244,7 +244,11 @@ impl Tools {
             tool,
             terms: Arc::clone(terms),
             held: begun && random.percent(60),
-            settled: random.percent(3).then_some(Outcome::Rejected(Rejected::CircuitOpen)),
+            settled: match random.below(50) {
+                0 => Some(Outcome::Rejected(Rejected::CircuitOpen)),
+                1 => Some(Outcome::NotStarted(NotStarted::Deferred)),
+                _ => None,
+            },
             keys,
             identity,
             prepare: if random.percent(50) { Duration::ZERO } else { random.ms(0..5) },

@@ -81,7 +81,6 @@ pub(super) struct Batch {
     pub(super) plan: BatchPlan,
     pub(super) parent: Option<usize>,
     pub(super) opened: Instant,
-    depth: usize,
     pub(super) deadline: Deadline,
     /// Its calls by index.
     pub(super) calls: Vec<usize>,
@@ -229,7 +228,7 @@ impl World {
             Event::Own(id) => self.own(id),
             Event::Open(at) => {
                 let (_, plan) = self.to_open.swap_remove(at);
-                self.open(plan, None, 0, Deadline::Never);
+                self.open(plan, None, Deadline::Never);
             }
             Event::ShutDown => {
                 self.log(|| "shut down".to_owned());
@@ -250,7 +249,7 @@ impl World {
         }
     }
 
-    fn open(&mut self, plan: BatchPlan, parent: Option<usize>, depth: usize, latest: Deadline) {
+    fn open(&mut self, plan: BatchPlan, parent: Option<usize>, latest: Deadline) {
         let own = plan.deadline.map_or(Deadline::Never, |span| Deadline::after(self.now, span));
         let deadline = own.min(latest);
         let policy = match plan.policy {
@@ -264,7 +263,7 @@ impl World {
             max_parallel: plan.max_parallel,
             policy,
             parent: parent.map(|call| self.calls[call].at),
-            depth,
+            observed: true,
         };
         let now = self.now;
         let id = self.event(|scheduler, now, _| scheduler.open(spec, now));
@@ -275,7 +274,6 @@ impl World {
             plan,
             parent,
             opened: now,
-            depth,
             deadline,
             calls: Vec::new(),
             released: false,
@@ -567,9 +565,8 @@ impl World {
         let at = call.at;
         call.lent = call.settled.is_none();
         let latest = self.scheduler.slot(at).map_or(Deadline::At(self.now), |slot| slot.signal_at);
-        let depth = self.batches[&at.batch].depth + 1;
         self.event(|scheduler, now, out| scheduler.lend(at, now, out));
-        self.open(plan, Some(payload), depth, latest);
+        self.open(plan, Some(payload), latest);
     }
 
     fn prepared(&mut self, payload: usize) {
@@ -640,12 +637,11 @@ impl World {
                     checks::on_prepare(self, *call);
                     self.calls[*payload].prepare_began.get_or_insert(self.now);
                 }
-                Action::Settled(call, payload) => {
-                    let call = *call;
-                    let slot = self.scheduler.slot(call);
-                    let outcome = slot.and_then(|slot| slot.outcome.as_ref());
+                Action::Settled(payload, outcome) => {
+                    let call = self.calls[*payload].at;
                     self.log(|| format!("{call:?} is settled: {outcome:?}"));
-                    checks::on_settled(self, call, *payload);
+                    assert!(outcome.is_some(), "{call:?} is observed, and not told how it ended");
+                    checks::on_settled(self, *payload);
                     self.settled(call, *payload);
                     continue;
                 }
