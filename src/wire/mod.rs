@@ -23,6 +23,7 @@ mod openai_responses;
 mod raw;
 mod request;
 mod stop;
+mod stream;
 mod surrogates;
 mod texts;
 mod tool_calls;
@@ -30,6 +31,7 @@ mod tool_calls;
 #[cfg(feature = "http")]
 pub(crate) use failure::providers_words;
 pub use request::{Prompt, Shape, ToolChoice};
+pub use stream::{Assembler, StreamEvent};
 
 use std::borrow::Cow;
 

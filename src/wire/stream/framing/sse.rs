@@ -1,0 +1,76 @@
+//! Server-sent events: `event:` and `data:` lines, an empty line ends an event, lines that begin
+//! with a colon are comments. Ids and retry times are passed over: nobody reconnects here.
+
+use crate::wire::stream::Problem;
+use crate::wire::stream::framing::lines::Lines;
+use crate::wire::stream::framing::{EVENT_LIMIT, Each, too_long, utf8};
+
+/// An event that has no end yet.
+#[derive(Debug, Default)]
+pub(super) struct Sse {
+    lines: Lines,
+    event: Event,
+}
+
+#[derive(Debug, Default)]
+struct Event {
+    name: Vec<u8>,
+    /// The lines of data, joined by LF.
+    data: Vec<u8>,
+    has_data: bool,
+}
+
+impl Sse {
+    pub(super) fn feed(&mut self, bytes: &[u8], each: &mut Each<'_>) -> Result<(), Problem> {
+        let event = &mut self.event;
+        self.lines.feed(bytes, |line| event.line(line, each))
+    }
+
+    /// Servers leave out the last empty line, so an event that ends with the stream is whole.
+    pub(super) fn finish(&mut self, each: &mut Each<'_>) -> Result<(), Problem> {
+        if let Some(line) = self.lines.last() {
+            self.event.line(&line, each)?;
+        }
+        self.event.line(b"", each)
+    }
+}
+
+impl Event {
+    fn line(&mut self, line: &[u8], each: &mut Each<'_>) -> Result<(), Problem> {
+        if line.is_empty() {
+            return self.end(each);
+        }
+        let colon = memchr::memchr(b':', line).unwrap_or(line.len());
+        let value = line.get(colon + 1..).unwrap_or_default();
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        match &line[..colon] {
+            b"data" => {
+                if self.data.len() + value.len() >= EVENT_LIMIT {
+                    return Err(too_long());
+                }
+                if std::mem::replace(&mut self.has_data, true) {
+                    self.data.push(b'\n');
+                }
+                self.data.extend_from_slice(value);
+            }
+            b"event" => {
+                self.name.clear();
+                self.name.extend_from_slice(value);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, each: &mut Each<'_>) -> Result<(), Problem> {
+        self.has_data = false;
+        let blank = self.data.iter().all(u8::is_ascii_whitespace);
+        let done = match blank {
+            true => Ok(()),
+            false => utf8(&self.name).and_then(|name| each(name, utf8(&self.data)?)),
+        };
+        self.name.clear();
+        self.data.clear();
+        done
+    }
+}

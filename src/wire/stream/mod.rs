@@ -1,0 +1,193 @@
+//! A response that is still being written: bytes in any split become the pieces of its text, each
+//! call as soon as it is known to be whole, and at the end the [`Turn`] that the whole body would
+//! have given.
+//!
+//! Two halves. `framing` cuts the bytes into events; the format's file puts the events together
+//! into the message that a whole body would hold, and has the format's own parser read it. Nothing
+//! is parsed twice but that message, once, at the end. No I/O here, no thread and no clock.
+
+mod framing;
+mod tell;
+
+mod anthropic;
+mod bedrock;
+mod cohere;
+mod gemini;
+mod ollama;
+mod openai;
+mod openai_responses;
+
+use std::fmt;
+
+use serde_json::value::RawValue;
+
+use crate::call::ToolCall;
+use crate::error::Error;
+use crate::turn::{Turn, Wire};
+use crate::wire::failure::providers_words;
+use crate::wire::stream::framing::Framing;
+use crate::wire::stream::tell::{Tell, Told};
+
+/// Most bytes of one stream; what is kept of it is of the same order.
+const STREAM_LIMIT: usize = 128 << 20;
+
+/// What a stream tells while it arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StreamEvent<'a> {
+    /// A piece of what the model says. All pieces together are [`Turn::text`].
+    Text(&'a str),
+    /// A call that is whole, as it will stand in [`Turn::calls`]; each is told once, in that order.
+    ///
+    /// Whether it may run is known only at the end: a stop reason may still forbid it. That is
+    /// what [`Batch::push`](crate::Batch::push) heeds.
+    Call(&'a ToolCall),
+    /// The message began anew, as proxies do when their connection fails: what was told before is
+    /// not part of it.
+    Restarted,
+}
+
+/// Puts together one streamed response. Made by [`Wire::stream`].
+///
+/// The framing is found out from the first bytes: server-sent events, lines of JSON, an array of
+/// JSON, Amazon's event stream. A server that sends a whole body although a stream was asked for
+/// is understood, too.
+pub struct Assembler {
+    wire: Wire,
+    framing: Framing,
+    format: Box<dyn Format>,
+    told: Told,
+    fed: usize,
+    broken: Option<Problem>,
+}
+
+impl Wire {
+    /// Reads a response body as it arrives.
+    pub fn stream(self) -> Assembler {
+        let format: Box<dyn Format> = match self {
+            Self::Anthropic => Box::<anthropic::Stream>::default(),
+            Self::OpenAi => Box::<openai::Stream>::default(),
+            Self::OpenAiResponses => Box::<openai_responses::Stream>::default(),
+            Self::Gemini => Box::<gemini::Stream>::default(),
+            Self::Bedrock => Box::<bedrock::Stream>::default(),
+            Self::Cohere => Box::<cohere::Stream>::default(),
+            Self::Ollama => Box::<ollama::Stream>::default(),
+        };
+        let framing = Framing::new(self);
+        Assembler { wire: self, framing, format, told: Told::default(), fed: 0, broken: None }
+    }
+}
+
+impl Assembler {
+    /// Takes the next bytes, of any number and cut anywhere, and tells what they complete.
+    ///
+    /// # Errors
+    /// A stream that isn't of this format, or that the provider ends with an error, which the text
+    /// then quotes; also one of more than 128 MiB, or with one event of more than 32 MiB. From then
+    /// on every call gives that error, and no turn will come of it: nothing that was told may run
+    /// any further.
+    pub fn feed(
+        &mut self,
+        bytes: &[u8],
+        tell: &mut dyn FnMut(StreamEvent<'_>),
+    ) -> Result<(), Error> {
+        if let Some(problem) = &self.broken {
+            return Err(problem.error(self.wire));
+        }
+        let mut tell = Tell::new(&mut self.told, tell);
+        self.fed = self.fed.saturating_add(bytes.len());
+        let done = match self.fed > STREAM_LIMIT {
+            true => Err(Problem::unreadable("it is longer than 128 MiB")),
+            false => {
+                let format = &mut self.format;
+                self.framing.feed(bytes, &mut |name, data| format.event(name, data, &mut tell))
+            }
+        };
+        done.map_err(|problem| self.break_off(problem))
+    }
+
+    /// The stream is at its end. Gives the turn, and tells the calls that were not told before.
+    ///
+    /// # Errors
+    /// As those of [`feed`](Self::feed); also a stream that ended before the message did.
+    pub fn finish(mut self, tell: &mut dyn FnMut(StreamEvent<'_>)) -> Result<Turn, Error> {
+        if let Some(problem) = &self.broken {
+            return Err(problem.error(self.wire));
+        }
+        let mut tell = Tell::new(&mut self.told, tell);
+        if let Some(body) = self.framing.whole() {
+            let turn = self.wire.parse(body)?;
+            tell.text(turn.text());
+            tell.rest(&turn);
+            return Ok(turn);
+        }
+        let format = &mut self.format;
+        self.framing
+            .finish(&mut |name, data| format.event(name, data, &mut tell))
+            .map_err(|problem| problem.error(self.wire))?;
+        let body = self.format.end(&mut tell).map_err(|problem| problem.error(self.wire))?;
+        let turn = self.wire.parse(&body)?;
+        tell.rest(&turn);
+        Ok(turn)
+    }
+
+    fn break_off(&mut self, problem: Problem) -> Error {
+        let error = problem.error(self.wire);
+        self.broken = Some(problem);
+        error
+    }
+}
+
+impl fmt::Debug for Assembler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Assembler");
+        debug.field("wire", &self.wire).field("fed", &self.fed);
+        debug.field("broken", &self.broken.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// One format's events, put together.
+trait Format: fmt::Debug + Send + Sync {
+    /// Takes the next event. `name` is empty where the framing has none; `data` is never blank.
+    fn event(&mut self, name: &str, data: &str, tell: &mut Tell<'_>) -> Result<(), Problem>;
+
+    /// The stream is at its end: the body that the provider would have sent as a whole.
+    /// Calls that weren't told yet need not be.
+    fn end(&mut self, tell: &mut Tell<'_>) -> Result<String, Problem>;
+}
+
+/// Why a stream can't be read on: a sentence whose subject is the format.
+#[derive(Debug)]
+struct Problem(String);
+
+impl Problem {
+    fn unreadable(why: impl fmt::Display) -> Self {
+        Self(format!("stream is not readable: {why}"))
+    }
+
+    /// An event that is not JSON.
+    fn event(error: &serde_json::Error) -> Self {
+        Self::unreadable(format_args!("an event is no JSON: {error}"))
+    }
+
+    /// The stream ended, and the message didn't.
+    fn cut() -> Self {
+        Self("stream ended before the message did".to_owned())
+    }
+
+    /// An error that the provider sent; `data` is the event.
+    fn of_the_provider(data: &str) -> Self {
+        let words = providers_words(data);
+        Self(format!("answered with an error: {}", words.as_deref().unwrap_or(data)))
+    }
+
+    fn error(&self, wire: Wire) -> Error {
+        Error::input(format_args!("{wire} {}", self.0))
+    }
+}
+
+/// Adds a value's JSON text.
+fn push_json(out: &mut String, value: &(impl serde::Serialize + ?Sized)) {
+    let value = serde_json::value::to_raw_value(value);
+    out.push_str(value.as_deref().map_or("null", RawValue::get));
+}
