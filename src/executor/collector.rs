@@ -14,7 +14,9 @@ use crate::executor::core::{Core, Message, Tooling};
 use crate::executor::job::{Job, RunShared};
 use crate::executor::observer::{EventKind, Watch, Watched};
 use crate::executor::say;
-use crate::executor::scheduler::{BatchId, BatchSpec, CallRef, CallSpec, Closed, Ending, Track};
+use crate::executor::scheduler::{
+    Action, BatchId, BatchSpec, CallRef, CallSpec, Closed, Ending, Scheduler, Track, Undecided,
+};
 use crate::executor::settings::Settings;
 use crate::outcome::{Abort, Outcome, Rejected};
 use crate::policy::{Decision, FailurePolicy};
@@ -131,9 +133,23 @@ pub(crate) fn run_planned(
         return Report::new(Vec::new(), Duration::ZERO, None);
     }
     let mut collector = Collector::open(core, tooling, options);
-    collector.push(planned, false);
-    collector.finish()
+    let next = collector.push_then(planned, false, |collector, scheduler, now, out| {
+        scheduler.seal(collector.id, out);
+        collector.look(scheduler, now, out)
+    });
+    collector.collect(next, &mut |_, _| {})
 }
+
+/// What a collector does next.
+enum Next {
+    Wait(Deadline),
+    /// Show a settled call to the custom policy.
+    Decide(Undecided),
+    /// All is settled.
+    Report(Option<Closed<Arc<Job>>>),
+}
+
+type Locked = Scheduler<Arc<Job>>;
 
 impl Collector {
     pub(crate) fn open(core: &Arc<Core>, tooling: &Arc<Tooling>, options: Options) -> Self {
@@ -195,6 +211,16 @@ impl Collector {
 
     /// Hands calls in; `held` ones wait for the batch's release unless their tool only reads.
     pub(crate) fn push(&mut self, planned: Vec<Planned>, held: bool) {
+        self.push_then(planned, held, |_, _, _, _| ());
+    }
+
+    /// As [`push`](Self::push), and something else before the lock is free again.
+    fn push_then<T>(
+        &mut self,
+        planned: Vec<Planned>,
+        held: bool,
+        then: impl FnOnce(&Self, &mut Locked, Instant, &mut Vec<Action<Arc<Job>>>) -> T,
+    ) -> T {
         let first = self.calls;
         let specs: Vec<_> = planned.into_iter().map(|planned| self.spec(planned, held)).collect();
         self.core.with(|scheduler, now, out| {
@@ -205,7 +231,8 @@ impl Collector {
                 }
             }
             scheduler.submit(self.id, specs, now, out);
-        });
+            then(self, scheduler, now, out)
+        })
     }
 
     fn spec(&mut self, planned: Planned, held: bool) -> CallSpec<Arc<Job>> {
@@ -267,48 +294,61 @@ impl Collector {
     }
 
     /// As [`finish`](Self::finish); `start` starts scoped calls.
-    pub(crate) fn finish_with(mut self, start: &mut dyn FnMut(CallRef, Arc<Job>)) -> Report {
-        self.core.with(|scheduler, _, out| scheduler.seal(self.id, out));
-        while let (Some(due),) = self.turn_over() {
-            self.wait(due, start);
-        }
-        self.close()
+    pub(crate) fn finish_with(self, start: &mut dyn FnMut(CallRef, Arc<Job>)) -> Report {
+        let next = self.core.with(|scheduler, now, out| {
+            scheduler.seal(self.id, out);
+            self.look(scheduler, now, out)
+        });
+        self.collect(next, start)
     }
 
-    /// Does what is due and asks the policy; until when to wait, or nothing when all is settled.
-    /// In a tuple, so that `?` can't leave the loop early.
-    fn turn_over(&mut self) -> (Option<Deadline>,) {
+    fn collect(mut self, mut next: Next, start: &mut dyn FnMut(CallRef, Arc<Job>)) -> Report {
         loop {
-            let (undecided, due) = self.core.with(|scheduler, now, out| {
-                scheduler.tick(self.id, now, out);
-                let undecided = scheduler.next_undecided(self.id);
-                let due = match undecided.is_none() && scheduler.is_done(self.id) {
-                    true => None,
-                    false => Some(scheduler.next_due(self.id, now)),
-                };
-                (undecided, due)
-            });
-            let Some(undecided) = undecided else { return (due,) };
-            let call = CallRef { batch: self.id, index: undecided.index };
-            let decide = self.policy.as_custom().filter(|_| !self.policy_failed);
-            let decision = decide.map_or(Ok(Decision::Continue), |decide| {
-                catch_unwind(AssertUnwindSafe(|| decide(&undecided.settled())))
-            });
-            self.core.with(|scheduler, now, out| match decision {
-                Ok(decision) => scheduler.decided(call, decision, now, out),
-                Err(_) => {
-                    self.policy_failed = true;
-                    say::say(
-                        log::Level::Error,
-                        format_args!("the failure policy panicked; the batch is aborted"),
-                    );
-                    let cause = "the failure policy panicked".to_owned();
-                    let abort = Abort { index: None, cause, satisfied: false };
-                    scheduler.end(self.id, Ending::Aborted(abort), now, out);
-                    scheduler.decided(call, Decision::Continue, now, out);
-                }
-            });
+            match next {
+                Next::Wait(due) => self.wait(due, start),
+                Next::Decide(undecided) => self.decide(&undecided),
+                Next::Report(closed) => return self.report(closed),
+            }
+            next = self.core.with(|scheduler, now, out| self.look(scheduler, now, out));
         }
+    }
+
+    /// Does what is due, under the lock, and says what comes next. A batch that is done is taken
+    /// out.
+    fn look(&self, scheduler: &mut Locked, now: Instant, out: &mut Vec<Action<Arc<Job>>>) -> Next {
+        scheduler.tick(self.id, now, out);
+        if let Some(undecided) = scheduler.next_undecided(self.id) {
+            Next::Decide(undecided)
+        } else if scheduler.is_done(self.id) {
+            Next::Report(scheduler.close(self.id, now))
+        } else {
+            Next::Wait(scheduler.next_due(self.id, now))
+        }
+    }
+
+    /// Asks the custom policy, without the lock, what a settled call means for the others.
+    fn decide(&mut self, undecided: &Undecided) {
+        let call = CallRef { batch: self.id, index: undecided.index };
+        let decide = self.policy.as_custom().filter(|_| !self.policy_failed);
+        let decision = decide.map_or(Ok(Decision::Continue), |decide| {
+            catch_unwind(AssertUnwindSafe(|| decide(&undecided.settled())))
+        });
+        self.core.with(|scheduler, now, out| match decision {
+            Ok(decision) => scheduler.decided(call, decision, now, out),
+            Err(payload) => {
+                // Its drop may panic, too.
+                std::mem::forget(payload);
+                self.policy_failed = true;
+                say::say(
+                    log::Level::Error,
+                    format_args!("the failure policy panicked; the batch is aborted"),
+                );
+                let cause = "the failure policy panicked".to_owned();
+                let abort = Abort { index: None, cause, satisfied: false };
+                scheduler.end(self.id, Ending::Aborted(abort), now, out);
+                scheduler.decided(call, Decision::Continue, now, out);
+            }
+        });
     }
 
     /// Waits for a message or `due`, whichever comes first.
@@ -325,10 +365,9 @@ impl Collector {
         }
     }
 
-    fn close(&mut self) -> Report {
+    fn report(&mut self, closed: Option<Closed<Arc<Job>>>) -> Report {
         self.closed = true;
         self.core.uncollect(self.id);
-        let closed = self.core.with(|scheduler, now, _| scheduler.close(self.id, now));
         match closed {
             Some(closed) => {
                 let report = report(closed, std::mem::take(&mut self.notes));

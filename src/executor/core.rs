@@ -159,7 +159,7 @@ impl Core {
         let now = Instant::now();
         let value = event(&mut scheduler, now, &mut actions);
         for action in &actions {
-            if let Action::Settled(job, Some(outcome)) = action {
+            if let Action::Settled(job, outcome) = action {
                 job.tell(now, || EventKind::Finished { outcome: Arc::clone(outcome) });
             }
         }

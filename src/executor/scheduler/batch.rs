@@ -331,7 +331,8 @@ impl<P> Batch<P> {
             ending: None,
             abort: None,
             due,
-            armed: Deadline::Never,
+            // Who opens a batch is awake, and asks what is due before it sleeps.
+            armed: Deadline::At(now),
             undecided: BTreeSet::new(),
             unordered: VecDeque::new(),
             preparing: None,

@@ -66,8 +66,8 @@ pub(crate) enum Action<P> {
     Signal(P),
     /// Run a call's closers.
     Close(P),
-    /// A call was settled; how, where the batch is observed.
-    Settled(P, Option<Arc<Outcome>>),
+    /// A call of an observed batch was settled.
+    Settled(P, Arc<Outcome>),
     /// Wake the thread that collects a batch.
     Wake(BatchId),
     /// A batch that nobody waits for is over; to be dropped outside the lock.

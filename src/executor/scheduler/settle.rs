@@ -117,8 +117,9 @@ impl<P: Clone> Scheduler<P> {
         slot.ended = Some(now);
         batch.pending -= 1;
         batch.succeeded += usize::from(outcome.is_success());
-        let told = batch.observed.then(|| Arc::new(outcome.clone()));
-        out.push(Action::Settled(slot.payload.clone(), told));
+        if batch.observed {
+            out.push(Action::Settled(slot.payload.clone(), Arc::new(outcome.clone())));
+        }
         slot.outcome = Some(outcome);
         batch.deferred += usize::from(slot.is_deferred());
         let followers = std::mem::take(&mut slot.followers);
