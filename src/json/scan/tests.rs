@@ -238,8 +238,14 @@ fn a_million_brackets_do_not_overflow_the_stack() {
     assert_eq!(duplicate(&twice).unwrap().len(), PATH_LIMIT + '…'.len_utf8());
 }
 
+/// `PROPTEST_CASES`, but not less than 2 000.
+fn config() -> ProptestConfig {
+    let config = ProptestConfig::default();
+    ProptestConfig { cases: config.cases.max(2000), ..config }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(config())]
 
     #[test]
     fn trees_are_read_as_serde_json_reads_them(value in tree(), pretty: bool) {

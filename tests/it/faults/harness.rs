@@ -20,8 +20,12 @@ use toolpool::{
 /// A secret of every executor here.
 pub(crate) const CANARY: &str = "canary-5e1fb0c2d4";
 
-/// How long a case may take before the test run is stopped.
-const HANG: Duration = Duration::from_secs(120);
+/// How long a case may take before the test run is stopped: `TOOLPOOL_TEST_HANG` in seconds, 120
+/// where it isn't set.
+fn hang() -> Duration {
+    let set = std::env::var("TOOLPOOL_TEST_HANG").ok().and_then(|hang| hang.parse().ok());
+    Duration::from_secs(set.unwrap_or(120))
+}
 
 pub(crate) fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -285,10 +289,10 @@ impl Rig {
             met.wait();
             Ok(())
         })
-        .timeout(HANG);
+        .timeout(hang());
         let turn = repeat("meet", width);
         let executor = self.executor.with_tools(ToolSet::new().with(meet)).unwrap();
-        let report = executor.turn(&turn).deadline(HANG / 4).run();
+        let report = executor.turn(&turn).deadline(hang() / 4).run();
         for call in &report {
             let refused = call.outcome == Outcome::NotStarted(NotStarted::Shutdown);
             assert!(if shuts_down { refused } else { call.outcome.is_success() }, "{call:?}");
@@ -413,7 +417,7 @@ impl Watchdog {
         let (done, over) = crossbeam_channel::bounded::<()>(0);
         let case = std::thread::current().name().unwrap_or("a case").to_owned();
         std::thread::spawn(move || {
-            if over.recv_timeout(HANG) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
+            if over.recv_timeout(hang()) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
                 eprintln!("{case} hangs");
                 std::process::abort();
             }
@@ -450,9 +454,26 @@ impl log::Log for Log {
 fn watch_the_log() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
+        #[cfg(deadlock_detection)]
+        std::thread::spawn(watch_for_deadlocks);
         log::set_logger(&LOG).unwrap();
         log::set_max_level(log::LevelFilter::Trace);
     });
+}
+
+/// Stops the test run when threads wait for each other's locks, and says where.
+#[cfg(deadlock_detection)]
+fn watch_for_deadlocks() {
+    loop {
+        std::thread::sleep(ms(500));
+        let deadlocks = parking_lot::deadlock::check_deadlock();
+        for thread in deadlocks.iter().flatten() {
+            eprintln!("deadlock, thread {:?}:\n{:?}", thread.thread_id(), thread.backtrace());
+        }
+        if !deadlocks.is_empty() {
+            std::process::abort();
+        }
+    }
 }
 
 /// How a test went that ran in a process of its own.
@@ -493,7 +514,7 @@ pub(crate) fn alone<F: Fn()>(_test: F) -> Option<Alone> {
         if let Some(status) = child.try_wait().unwrap() {
             break status;
         }
-        if began.elapsed() > HANG {
+        if began.elapsed() > hang() {
             child.kill().unwrap();
             panic!("{name} hangs in a process of its own");
         }

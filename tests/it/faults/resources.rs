@@ -12,11 +12,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toolpool::{
-    CallContext, CancelToken, Executor, FailurePolicy, NotStarted, Outcome, Rejected, Report, Tool,
+    CallContext, CancelToken, Executor, FailurePolicy, NotStarted, Outcome, Rejected, Tool,
     ToolSet, Turn,
 };
 
-use super::harness::{Case, Gate, check_report, eventually, ms, names, repeat, slack, told, turn};
+use super::harness::{Case, Gate, check_report, eventually, ms, names, repeat, told, turn};
 use super::process::{self, alone, alone_as};
 
 #[derive(Deserialize, JsonSchema)]
@@ -122,6 +122,30 @@ fn fault_046_without_new_threads_calls_run_on_those_there_are_or_say_so() {
             setrlimit(Resource::As, before).unwrap();
         });
     });
+}
+
+/// Turn after turn on threads that don't last. `TOOLPOOL_REFUSALS=1` says that the system refuses
+/// some threads for a while; then that must have been seen.
+#[test]
+fn fault_046_turns_go_on_while_threads_are_refused_and_after() {
+    let executor = workers(1 << 20);
+    let asked = turn((0..6).map(|n| (["work", "write"][n % 2], r#"{"act":"k"}"#)));
+    let mut endings = std::collections::BTreeMap::<_, usize>::new();
+    let mut last = Vec::new();
+    for _ in 0..60 {
+        let report = executor.run(&asked);
+        check_report(&asked, &report);
+        last = names(&report);
+        for name in &last {
+            *endings.entry(*name).or_default() += 1;
+        }
+        thread::sleep(ms(3));
+    }
+    println!("figure: 60 turns of 6 calls: {endings:?}");
+    assert_eq!(last, ["succeeded"; 6]);
+    let refused = endings.remove("no_thread").unwrap_or_default();
+    assert_eq!(endings.into_keys().collect::<Vec<_>>(), ["succeeded"]);
+    assert_eq!(refused > 0, std::env::var_os("TOOLPOOL_REFUSALS").is_some());
 }
 
 #[test]

@@ -107,8 +107,18 @@ fn check(turn: &Turn, is_of_its_wire: bool) {
     }
 }
 
+/// The same cases each time, or `TOOLPOOL_FUZZ_CASES` new ones.
+fn config() -> ProptestConfig {
+    let cases = std::env::var("TOOLPOOL_FUZZ_CASES").ok().and_then(|cases| cases.parse().ok());
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    match cases {
+        Some(cases) => ProptestConfig { cases, ..config },
+        None => ProptestConfig { cases: 4_000, rng_seed: RngSeed::Fixed(1), ..config },
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4_000, rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn a_changed_body_is_read_or_refused_and_never_a_panic(
