@@ -21,7 +21,9 @@ mod core;
 mod job;
 mod lanes;
 #[cfg(all(test, shuttle))]
-mod model;
+mod model {
+    mod tests;
+}
 mod observer;
 mod run;
 mod say;
