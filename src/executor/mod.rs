@@ -45,6 +45,7 @@ pub use stats::{Stats, ToolStats};
 pub use suspended::{Resolution, Suspended};
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -194,6 +195,10 @@ impl Executor {
         self.core.shut_down(timeout)
     }
 }
+
+/// A panic leaves it as it was: no code of a user's runs while its state is changed.
+impl UnwindSafe for Executor {}
+impl RefUnwindSafe for Executor {}
 
 impl fmt::Debug for Executor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
