@@ -7,11 +7,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use log::Level;
+
 use crate::cancel::{CancelToken, OnCancel};
 use crate::executor::approval::{self, Approver, Planned};
 use crate::executor::around::AroundFactory;
 use crate::executor::core::{Core, Message, Tooling};
-use crate::executor::job::{Job, RunShared};
+use crate::executor::job::{self, Job, RunShared};
 use crate::executor::observer::{EventKind, Watch, Watched};
 use crate::executor::say;
 use crate::executor::scheduler::{
@@ -132,6 +134,9 @@ pub(crate) fn run_planned(
     if planned.is_empty() {
         return Report::new(Vec::new(), Duration::ZERO, None);
     }
+    // A call's own thread counts as lost already.
+    let own = job::current(core).is_some();
+    let _lost = if own { None } else { core.compute.lose_worker() };
     let mut collector = Collector::open(core, tooling, options);
     let next = collector.push_then(planned, false, |collector, scheduler, now, out| {
         scheduler.seal(collector.id, out);
@@ -156,6 +161,18 @@ impl Collector {
         let (sender, messages) = channel::unbounded();
         let is_tool = |name: &str| tooling.set.get(name).is_some();
         let mistake = options.policy.check(is_tool).err().filter(|_| options.own_policy);
+        let mut mistake = mistake.map(|error| error.to_string());
+        let around = options.around.as_ref().and_then(|capture| {
+            let captured = catch_unwind(AssertUnwindSafe(|| capture()));
+            captured
+                .map_err(|payload| {
+                    // Its drop may panic, too.
+                    std::mem::forget(payload);
+                    say::say(Level::Error, format_args!("the around hook panicked"));
+                    mistake = Some("the around hook panicked".to_owned());
+                })
+                .ok()
+        });
         let id = core.with(|scheduler, now, out| {
             let id = scheduler.open(
                 BatchSpec {
@@ -168,8 +185,8 @@ impl Collector {
                 now,
             );
             core.collect(id, sender);
-            if let Some(error) = mistake {
-                let abort = Abort { index: None, cause: error.to_string(), satisfied: false };
+            if let Some(cause) = mistake {
+                let abort = Abort { index: None, cause, satisfied: false };
                 scheduler.end(id, Ending::Aborted(abort), now, out);
             }
             id
@@ -192,7 +209,7 @@ impl Collector {
                 seed: format!("{:016x}", core.settings.random()).into(),
                 depth: options.depth,
                 batch: id,
-                around: options.around.map(|around| around()),
+                around,
                 #[cfg(feature = "tracing")]
                 span: tracing::Span::current(),
                 watch: options.observer.clone().map(|observer| Watch::new(observer, id)),

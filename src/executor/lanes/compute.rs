@@ -23,8 +23,18 @@ pub(crate) struct ComputeLane {
 
 struct Generation {
     pool: ComputePool,
-    /// Tasks that were handed to the pool and haven't come back.
+    /// Tasks that were handed to the pool and haven't come back, and workers that wait for a
+    /// batch.
     busy: AtomicUsize,
+}
+
+/// A worker that waits instead of working, until this is dropped.
+pub(crate) struct LostWorker(Arc<Generation>);
+
+impl Drop for LostWorker {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl ComputeLane {
@@ -51,6 +61,15 @@ impl ComputeLane {
             lane.retire();
         });
         Ok(())
+    }
+
+    /// Counts the thread that calls this as lost if it is a worker of one of the pools.
+    pub(crate) fn lose_worker(&self) -> Option<LostWorker> {
+        rayon::current_thread_index()?;
+        let generations = self.generations.lock();
+        let own = generations.iter().find(|own| own.pool.current_thread_index().is_some())?;
+        own.busy.fetch_add(1, Ordering::Relaxed);
+        Some(LostWorker(Arc::clone(own)))
     }
 
     /// The newest pool if it has a free worker, any other that has one, or a new one.
