@@ -5,6 +5,7 @@ mod deadlines;
 mod harness;
 #[cfg(feature = "http")]
 mod http;
+mod lifecycle;
 mod policy;
 #[cfg(target_os = "linux")]
 mod process;

@@ -12,8 +12,8 @@ use schemars::JsonSchema;
 use serde::ser::{Error as _, SerializeSeq};
 use serde::{Deserialize, Serialize, Serializer};
 use toolpool::{
-    CallContext, Event, EventKind, Executor, Limit, NotStarted, Note, Outcome, Output, Report,
-    Retry, ScopedTool, ScopedToolSet, Tool, ToolError, ToolErrorKind, ToolSet,
+    CallContext, Event, EventKind, Executor, Limit, NotStarted, Note, Outcome, Output, Retry,
+    ScopedTool, ScopedToolSet, Tool, ToolError, ToolErrorKind, ToolSet,
 };
 
 use super::harness::{
