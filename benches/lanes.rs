@@ -7,6 +7,7 @@
 //!
 //! `cargo bench --bench lanes`
 #![allow(missing_docs, reason = "a program of its own")]
+#![allow(clippy::print_stdout, reason = "a bench prints")]
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -57,7 +58,7 @@ impl Work {
         match n {
             3 => thread::sleep(Duration::from_secs(2)),
             _ => {
-                if n % 5 == 0 {
+                if n.is_multiple_of(5) {
                     self.other.install(|| thread::sleep(Duration::from_millis(50)));
                 } else {
                     thread::sleep(Duration::from_millis(5));

@@ -7,6 +7,7 @@
 //!
 //! `cargo bench --bench overhead`; `TOOLPOOL_PAIRS` sets the number of pairs (300).
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
+#![allow(clippy::print_stdout, reason = "a bench prints")]
 
 use std::hint::black_box;
 use std::thread;

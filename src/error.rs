@@ -328,7 +328,6 @@ pub struct Error(Box<Repr>);
 struct Repr {
     kind: ErrorKind,
     message: String,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -341,7 +340,7 @@ pub(crate) enum ErrorKind {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl fmt::Display) -> Self {
-        Self(Box::new(Repr { kind, message: bounded(&message), source: None }))
+        Self(Box::new(Repr { kind, message: bounded(&message) }))
     }
 
     pub(crate) fn config(message: impl fmt::Display) -> Self {
@@ -350,15 +349,6 @@ impl Error {
 
     pub(crate) fn input(message: impl fmt::Display) -> Self {
         Self::new(ErrorKind::Input, message)
-    }
-
-    #[must_use]
-    pub(crate) fn because(
-        mut self,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
-        self.0.source = Some(source.into());
-        self
     }
 
     /// A tool, a tool set or a setting can't be used.
@@ -391,20 +381,11 @@ impl fmt::Display for Error {
 /// The text in quotes, so that it can be read where `main` returns the error.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut tuple = f.debug_tuple("Error");
-        tuple.field(&self.0.message);
-        if let Some(source) = &self.0.source {
-            tuple.field(source);
-        }
-        tuple.finish()
+        f.debug_tuple("Error").field(&self.0.message).finish()
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_ref().map(|source| &**source as _)
-    }
-}
+impl std::error::Error for Error {}
 
 #[cfg(test)]
 mod tests {

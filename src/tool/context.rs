@@ -95,10 +95,6 @@ impl CallContext {
         Self(Arc::new(parts))
     }
 
-    pub(crate) fn parts(&self) -> &ContextParts {
-        &self.0
-    }
-
     pub(crate) fn result_limit(&self) -> &ResultLimit {
         &self.0.result_limit
     }

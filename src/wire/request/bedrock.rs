@@ -50,8 +50,7 @@ pub(super) fn body<'a>(prompt: &Prompt<'_>, shape: &Shape<'_>) -> RawObject<'a> 
         let mut config = RawObject::read(definitions.as_str()).unwrap_or_default();
         if caches_tools {
             let listed = config.get("tools").map(|tools| raw::array(tools.get()));
-            let tools: Vec<Json> =
-                listed.into_iter().flatten().map(|tool| Json::from_raw(tool)).collect();
+            let tools: Vec<Json> = listed.into_iter().flatten().map(Json::from_raw).collect();
             let point = raw::literal(CACHE_POINT);
             config.set("tools", &tools.into_iter().chain([point]).collect::<Vec<_>>());
         }
