@@ -325,7 +325,7 @@ fn only_a_failure_makes_a_report_an_error() {
     assert!(report(Some(abort(Some(0), "a", true))).into_result().is_ok());
     let error = report(Some(abort(Some(0), "a", false))).into_result().unwrap_err();
     assert!(error.is_aborted());
-    assert_eq!(error.to_string(), "the batch was aborted: call 0 (a) failed");
+    assert_eq!(error.to_string(), "the batch was aborted: call 1 (a) failed");
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn not_started(reason: &NotStarted, name: Name<'_>) -> String {
         }
         NotStarted::KeyHeld { index, tool } => {
             let holder = match index {
-                Some(index) => format!("call {index} ({})", Name(tool)),
+                Some(index) => format!("call {} ({})", index + 1, Name(tool)),
                 None => format!("an earlier call of {}", Name(tool)),
             };
             format!(
@@ -168,11 +168,12 @@ impl fmt::Display for Name<'_> {
     }
 }
 
+/// Calls are counted from 1 here, as the model counts them.
 impl fmt::Display for Abort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.satisfied, self.index) {
             (true, _) => f.write_str("other results were enough"),
-            (false, Some(index)) => write!(f, "call {index} ({}) failed", Name(&self.cause)),
+            (false, Some(index)) => write!(f, "call {} ({}) failed", index + 1, Name(&self.cause)),
             (false, None) => f.write_str(&self.cause),
         }
     }
