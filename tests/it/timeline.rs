@@ -105,7 +105,7 @@ fn failures_are_marked_with_their_names() {
         report.timeline().columns(80),
         "\
 5 calls, 4 failed: wall 100 ms, sequential 191 ms, saved 91 ms, speed-up 1.9×
-aborted: call 1 (hangs) failed
+aborted: call 2 (hangs) failed
 retried      ██████████████████████████████    90 ms, 3 attempts
 hangs        █████████████████████████████████ 100 ms ✗ timed_out, still running
 panics       ░░░░░░░░░░░░░░░░░█                1 ms ✗ panicked (waited 50 ms)

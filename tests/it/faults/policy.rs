@@ -95,7 +95,7 @@ fn fault_069_after_the_first_failure_what_runs_is_stopped_and_what_waits_isnt_st
                 panic!("{:?}", report[index]);
             };
             assert_eq!((abort.index, &*abort.cause), (Some(3), "fails"));
-            assert!(told(&report, index).starts_with("not run: call 3 (fails) failed"));
+            assert!(told(&report, index).starts_with("not run: call 4 (fails) failed"));
         }
         let ended = report[3].ended;
         assert!(report.wall() < ended + slack(), "{:?} after {ended:?}", report.wall());
