@@ -76,6 +76,9 @@ use self::core::{Core, Tooling};
 /// ```
 ///
 /// Dropping the last handle never blocks: idle threads end at once, others when their calls do.
+///
+/// In the child of a `fork` that executes no other program, an executor of the parent's has none of
+/// its threads: leave it alone there, and build another.
 #[derive(Clone)]
 pub struct Executor {
     core: Arc<Core>,
