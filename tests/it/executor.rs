@@ -271,3 +271,53 @@ fn surplus_calls_are_refused_and_many_are_run() {
     assert_eq!(report[10_000].outcome, Outcome::Rejected(Rejected::TooManyCalls(10_000)));
     assert!(executor.stats().blocking_threads <= 8, "{:?}", executor.stats());
 }
+
+#[test]
+fn two_hundred_sessions_share_an_executor_and_none_takes_more_than_its_share() {
+    const SESSIONS: usize = 200;
+    const CAP: usize = 4;
+    let order = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let gate = CancelToken::new();
+    let wait = Tool::new("wait", "", {
+        let gate = gate.clone();
+        move || {
+            gate.wait(toolpool::Deadline::after(Instant::now(), ms(60_000)));
+            Ok(())
+        }
+    });
+    let step = Tool::new("step", "", {
+        let order = Arc::clone(&order);
+        move |_: (), cx: &CallContext| {
+            order.lock().push(*cx.get::<usize>().unwrap());
+            Ok(())
+        }
+    });
+    let tools = ToolSet::new().with(wait).with(step);
+    let executor = Executor::builder(tools).max_parallel(CAP).build().unwrap();
+    thread::scope(|scope| {
+        // Nothing starts before everybody has handed in.
+        scope.spawn(|| executor.run(&calls((0..CAP).map(|_| ("wait", "")))));
+        while executor.stats().running < CAP {
+            thread::sleep(ms(1));
+        }
+        for session in 0..SESSIONS {
+            let executor = &executor;
+            scope.spawn(move || {
+                let turn = calls((0..if session == 0 { 128 } else { 3 }).map(|_| ("step", "")));
+                assert!(executor.turn(&turn).context(session).run().all_succeeded());
+            });
+        }
+        let all = 128 + 3 * (SESSIONS - 1);
+        while executor.stats().queued < all {
+            thread::sleep(ms(1));
+        }
+        gate.cancel();
+    });
+    let order = order.lock();
+    let small: Vec<_> = (0..order.len()).filter(|at| order[*at] != 0).collect();
+    // A call is noted by its own thread, which may be late: as many as run at once are passed over.
+    let nearly_last = small[small.len() - 1 - CAP];
+    let big_before = order[..nearly_last].iter().filter(|session| **session == 0).count();
+    // Turn by turn, the big session has had three calls when the others have had theirs.
+    assert!(big_before <= 3 + CAP, "{big_before} calls of the big session went first");
+}
