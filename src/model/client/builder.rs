@@ -305,7 +305,11 @@ impl ClientBuilder {
             provider_name,
             model: self.model,
             base_url,
-            key,
+            has_key: key.is_some(),
+            secrets: key
+                .into_iter()
+                .chain(self.headers.into_iter().map(|(_, value)| value))
+                .collect(),
             headers,
             max_tokens: self.max_tokens,
             temperature: self.temperature,

@@ -20,6 +20,8 @@ use crate::wire::providers_words;
 
 /// Most that is read of an answer that is an error.
 const ERROR_BODY: u64 = 64 * 1024;
+/// So little time that no request can be made in it.
+const NOTHING_LEFT: Duration = Duration::from_millis(20);
 /// Most that is shown of an answer that is no message.
 const SHOWN: usize = 200;
 const REQUEST_ID_HEADERS: [&str; 4] =
@@ -52,11 +54,7 @@ impl Head {
             content_type: header("content-type").unwrap_or("no content type").to_owned(),
             encoding: header("content-encoding").map(str::to_owned),
             location: header("location").map(str::to_owned),
-            retry_after: asked_wait(
-                header("retry-after-ms"),
-                header("retry-after"),
-                SystemTime::now(),
-            ),
+            retry_after: asked_wait(header("retry-after-ms"), header("retry-after"), wall_clock()),
             should_retry: header("x-should-retry").and_then(|text| text.trim().parse().ok()),
         }
     }
@@ -68,6 +66,11 @@ impl Head {
             None => error,
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a `Retry-After` may be a date")]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -173,9 +176,14 @@ impl Client {
             };
             return head.on(self.error(kind, words)).transient(transient).sent();
         }
-        let (kind, size, start) = (&head.content_type, body.len(), start_of(&text));
+        let (kind, size, start) = (&head.content_type, body.len(), self.start_of(&text));
         let what = format_args!("{why} ({kind}, {size} bytes: {start})");
         head.on(self.error(ModelErrorKind::Unreadable, what)).sent()
+    }
+
+    /// The start of a text, to be shown; cut when no secret is left in it that could be cut, too.
+    fn start_of(&self, text: &str) -> String {
+        self.hidden(text).chars().filter(|c| !c.is_control()).take(SHOWN).collect()
     }
 
     fn redirected(&self, head: &Head) -> ModelError {
@@ -197,7 +205,7 @@ impl Client {
         }
         let text = String::from_utf8_lossy(&read);
         let facts = Facts::of(&text);
-        let words = providers_words(&text).unwrap_or_else(|| match start_of(&text) {
+        let words = providers_words(&text).unwrap_or_else(|| match self.start_of(&text) {
             start if start.is_empty() => "no reason given".to_owned(),
             start => start,
         });
@@ -221,7 +229,8 @@ impl Client {
         if request.cancel.is_cancelled() {
             return self.error(Kind::Cancelled, "").sent();
         }
-        let late = request.deadline.has_passed(Instant::now());
+        let left = request.deadline.remaining(Instant::now());
+        let late = left.is_some_and(|left| left < NOTHING_LEFT);
         let named = |kind| self.error(kind, &error);
         let named = match &error {
             Error::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect) if !late => {
@@ -264,11 +273,6 @@ impl Client {
         };
         named.because(error)
     }
-}
-
-/// The start of a text that is shown.
-fn start_of(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(SHOWN).collect()
 }
 
 /// What an error's body tells beside its words.

@@ -68,7 +68,8 @@ pub struct Client {
     provider_name: String,
     model: String,
     base_url: String,
-    key: Option<Secret>,
+    has_key: bool,
+    secrets: Vec<Secret>,
     headers: Vec<(HeaderName, HeaderValue)>,
     max_tokens: Option<u64>,
     temperature: Option<f64>,
@@ -159,13 +160,14 @@ impl Client {
         address(self.wire(), &self.base_url, &self.model, stream)
     }
 
-    /// An error of this provider, in which the key doesn't stand.
+    /// An error of this provider, in which no secret stands.
     fn error(&self, kind: ModelErrorKind, message: impl fmt::Display) -> ModelError {
-        let message = message.to_string();
-        match &self.key {
-            Some(key) => ModelError::new(kind, &self.provider_name, key.hidden_in(&message)),
-            None => ModelError::new(kind, &self.provider_name, message),
-        }
+        ModelError::new(kind, &self.provider_name, self.hidden(&message.to_string()))
+    }
+
+    /// `text` without the secrets that went with the request, which a server may repeat.
+    fn hidden(&self, text: &str) -> String {
+        self.secrets.iter().fold(text.to_owned(), |text, secret| secret.hidden_in(&text))
     }
 
     /// Makes attempts until one succeeds or another makes no sense.
@@ -175,7 +177,9 @@ impl Client {
         mut attempt: impl FnMut() -> Result<Turn, ModelError>,
     ) -> Result<Turn, ModelError> {
         let mut asked_again = false;
-        for number in 1.. {
+        let mut number = 0;
+        loop {
+            number += 1;
             let error = match attempt() {
                 Ok(turn) => return Ok(turn),
                 Err(error) => error.after_attempts(number),
@@ -195,7 +199,6 @@ impl Client {
                 return Err(self.error(ModelErrorKind::Cancelled, "").after_attempts(number));
             }
         }
-        Err(self.error(ModelErrorKind::Configuration, "no attempt was made"))
     }
 }
 
@@ -228,7 +231,7 @@ impl fmt::Debug for Client {
             .field("provider", &self.provider_name)
             .field("model", &self.model)
             .field("base_url", &base_url)
-            .field("key", &self.key.as_ref().map_or("not set", |_| "set"))
+            .field("key", &if self.has_key { "set" } else { "not set" })
             .field("headers", &headers)
             .finish_non_exhaustive()
     }

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+/// What is shorter is no key.
+const SHORTEST: usize = 8;
+
 /// A key. `Debug` says only whether there is one; nothing prints it.
 ///
 /// ```
@@ -18,9 +21,10 @@ impl Secret {
         &self.0
     }
 
-    /// `text` with the key made unreadable, should it stand in it.
+    /// `text` with the key made unreadable, should it stand in it. What is too short to be a key
+    /// stays, because it would be found in any text.
     pub(super) fn hidden_in(&self, text: &str) -> String {
-        if self.0.len() < 4 {
+        if self.0.len() < SHORTEST {
             return text.to_owned();
         }
         text.replace(&*self.0, "[key]")

@@ -167,6 +167,20 @@ fn an_error_names_status_request_and_the_providers_words_and_never_the_key() {
 }
 
 #[test]
+fn no_secret_is_cut_in_two_where_a_servers_answer_is_cut() {
+    for before in [150, 190, 195, 2030] {
+        let page = format!("{}{KEY}{}", "x".repeat(before), "header-secret-77");
+        let message = format!(r#"{{"error":{{"message":"{page}"}}}}"#);
+        for answer in [Answer::bytes("text/plain", page), Answer::error(400, message)] {
+            let server = Replay::new([answer]);
+            let client = client_of(&server).header("x-more", "header-secret-77").build().unwrap();
+            let error = ask(&client).unwrap_err().to_string();
+            assert!(!error.contains("sk-") && !error.contains("header-secret"), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_call_that_the_server_could_not_read_is_asked_for_once_more() {
     let bad = || {
         Answer::error(
