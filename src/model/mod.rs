@@ -28,14 +28,14 @@ mod scripted;
 #[cfg(feature = "http")]
 pub use client::{Client, ClientBuilder, Secret, Server};
 pub use error::{ModelError, ModelErrorKind};
-pub use request::{ModelEvent, Request};
+pub use request::Request;
 pub use scripted::{Asked, ScriptedModel};
 
 /// The HTTP client beneath, for [`ClientBuilder::http_config`].
 #[cfg(feature = "http")]
 pub use ureq;
 
-pub use crate::wire::{Prompt, Shape, ToolChoice};
+pub use crate::wire::{Prompt, Shape, StreamEvent, ToolChoice};
 
 use crate::turn::{Turn, Wire};
 
@@ -54,27 +54,32 @@ pub trait Model: Send + Sync {
     /// stop reason tells it.
     fn respond(&self, request: &Request<'_>) -> Result<Turn, ModelError>;
 
-    /// Asks for one turn and tells, while the model writes, what it wrote so far. The turn is the
-    /// same as that of [`respond`](Self::respond); events are told on the caller's thread.
+    /// Asks for one turn and tells, while the model writes, what it wrote so far; on the caller's
+    /// thread. The turn is that of [`respond`](Self::respond).
     ///
     /// A model that can't stream tells all of it at the end, as this method does by default.
     ///
     /// # Errors
-    /// As [`respond`](Self::respond). Of a turn that broke off, no further event comes; what was
-    /// told is void.
+    /// As [`respond`](Self::respond). When the turn breaks off, what was told of it is void: no
+    /// call may run on its account.
     fn stream(
         &self,
         request: &Request<'_>,
-        tell: &mut dyn FnMut(ModelEvent<'_>),
+        tell: &mut dyn FnMut(StreamEvent<'_>),
     ) -> Result<Turn, ModelError> {
         let turn = self.respond(request)?;
-        if !turn.text().is_empty() {
-            tell(ModelEvent::Text(turn.text()));
-        }
-        for call in turn.calls() {
-            tell(ModelEvent::Call(call));
-        }
+        tell_all(&turn, tell);
         Ok(turn)
+    }
+}
+
+/// Tells a turn that came as a whole.
+fn tell_all(turn: &Turn, tell: &mut dyn FnMut(StreamEvent<'_>)) {
+    if !turn.text().is_empty() {
+        tell(StreamEvent::Text(turn.text()));
+    }
+    for call in turn.calls() {
+        tell(StreamEvent::Call(call));
     }
 }
 
@@ -94,7 +99,7 @@ impl<M: Model + ?Sized> Model for &M {
     fn stream(
         &self,
         request: &Request<'_>,
-        tell: &mut dyn FnMut(ModelEvent<'_>),
+        tell: &mut dyn FnMut(StreamEvent<'_>),
     ) -> Result<Turn, ModelError> {
         (**self).stream(request, tell)
     }
@@ -116,7 +121,7 @@ impl<M: Model + ?Sized> Model for std::sync::Arc<M> {
     fn stream(
         &self,
         request: &Request<'_>,
-        tell: &mut dyn FnMut(ModelEvent<'_>),
+        tell: &mut dyn FnMut(StreamEvent<'_>),
     ) -> Result<Turn, ModelError> {
         (**self).stream(request, tell)
     }

@@ -1,6 +1,5 @@
-//! One request to a model, and what is told of it while it is answered.
+//! One request to a model.
 
-use crate::call::ToolCall;
 use crate::cancel::CancelToken;
 use crate::json::Json;
 use crate::time::Deadline;
@@ -83,14 +82,4 @@ impl<'a> Request<'a> {
         self.cancel = token.clone();
         self
     }
-}
-
-/// What a model wrote, told while it goes on writing.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum ModelEvent<'a> {
-    /// More text.
-    Text(&'a str),
-    /// A call that is known to be whole. Whether it may run is known when the turn is.
-    Call(&'a ToolCall),
 }

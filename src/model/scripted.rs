@@ -3,15 +3,18 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::json::Json;
-use crate::model::Model;
 use crate::model::error::{ModelError, ModelErrorKind};
 use crate::model::request::Request;
+use crate::model::{Model, tell_all};
 use crate::turn::{Turn, Wire};
-use crate::wire::{Shape, ToolChoice};
+use crate::wire::{Shape, StreamEvent, ToolChoice};
+
+const NAME: &str = "scripted";
 
 /// A model that plays prepared answers in order and remembers what it was asked. Clones share
 /// both.
@@ -34,7 +37,14 @@ pub struct ScriptedModel {
     script: Arc<Mutex<Script>>,
 }
 
-type Scene = Box<dyn FnOnce(&Asked) -> Result<Turn, ModelError> + Send>;
+type Scene = Box<dyn FnOnce(&Asked, &mut Stage<'_, '_>) -> Result<Turn, ModelError> + Send>;
+
+/// Where an answer is played.
+struct Stage<'a, 'b> {
+    request: &'a Request<'a>,
+    /// Nothing where the turn is asked for as a whole.
+    tell: Option<&'a mut (dyn FnMut(StreamEvent<'_>) + 'b)>,
+}
 
 #[derive(Default)]
 struct Script {
@@ -81,7 +91,7 @@ impl ScriptedModel {
         let (wire, body) = (self.wire, body.into());
         self.then(move |_| {
             wire.parse(&body)
-                .map_err(|error| ModelError::new(ModelErrorKind::Unreadable, "scripted", error))
+                .map_err(|error| ModelError::new(ModelErrorKind::Unreadable, NAME, error))
         })
     }
 
@@ -103,7 +113,45 @@ impl ScriptedModel {
         self,
         scene: impl FnOnce(&Asked) -> Result<Turn, ModelError> + Send + 'static,
     ) -> Self {
-        self.script.lock().scenes.push_back(Box::new(scene));
+        self.play(Box::new(move |asked, stage| {
+            let turn = scene(asked)?;
+            if let Some(tell) = &mut stage.tell {
+                tell_all(&turn, tell);
+            }
+            Ok(turn)
+        }))
+    }
+
+    /// Next, this stream as the format has it, each piece after a pause. A stream that can't be
+    /// read is an error of the model.
+    #[must_use]
+    pub fn stream<P: Into<Vec<u8>>>(self, pieces: impl IntoIterator<Item = (Duration, P)>) -> Self {
+        let pieces: Vec<(Duration, Vec<u8>)> =
+            pieces.into_iter().map(|(pause, piece)| (pause, piece.into())).collect();
+        self.play(Box::new(move |asked, stage| {
+            let mut assembler = asked.wire.stream();
+            let mut nobody = |_: StreamEvent<'_>| {};
+            let broken = |error| ModelError::new(ModelErrorKind::Unreadable, NAME, error);
+            for (pause, piece) in pieces {
+                if !stage.request.cancel.sleep(pause) {
+                    return Err(ModelError::new(ModelErrorKind::Cancelled, NAME, ""));
+                }
+                match &mut stage.tell {
+                    Some(tell) => assembler.feed(&piece, tell),
+                    None => assembler.feed(&piece, &mut nobody),
+                }
+                .map_err(broken)?;
+            }
+            match &mut stage.tell {
+                Some(tell) => assembler.finish(tell),
+                None => assembler.finish(&mut nobody),
+            }
+            .map_err(broken)
+        }))
+    }
+
+    fn play(self, scene: Scene) -> Self {
+        self.script.lock().scenes.push_back(scene);
         self
     }
 
@@ -120,7 +168,7 @@ impl ScriptedModel {
 
 impl Model for ScriptedModel {
     fn name(&self) -> &str {
-        "scripted"
+        NAME
     }
 
     fn wire(&self) -> Wire {
@@ -130,8 +178,26 @@ impl Model for ScriptedModel {
     /// The next answer. A request that is cancelled takes none; a script that has ended is an
     /// error.
     fn respond(&self, request: &Request<'_>) -> Result<Turn, ModelError> {
+        self.next(request, None)
+    }
+
+    fn stream(
+        &self,
+        request: &Request<'_>,
+        tell: &mut dyn FnMut(StreamEvent<'_>),
+    ) -> Result<Turn, ModelError> {
+        self.next(request, Some(tell))
+    }
+}
+
+impl ScriptedModel {
+    fn next(
+        &self,
+        request: &Request<'_>,
+        tell: Option<&mut dyn FnMut(StreamEvent<'_>)>,
+    ) -> Result<Turn, ModelError> {
         if request.cancel.is_cancelled() {
-            return Err(ModelError::new(ModelErrorKind::Cancelled, "scripted", ""));
+            return Err(ModelError::new(ModelErrorKind::Cancelled, NAME, ""));
         }
         let prompt = &request.prompt;
         let asked = Asked {
@@ -141,7 +207,7 @@ impl Model for ScriptedModel {
             tools: prompt.tools.iter().map(|tool| tool.name().to_owned()).collect(),
             choice: prompt.choice.clone(),
             parallel: prompt.parallel,
-            body: self.wire.request(prompt, &Shape::new("scripted")),
+            body: self.wire.request(prompt, &Shape::new(NAME)),
         };
         let scene = {
             let mut script = self.script.lock();
@@ -149,12 +215,11 @@ impl Model for ScriptedModel {
             script.scenes.pop_front()
         };
         match scene {
-            Some(scene) => scene(&asked),
-            None => Err(ModelError::new(
-                ModelErrorKind::Configuration,
-                "scripted",
-                "the script has ended",
-            )),
+            Some(scene) => scene(&asked, &mut Stage { request, tell }),
+            None => {
+                let ended = "the script has ended";
+                Err(ModelError::new(ModelErrorKind::Configuration, NAME, ended))
+            }
         }
     }
 }
@@ -198,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn by_default_a_stream_tells_all_at_the_end() {
+    fn what_is_no_stream_is_told_at_the_end() {
         let model: &dyn Model = &ScriptedModel::new(Wire::OpenAi).body(
             r#"{"choices":[{"message":{"content":"hm","tool_calls":[{"id":"a","function":{"name":"f","arguments":"{}"}}]}}]}"#,
         );
@@ -206,8 +271,9 @@ mod tests {
         let turn = model
             .stream(&Request::new(&[]), &mut |event| {
                 told.push(match event {
-                    crate::model::ModelEvent::Text(text) => text.to_owned(),
-                    crate::model::ModelEvent::Call(call) => call.name().to_owned(),
+                    StreamEvent::Text(text) => text.to_owned(),
+                    StreamEvent::Call(call) => call.name().to_owned(),
+                    StreamEvent::Restarted => "restarted".to_owned(),
                 });
             })
             .unwrap();

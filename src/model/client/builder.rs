@@ -68,7 +68,7 @@ impl ClientBuilder {
             extra: None,
             timeout: Duration::from_secs(600),
             connect_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(120),
+            idle_timeout: Duration::from_secs(300),
             max_body_bytes: 32 * 1024 * 1024,
             retries: Retries { most: 2, max_wait: Duration::from_secs(60), resend: true },
             http: None,
@@ -165,7 +165,7 @@ impl ClientBuilder {
         self
     }
 
-    /// The longest silence within a stream. Defaults to 120 s.
+    /// The longest silence of a stream, also before its first byte. Defaults to 300 s.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = timeout;
         self

@@ -1,6 +1,7 @@
 //! One attempt: a request is sent, its answer read within bounds, and what went wrong is named.
 
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
@@ -24,6 +25,8 @@ const ERROR_BODY: u64 = 64 * 1024;
 const NOTHING_LEFT: Duration = Duration::from_millis(20);
 /// Most that is shown of an answer that is no message.
 const SHOWN: usize = 200;
+/// What Groq calls it when the model wrote what is no call.
+const MISSPELLED: &str = "tool_use_failed";
 const REQUEST_ID_HEADERS: [&str; 4] =
     ["request-id", "x-request-id", "x-amzn-requestid", "x-amzn-request-id"];
 
@@ -119,19 +122,20 @@ impl Client {
         }
     }
 
-    /// Reads a body to its end and hands on what comes, as it comes.
+    /// Reads a body to its end, or until nobody takes it any more, and hands on what comes, as it
+    /// comes.
     pub(super) fn read(
         &self,
         request: &Request<'_>,
         answer: Answer,
-        mut take: impl FnMut(&[u8]),
+        take: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
     ) -> Result<Head, ModelError> {
         let Answer { head, body } = answer;
         if let Some(encoding) = &head.encoding {
             let what = format_args!("the encoding {encoding:?}, which nobody asked for");
             return Err(head.on(self.error(ModelErrorKind::Unreadable, what)).sent());
         }
-        match self.drain(request, body, self.max_body_bytes, &mut take) {
+        match self.drain(request, body, self.max_body_bytes, take) {
             Ok(()) => Ok(head),
             Err(error) => Err(head.on(error)),
         }
@@ -142,7 +146,7 @@ impl Client {
         request: &Request<'_>,
         body: Body,
         most: u64,
-        take: &mut dyn FnMut(&[u8]),
+        take: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
     ) -> Result<(), ModelError> {
         let mut reader = body.into_with_config().limit(most).reader();
         let mut buffer = vec![0; 16 * 1024];
@@ -153,7 +157,8 @@ impl Client {
                     return Err(self.error(ModelErrorKind::Cancelled, "").sent());
                 }
                 Ok(0) => return Ok(()),
-                Ok(n) => take(&buffer[..n]),
+                Ok(n) if take(&buffer[..n]).is_break() => return Ok(()),
+                Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.failed(request, error.into())),
             }
@@ -172,13 +177,22 @@ impl Client {
             let facts = Facts::of(&text);
             let (kind, transient) = match facts.code {
                 Some(code) if code >= 400 => kind_of(code, self.wire(), &facts, head),
-                _ => (ModelErrorKind::ServerFailed, false),
+                _ => kind_by_name(&words),
             };
             return head.on(self.error(kind, words)).transient(transient).sent();
         }
         let (kind, size, start) = (&head.content_type, body.len(), self.start_of(&text));
         let what = format_args!("{why} ({kind}, {size} bytes: {start})");
         head.on(self.error(ModelErrorKind::Unreadable, what)).sent()
+    }
+
+    /// A stream that broke off or is none.
+    pub(super) fn broken_stream(&self, head: &Head, why: &crate::error::Error) -> ModelError {
+        let why = why.to_string();
+        let (kind, transient) = kind_by_name(&why);
+        let misspelled = why.contains(MISSPELLED);
+        let error = head.on(self.error(kind, why)).transient(transient).sent();
+        if misspelled { error.worth_another() } else { error }
     }
 
     /// The start of a text, to be shown; cut when no secret is left in it that could be cut, too.
@@ -196,7 +210,10 @@ impl Client {
     fn refused(&self, request: &Request<'_>, answer: Answer) -> ModelError {
         let Answer { head, body } = answer;
         let mut read = Vec::new();
-        let mut take = |more: &[u8]| read.extend_from_slice(more);
+        let mut take = |more: &[u8]| {
+            read.extend_from_slice(more);
+            ControlFlow::Continue(())
+        };
         // What could be read of it has to do, except where nobody wants it any more.
         if let Err(error) = self.drain(request, body, ERROR_BODY, &mut take)
             && error.is_cancelled()
@@ -214,7 +231,7 @@ impl Client {
         if let (None, Some(id)) = (&head.request_id, &facts.request_id) {
             error = error.with_request_id(id);
         }
-        if head.status == 400 && facts.names("tool_use_failed") {
+        if head.status == 400 && facts.names(MISSPELLED) {
             error = error.worth_another();
         }
         match head.retry_after.or(facts.retry_delay) {
@@ -332,4 +349,22 @@ fn kind_of(status: u16, wire: Wire, facts: &Facts, head: &Head) -> (ModelErrorKi
     let transient =
         kind.is_transient() && !matches!(status, 501 | 505) || matches!(status, 408 | 409 | 425);
     (kind, head.should_retry.unwrap_or(transient))
+}
+
+/// What the provider's words mean where no status tells it, because the answer began as a success.
+fn kind_by_name(words: &str) -> (ModelErrorKind, bool) {
+    let said = |names: &[&str]| names.iter().any(|name| words.contains(name));
+    let kind = if said(&["overloaded", "UNAVAILABLE", "serviceUnavailable"]) {
+        ModelErrorKind::Overloaded
+    } else if said(&["rate_limit", "RESOURCE_EXHAUSTED", "throttling"]) {
+        ModelErrorKind::RateLimited
+    } else if said(&["stream ended before the message did"]) {
+        ModelErrorKind::Interrupted
+    } else if said(&["stream is not readable", "body is not readable", "body is no message"]) {
+        ModelErrorKind::Unreadable
+    } else {
+        ModelErrorKind::ServerFailed
+    };
+    let transient = said(&["api_error", "server_error", "INTERNAL", "internalServer"]);
+    (kind, transient || kind.is_transient() && kind != ModelErrorKind::ServerFailed)
 }

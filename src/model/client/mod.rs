@@ -16,8 +16,10 @@ pub use builder::ClientBuilder;
 pub use provider::Server;
 pub use secret::Secret;
 
+use std::cell::Cell;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use ureq::http::{HeaderName, HeaderValue};
@@ -30,7 +32,7 @@ use crate::model::client::retry::Retries;
 use crate::model::error::{ModelError, ModelErrorKind};
 use crate::model::request::Request;
 use crate::turn::{Turn, Wire};
-use crate::wire::{Shape, ToolChoice};
+use crate::wire::{Shape, StreamEvent, ToolChoice};
 
 /// A model of a provider, asked over HTTP. Used from many threads at once.
 ///
@@ -170,10 +172,12 @@ impl Client {
         self.secrets.iter().fold(text.to_owned(), |text, secret| secret.hidden_in(&text))
     }
 
-    /// Makes attempts until one succeeds or another makes no sense.
+    /// Makes attempts until one succeeds or another makes no sense, which is so when something of
+    /// the answer was `told` already.
     fn persistently(
         &self,
         request: &Request<'_>,
+        told: &Cell<bool>,
         mut attempt: impl FnMut() -> Result<Turn, ModelError>,
     ) -> Result<Turn, ModelError> {
         let mut asked_again = false;
@@ -184,6 +188,9 @@ impl Client {
                 Ok(turn) => return Ok(turn),
                 Err(error) => error.after_attempts(number),
             };
+            if told.get() {
+                return Err(error);
+            }
             if error.is_worth_another() && !asked_again {
                 asked_again = true;
                 log::debug!("asking again: {error}");
@@ -214,11 +221,43 @@ impl Model for Client {
     fn respond(&self, request: &Request<'_>) -> Result<Turn, ModelError> {
         let body = self.body_of(request, false);
         let lease = self.lines.lease(&request.cancel);
-        self.persistently(request, || {
+        self.persistently(request, &Cell::new(false), || {
             let answer = self.open(&lease, request, body.as_str(), false)?;
             let mut read = Vec::new();
-            let head = self.read(request, answer, |more| read.extend_from_slice(more))?;
+            let head = self.read(request, answer, &mut |more| {
+                read.extend_from_slice(more);
+                ControlFlow::Continue(())
+            })?;
             self.wire().parse(&read).map_err(|error| self.no_message(&head, &read, &error))
+        })
+    }
+
+    fn stream(
+        &self,
+        request: &Request<'_>,
+        tell: &mut dyn FnMut(StreamEvent<'_>),
+    ) -> Result<Turn, ModelError> {
+        let body = self.body_of(request, true);
+        let lease = self.lines.lease(&request.cancel);
+        let told = Cell::new(false);
+        let mut tell = |event: StreamEvent<'_>| {
+            told.set(true);
+            tell(event);
+        };
+        self.persistently(request, &told, || {
+            let answer = self.open(&lease, request, body.as_str(), true)?;
+            let mut assembler = self.wire().stream();
+            let mut broken = None;
+            let head =
+                self.read(request, answer, &mut |more| match assembler.feed(more, &mut tell) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(error) => ControlFlow::Break(broken = Some(error)),
+                })?;
+            let turn = match broken {
+                Some(error) => Err(error),
+                None => assembler.finish(&mut tell),
+            };
+            turn.map_err(|error| self.broken_stream(&head, &error))
         })
     }
 }
