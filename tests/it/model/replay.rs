@@ -23,7 +23,8 @@ pub struct Replay {
 struct Shared {
     answers: Mutex<VecDeque<Answer>>,
     seen: Mutex<Vec<Seen>>,
-    open: Mutex<Vec<TcpStream>>,
+    /// By the number of their connection.
+    open: Mutex<Vec<(usize, TcpStream)>>,
     served: Mutex<Vec<JoinHandle<()>>>,
     connections: AtomicUsize,
     stopped: Mutex<bool>,
@@ -255,7 +256,7 @@ impl Drop for Replay {
         if let Some(listener) = self.listener.take() {
             let _ = listener.join();
         }
-        for stream in lock(&self.shared.open).drain(..) {
+        for (_, stream) in lock(&self.shared.open).drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
         let served: Vec<_> = lock(&self.shared.served).drain(..).collect();
@@ -288,15 +289,14 @@ fn listen(listener: &TcpListener, shared: &Arc<Shared>) {
         let Ok(stream) = stream else { continue };
         let Ok(handle) = stream.try_clone() else { continue };
         let connection = shared.connections.fetch_add(1, Ordering::Relaxed);
-        lock(&shared.open).push(handle);
+        lock(&shared.open).push((connection, handle));
         let serving = thread::spawn({
             let shared = Arc::clone(shared);
             move || {
-                let peer = stream.peer_addr().ok();
                 // A client that goes away is none of the server's business.
                 let _ = serve(&stream, connection, &shared);
                 let _ = stream.shutdown(Shutdown::Both);
-                lock(&shared.open).retain(|other| other.peer_addr().ok() != peer);
+                lock(&shared.open).retain(|(other, _)| *other != connection);
             }
         });
         let mut served = lock(&shared.served);
