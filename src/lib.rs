@@ -294,9 +294,12 @@ pub mod wire;
 
 pub mod model;
 
+pub mod agent;
+
 #[cfg(any(doc, doctest))]
 pub mod docs;
 
+pub use agent::Agent;
 pub use call::{CallState, ToolCall};
 pub use cancel::{CancelToken, OnCancel};
 pub use effect::{Effect, Lane};

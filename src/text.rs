@@ -89,6 +89,20 @@ impl fmt::Display for Span {
     }
 }
 
+/// A digest of texts, in 32 hexadecimal digits: FNV-1a of 128 bits, the same in every version of
+/// everything. It tells texts apart, it doesn't protect against who wants to deceive.
+pub(crate) fn digest<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+    let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    let mut add = |byte: u8| hash = (hash ^ u128::from(byte)).wrapping_mul(PRIME);
+    for text in texts {
+        text.bytes().for_each(&mut add);
+        // No byte of UTF-8, so that texts can't run into one another.
+        add(0xff);
+    }
+    format!("{hash:032x}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

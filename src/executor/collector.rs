@@ -15,6 +15,7 @@ use crate::executor::around::AroundFactory;
 use crate::executor::core::{Core, Message, Tooling};
 use crate::executor::job::{self, Job, RunShared};
 use crate::executor::observer::{EventKind, Watch, Watched};
+use crate::executor::recorder::Recorder;
 use crate::executor::say;
 use crate::executor::scheduler::{
     Action, BatchId, BatchSpec, CallRef, CallSpec, Closed, Ending, Scheduler, Track, Undecided,
@@ -34,7 +35,7 @@ pub(crate) struct Options {
     /// From the run's start; `None` for no deadline.
     pub(crate) deadline: Option<Duration>,
     /// Whatever `deadline` says, not later than this.
-    latest: Deadline,
+    pub(crate) latest: Deadline,
     pub(crate) policy: FailurePolicy,
     /// Whether the run brought its policy itself, for these tools.
     pub(crate) own_policy: bool,
@@ -44,6 +45,11 @@ pub(crate) struct Options {
     pub(crate) approver: Option<Arc<Approver>>,
     pub(crate) observer: Option<Arc<Watched>>,
     pub(crate) around: Option<Arc<AroundFactory>>,
+    /// The beginning of idempotency keys; nothing for one that is made up.
+    pub(crate) seed: Option<Arc<str>>,
+    pub(crate) recorder: Option<Arc<dyn Recorder>>,
+    /// Calls that aren't run because it is known how they ended.
+    pub(crate) known: Vec<(usize, Outcome)>,
     parent: Option<CallRef>,
     depth: usize,
 }
@@ -61,6 +67,9 @@ impl Options {
             approver: settings.approver.clone(),
             observer: settings.observer.clone(),
             around: settings.around.clone(),
+            seed: None,
+            recorder: None,
+            known: Vec::new(),
             parent: None,
             depth: 0,
         }
@@ -120,6 +129,11 @@ pub(crate) fn run(
 ) -> Report {
     let (tools, settings) = (&tooling.set, &core.settings);
     let mut planned = approval::plan(turn.calls(), 0, tools, settings);
+    for (index, outcome) in &options.known {
+        if let Some(planned) = planned.get_mut(*index) {
+            planned.admitted = Err(outcome.clone());
+        }
+    }
     approval::ask(&mut planned, 0, tools, options.approver.as_ref(), settings);
     run_planned(core, tooling, planned, options)
 }
@@ -206,7 +220,10 @@ impl Collector {
                 core: Arc::clone(core),
                 tooling: Arc::clone(tooling),
                 context: options.context,
-                seed: format!("{:016x}", core.settings.random()).into(),
+                seed: options
+                    .seed
+                    .unwrap_or_else(|| format!("{:016x}", core.settings.random()).into()),
+                recorder: options.recorder,
                 depth: options.depth,
                 batch: id,
                 around,

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crate::call::ToolCall;
 use crate::cancel::CancelToken;
+use crate::effect::Effect;
 use crate::error::bounded;
 use crate::executor::around::Around;
 use crate::executor::attempt;
@@ -14,6 +15,7 @@ use crate::executor::collector::{self, Options};
 use crate::executor::core::{Core, Tooling};
 use crate::executor::lanes::Task;
 use crate::executor::observer::{EventKind, Watch, Watched};
+use crate::executor::recorder::Recorder;
 use crate::executor::say;
 use crate::executor::scheduler::{BatchId, CallRef, Fate, Grant, Track};
 use crate::report::Report;
@@ -31,6 +33,7 @@ pub(crate) struct RunShared {
     pub(crate) depth: usize,
     pub(crate) batch: BatchId,
     pub(crate) around: Option<Arc<Around>>,
+    pub(crate) recorder: Option<Arc<dyn Recorder>>,
     #[cfg(feature = "tracing")]
     pub(crate) span: tracing::Span,
     pub(crate) watch: Option<Watch>,
@@ -116,9 +119,19 @@ impl Job {
         let cx = self.context(grant, &core);
         CURRENT.with(|current| current.replace(Some((cx.clone(), Arc::clone(&self)))));
         let entered = Entered;
-        let result = attempt::invoke(handler, &self.run, &self.call, &cx);
+        let recorder = self.run.recorder.as_ref().filter(|_| definition.effect == Effect::Mutating);
+        let recorded =
+            recorder.map_or(Ok(()), |recorder| recorder.starting(self.index, &self.call));
+        let recorder = recorder.filter(|_| recorded.is_ok());
+        let result = match recorded {
+            Ok(()) => attempt::invoke(handler, &self.run, &self.call, &cx),
+            Err(error) => Ok(Err(error)),
+        };
         drop(entered);
         let finish = attempt::finish(result, definition, &core.settings, grant.attempt);
+        if let Some(recorder) = recorder {
+            recorder.ended(self.index, &finish.outcome);
+        }
         let line = attempt::finish_line(&self.call, &finish.outcome);
         let (fate, next) = core.with_next(
             |scheduler, now, out| {

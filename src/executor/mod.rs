@@ -25,6 +25,7 @@ mod model {
     mod tests;
 }
 mod observer;
+mod recorder;
 mod run;
 mod say;
 mod scheduler;
@@ -40,6 +41,7 @@ pub use approval::{Approval, ApprovalRequest};
 pub use batch::Batch;
 pub use builder::ExecutorBuilder;
 pub use observer::{Event, EventKind};
+pub(crate) use recorder::Recorder;
 pub use run::Run;
 pub use stats::{Stats, ToolStats};
 pub use suspended::{Resolution, Suspended};
@@ -152,6 +154,11 @@ impl Executor {
             core: Arc::clone(&self.core),
             _handle: Arc::clone(&self._handle),
         })
+    }
+
+    /// Whether this thread runs one of the executor's own calls.
+    pub(crate) fn is_within_a_call(&self) -> bool {
+        job::current(&self.core).is_some()
     }
 
     /// The tools.

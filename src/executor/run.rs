@@ -11,9 +11,12 @@ use crate::executor::approval::{Approval, ApprovalRequest};
 use crate::executor::batch::Batch;
 use crate::executor::collector::{self, Options};
 use crate::executor::observer::{Event, Watched};
+use crate::executor::recorder::Recorder;
 use crate::executor::{Executor, job, scoped};
+use crate::outcome::Outcome;
 use crate::policy::FailurePolicy;
 use crate::report::Report;
+use crate::time::Deadline;
 use crate::tool::ScopedToolSet;
 use crate::turn::Turn;
 
@@ -65,6 +68,21 @@ impl<'a, Of> Run<'a, Of> {
         self
     }
 
+    /// Whatever the deadline says, the batch ends not later than this. Defaults to never.
+    pub fn until(mut self, latest: impl Into<Deadline>) -> Self {
+        self.options.latest = self.options.latest.min(latest.into());
+        self
+    }
+
+    /// What the [idempotency keys](crate::CallContext::idempotency_key) of the calls begin with.
+    /// They go on with the call's index and its arguments, so a turn that is run again with the
+    /// same seed, after a restart perhaps, has the same keys. Defaults to a seed of its own for
+    /// every run.
+    pub fn idempotency_seed(mut self, seed: impl Into<Arc<str>>) -> Self {
+        self.options.seed = Some(seed.into());
+        self
+    }
+
     /// What one failed call does to the others. Defaults to the executor's.
     ///
     /// A policy that requires a tool that isn't there aborts the batch before anything starts.
@@ -89,8 +107,18 @@ impl<'a, Of> Run<'a, Of> {
 
     /// A value that handlers read with [`CallContext::get`](crate::CallContext::get): who is
     /// asking, a connection, a span. It is never shown to the model. Defaults to none.
-    pub fn context<T: Any + Send + Sync>(mut self, value: T) -> Self {
-        self.options.context = Some(Arc::new(value));
+    pub fn context<T: Any + Send + Sync>(self, value: T) -> Self {
+        self.shared_context(Some(Arc::new(value)))
+    }
+
+    pub(crate) fn shared_context(mut self, value: Option<Arc<dyn Any + Send + Sync>>) -> Self {
+        self.options.context = value.or(self.options.context);
+        self
+    }
+
+    /// Who writes down what mutating calls do.
+    pub(crate) fn recorder(mut self, recorder: Option<Arc<dyn Recorder>>) -> Self {
+        self.options.recorder = recorder;
         self
     }
 
@@ -116,6 +144,12 @@ impl<'a, Of> Run<'a, Of> {
 }
 
 impl<'a> Run<'a, &'a Turn> {
+    /// Calls that aren't run because it is known how they ended.
+    pub(crate) fn known(mut self, outcomes: Vec<(usize, Outcome)>) -> Self {
+        self.options.known = outcomes;
+        self
+    }
+
     /// Runs the calls and waits for them; see [`Executor::run`].
     pub fn run(self) -> Report {
         let Self { executor, of: turn, options } = self;

@@ -212,7 +212,8 @@ impl CallContext {
     /// A key that is the same for every attempt of this call and for no other call: hand it to a
     /// backend that recognises repeated requests.
     pub fn idempotency_key(&self) -> String {
-        format!("{}-{}", self.0.seed, self.0.index)
+        let arguments = crate::text::digest([self.0.call.arguments()]);
+        format!("{}-{}-{}", self.0.seed, self.0.index, &arguments[..16])
     }
 
     /// The value that the run was given with `context(value)`, if it is a `T`. It is never shown

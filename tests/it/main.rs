@@ -7,6 +7,7 @@
     reason = "a tool that only waits or fails gives Ok(what it does?) like every other"
 )]
 
+mod agent;
 mod batch;
 mod executor;
 mod faults;

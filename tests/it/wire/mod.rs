@@ -1,7 +1,7 @@
 //! The providers' formats: bodies of our own writing in, replies out, each held against the
 //! provider's rules and against a golden file.
 
-mod checker;
+pub(crate) mod checker;
 mod golden;
 mod made_up;
 

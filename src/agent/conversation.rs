@@ -1,0 +1,215 @@
+//! A conversation with a model, kept as data.
+
+use serde::{Deserialize, Serialize};
+
+use crate::agent::balance;
+use crate::agent::measure::AgentStats;
+use crate::error::Error;
+use crate::executor::Suspended;
+use crate::json::Json;
+use crate::report::Report;
+use crate::turn::{Turn, Usage, Wire};
+
+/// The version of the stored form.
+const VERSION: u32 = 1;
+
+/// A conversation: messages in the wire's own shape, the tokens it took, and a turn that waits for
+/// decisions, if one does. Every call in its messages is answered.
+///
+/// It can be stored as JSON and gone on with later, by any agent whose model has the same format.
+/// What is loaded is checked.
+///
+/// ```
+/// use toolpool::Wire;
+/// use toolpool::agent::Conversation;
+///
+/// let mut conversation = Conversation::new(Wire::Anthropic);
+/// conversation.user("Who is customer 7?");
+/// let stored = serde_json::to_string(&conversation)?;
+/// let loaded: Conversation = serde_json::from_str(&stored)?;
+/// assert_eq!(loaded, conversation);
+///
+/// let broken = stored.replace(r#""role":"user""#, r#""roll":"user""#);
+/// assert!(serde_json::from_str::<Conversation>(&broken).is_err());
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Stored", into = "Stored")]
+pub struct Conversation {
+    wire: Wire,
+    messages: Vec<Json>,
+    suspended: Option<Suspended>,
+    stats: AgentStats,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    version: u32,
+    wire: Wire,
+    messages: Vec<Json>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    suspended: Option<Suspended>,
+    #[serde(default)]
+    stats: AgentStats,
+}
+
+impl From<Conversation> for Stored {
+    fn from(conversation: Conversation) -> Self {
+        let Conversation { wire, messages, suspended, stats } = conversation;
+        Self { version: VERSION, wire, messages, suspended, stats }
+    }
+}
+
+impl TryFrom<Stored> for Conversation {
+    type Error = Error;
+
+    fn try_from(stored: Stored) -> Result<Self, Error> {
+        if stored.version != VERSION {
+            return Err(Error::input(format_args!(
+                "the conversation is stored in form {}, this is form {VERSION}",
+                stored.version
+            )));
+        }
+        if stored.suspended.as_ref().is_some_and(|suspended| suspended.turn().wire() != stored.wire)
+        {
+            return Err(Error::input("the suspended turn is of another format"));
+        }
+        let conversation = Self::with_messages(stored.wire, stored.messages)?;
+        Ok(Self { suspended: stored.suspended, stats: stored.stats, ..conversation })
+    }
+}
+
+impl Conversation {
+    /// A conversation in which nothing was said.
+    pub fn new(wire: Wire) -> Self {
+        Self { wire, messages: Vec::new(), suspended: None, stats: AgentStats::default() }
+    }
+
+    /// A conversation that was held elsewhere.
+    ///
+    /// # Errors
+    /// Messages that aren't of the format, or a call in them that has no result.
+    pub fn with_messages(wire: Wire, messages: Vec<Json>) -> Result<Self, Error> {
+        if let Some(fault) = balance::fault(wire, &messages) {
+            return Err(Error::input(format_args!("the {wire} conversation is broken: {fault}")));
+        }
+        Ok(Self { messages, ..Self::new(wire) })
+    }
+
+    /// Adds what the user says.
+    pub fn user(&mut self, text: &str) {
+        let message = self.wire.user_message(text);
+        match self.messages.last() {
+            // There, roles must take turns.
+            Some(last) if self.wire == Wire::Bedrock => match joined(last, &message) {
+                Some(both) => {
+                    self.messages.pop();
+                    self.messages.push(both);
+                }
+                None => self.messages.push(message),
+            },
+            _ => self.messages.push(message),
+        }
+    }
+
+    /// Adds a message in the wire's own shape, such as one with an image. Calls and results don't
+    /// belong into it.
+    pub fn push(&mut self, message: Json) {
+        self.messages.push(message);
+    }
+
+    /// The format.
+    pub fn wire(&self) -> Wire {
+        self.wire
+    }
+
+    /// The messages, in the wire's own shape.
+    pub fn messages(&self) -> &[Json] {
+        &self.messages
+    }
+
+    /// The tokens it took so far.
+    pub fn usage(&self) -> Usage {
+        self.stats.usage
+    }
+
+    /// Its figures so far.
+    pub fn stats(&self) -> &AgentStats {
+        &self.stats
+    }
+
+    /// The turn that waits for decisions; its message isn't among the messages yet.
+    pub fn suspended(&self) -> Option<&Suspended> {
+        self.suspended.as_ref()
+    }
+
+    /// Waits no longer: the model is told that the decision is pending, and the conversation can
+    /// go on. Returns whether it was suspended.
+    pub fn give_up_waiting(&mut self) -> bool {
+        let Some(suspended) = self.suspended.take() else { return false };
+        self.answer(suspended.turn(), suspended.report());
+        true
+    }
+
+    pub(crate) fn stats_mut(&mut self) -> &mut AgentStats {
+        &mut self.stats
+    }
+
+    pub(crate) fn suspend(&mut self, suspended: Suspended) {
+        self.suspended = Some(suspended);
+    }
+
+    pub(crate) fn take_suspended(&mut self) -> Option<Suspended> {
+        self.suspended.take()
+    }
+
+    /// Adds a turn and what the model is told of its calls.
+    pub(crate) fn answer(&mut self, turn: &Turn, report: &Report) {
+        let turn = turn.clone().for_wire(self.wire);
+        self.messages.extend(turn.reply(report));
+    }
+}
+
+/// A message of the user joined to the user's message before it, if that is one.
+fn joined(last: &Json, message: &Json) -> Option<Json> {
+    let mut last = last.to_value();
+    let mut message = message.to_value();
+    if last["role"] != "user" {
+        return None;
+    }
+    let more = message["content"].as_array_mut()?.drain(..).collect::<Vec<_>>();
+    last["content"].as_array_mut()?.extend(more);
+    Some(Json::from_value(&last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_user_says_twice_is_one_message_where_roles_take_turns() {
+        for wire in Wire::ALL {
+            let mut conversation = Conversation::new(wire);
+            conversation.user("one");
+            conversation.user("two");
+            let expected = if wire == Wire::Bedrock { 1 } else { 2 };
+            assert_eq!(conversation.messages().len(), expected, "{wire}");
+            let all: String = conversation.messages().iter().map(Json::as_str).collect();
+            assert!(all.contains("one") && all.contains("two"), "{wire}");
+        }
+    }
+
+    #[test]
+    fn a_stored_form_of_another_version_or_with_an_open_call_is_refused() {
+        let mut conversation = Conversation::new(Wire::OpenAi);
+        conversation.user("hello");
+        let stored = serde_json::to_string(&conversation).unwrap();
+        let later = stored.replace(r#""version":1"#, r#""version":2"#);
+        let error = serde_json::from_str::<Conversation>(&later).unwrap_err().to_string();
+        assert!(error.starts_with("the conversation is stored in form 2"), "{error}");
+        let open = r#"{"role":"assistant","tool_calls":[{"id":"a"}]}"#;
+        let messages = vec![Json::parse(open).unwrap()];
+        let error = Conversation::with_messages(Wire::OpenAi, messages).unwrap_err();
+        assert_eq!(error.to_string(), "the openai conversation is broken: a call has no result");
+    }
+}

@@ -1,0 +1,111 @@
+//! How a run ended.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::executor::Suspended;
+use crate::json::Json;
+use crate::output::Output;
+use crate::turn::StopReason;
+
+/// How a run ended. Whatever it is, every call in the conversation is answered, so it can be gone
+/// on with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "end", content = "detail", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum End {
+    /// The model answered.
+    Answer(String),
+    /// A tool that ends the run was called and succeeded.
+    ToolEnded {
+        /// The tool.
+        tool: String,
+        /// What it was called with.
+        arguments: Json,
+        /// What it gave.
+        output: Output,
+    },
+    /// The model was asked as often as a run may, and still wants to call tools.
+    MaxTurns,
+    /// The token budget is used up.
+    Budget {
+        /// The tokens the run took.
+        used: u64,
+    },
+    /// The run's time is over.
+    Deadline,
+    /// The model made the same call too many turns in a row.
+    Repeated {
+        /// The tool.
+        tool: String,
+        /// In how many turns in a row; the last wasn't run.
+        times: u32,
+    },
+    /// The model refused, or a filter stopped it; what it said.
+    Refused(String),
+    /// The message ended before the model was done, and held no calls.
+    CutShort {
+        /// Why.
+        stop: StopReason,
+        /// What it had said.
+        text: String,
+    },
+    /// The run was cancelled.
+    Cancelled,
+    /// Calls wait for decisions or results from outside. The conversation knows, too; go on with
+    /// [`Agent::resume`](crate::Agent::resume).
+    Suspended(Suspended),
+}
+
+impl End {
+    /// The stable name, as in JSON.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Answer(_) => "answer",
+            Self::ToolEnded { .. } => "tool_ended",
+            Self::MaxTurns => "max_turns",
+            Self::Budget { .. } => "budget",
+            Self::Deadline => "deadline",
+            Self::Repeated { .. } => "repeated",
+            Self::Refused(_) => "refused",
+            Self::CutShort { .. } => "cut_short",
+            Self::Cancelled => "cancelled",
+            Self::Suspended(_) => "suspended",
+        }
+    }
+
+    /// The answer, where there is one.
+    pub fn answer(&self) -> Option<&str> {
+        match self {
+            Self::Answer(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether the model or a tool brought the run to its end, and nothing cut it off.
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Answer(_) | Self::ToolEnded { .. })
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answer(_) => f.write_str("the model answered"),
+            Self::ToolEnded { tool, .. } => write!(f, "the tool {tool} ended the run"),
+            Self::MaxTurns => f.write_str("the model was asked as often as it may be"),
+            Self::Budget { used } => write!(f, "the token budget is used up: {used} tokens"),
+            Self::Deadline => f.write_str("the run's time is over"),
+            Self::Repeated { tool, times } => {
+                write!(f, "the model made the same call of {tool} in {times} turns in a row")
+            }
+            Self::Refused(_) => f.write_str("the model refused"),
+            Self::CutShort { stop, .. } => write!(f, "the model's message was cut short: {stop}"),
+            Self::Cancelled => f.write_str("the run was cancelled"),
+            Self::Suspended(suspended) => {
+                write!(f, "{} calls wait for a decision", suspended.pending().count())
+            }
+        }
+    }
+}
