@@ -124,6 +124,13 @@ fn calls(blocks: &[Block<'_>], stop: &StopReason) -> Vec<ToolCall> {
         .collect()
 }
 
+/// The call of a block that is whole, in a message whose stop reason isn't known yet.
+pub(super) fn call_of(block: &Json, element: usize) -> Option<ToolCall> {
+    let block = fields::parse::<Block<'_>>(block.as_str()).ok()??;
+    let call = calls(&[block], &StopReason::new(StopKind::Missing, "")).pop()?;
+    Some(call.at_element(element))
+}
+
 /// Whether the block is a call by code in the provider's sandbox that is done with.
 fn is_answered(blocks: &[Block<'_>], at: usize) -> bool {
     let caller = blocks[at].caller.as_ref().and_then(|caller| caller.tool_id.as_deref());

@@ -130,6 +130,13 @@ fn calls(blocks: &[Block<'_>], stop: &StopReason) -> Vec<ToolCall> {
     .collect()
 }
 
+/// The call of a block that is whole, in a message whose stop reason isn't known yet.
+pub(super) fn call_of(block: &Json, element: usize) -> Option<ToolCall> {
+    let block = fields::parse::<Block<'_>>(block.as_str()).ok()??;
+    let call = calls(&[block], &StopReason::new(StopKind::Missing, "")).pop()?;
+    Some(call.at_element(element))
+}
+
 fn stop(raw: &str) -> StopReason {
     let kind = match raw {
         "tool_use" => StopKind::ToolUse,

@@ -137,6 +137,13 @@ fn calls(parts: &[Part<'_>], stop: &StopReason) -> Vec<ToolCall> {
         .collect()
 }
 
+/// The call of a part that is whole, in a message whose stop reason isn't known yet.
+pub(super) fn call_of(part: &Json, element: usize) -> Option<ToolCall> {
+    let part = fields::parse::<Part<'_>>(part.as_str()).ok()??;
+    let call = calls(&[part], &StopReason::new(StopKind::Missing, "")).pop()?;
+    Some(call.at_element(element))
+}
+
 /// A value of an enumeration: its name, or its number as some clients ask for.
 fn spelled(raw: &RawValue) -> String {
     fields::string(raw.get()).unwrap_or(raw.get().into()).into_owned()

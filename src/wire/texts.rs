@@ -7,8 +7,9 @@ pub(super) fn joined<'a>(blocks: impl Iterator<Item = Option<&'a str>>) -> Strin
     let mut apart = false;
     for block in blocks {
         match block {
+            Some("") => {}
             Some(piece) => {
-                if apart && !text.is_empty() && !piece.is_empty() {
+                if apart && !text.is_empty() {
                     text.push('\n');
                 }
                 text += piece;

@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use toolpool::Wire;
 
 /// A line of the index.
 #[derive(Deserialize)]
@@ -17,7 +20,9 @@ pub(crate) struct Line {
 #[derive(Deserialize)]
 pub(crate) struct Fixture {
     pub(crate) id: String,
-    body: Box<RawValue>,
+    body: Option<Box<RawValue>>,
+    body_base64: Option<String>,
+    framing: String,
     pub(crate) expected_calls: Vec<Expected>,
     pub(crate) expected_stop: Value,
     pub(crate) next_request_results: Option<Next>,
@@ -49,7 +54,28 @@ impl Fixture {
 
     /// The body's text: that of the wire where it was kept, else as the recording has it.
     pub(crate) fn body(&self) -> String {
-        let body = self.body.get();
+        let body = self.body.as_ref().map_or("", |body| body.get());
         serde_json::from_str::<String>(body).unwrap_or_else(|_| body.to_owned())
+    }
+
+    /// The bytes of a stream. Where a recording keeps the events alone, a line each, they are
+    /// framed as the provider frames them.
+    pub(crate) fn stream(&self, wire: Wire) -> Vec<u8> {
+        if let Some(coded) = &self.body_base64 {
+            return STANDARD.decode(coded).unwrap();
+        }
+        let body = self.body();
+        if !self.framing.ends_with("(no framing recorded)") {
+            return body.into_bytes();
+        }
+        let mut stream = String::new();
+        for line in body.lines().filter(|line| !line.is_empty()) {
+            if matches!(wire, Wire::Anthropic | Wire::OpenAiResponses) {
+                let event: Value = serde_json::from_str(line).unwrap();
+                stream += &format!("event: {}\n", event["type"].as_str().unwrap_or_default());
+            }
+            stream += &format!("data: {line}\n\n");
+        }
+        stream.into_bytes()
     }
 }

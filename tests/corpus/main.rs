@@ -13,6 +13,7 @@ mod made_up;
 
 mod fixture;
 mod shape;
+mod stream;
 mod whole;
 
 use std::path::Path;
@@ -36,6 +37,8 @@ const FORMATS: &[(&str, Wire)] = &[
     ("gemini", Wire::Gemini),
 ];
 
+type Check = fn(Wire, &Fixture) -> Result<(), String>;
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let trials = match std::env::var_os(CORPUS) {
@@ -57,13 +60,16 @@ fn trials(folder: &Path) -> Vec<Trial> {
     lines
         .lines()
         .map(|line| serde_json::from_str::<fixture::Line>(line).unwrap())
-        .filter(|line| !line.streaming)
         .filter_map(|line| {
             let wire = FORMATS.iter().find(|(format, _)| *format == line.format)?.1;
             let path = folder.join(&line.file);
             let name = Path::new(&line.file).file_stem()?.to_str()?.to_owned();
-            Some(Trial::test(format!("whole::{wire}::{name}"), move || {
-                whole::check(wire, &Fixture::read(&path)).map_err(Into::into)
+            let (kind, check): (_, Check) = match line.streaming {
+                true => ("stream", stream::check),
+                false => ("whole", whole::check),
+            };
+            Some(Trial::test(format!("{kind}::{wire}::{name}"), move || {
+                check(wire, &Fixture::read(&path)).map_err(Into::into)
             }))
         })
         .collect()

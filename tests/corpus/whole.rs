@@ -1,4 +1,4 @@
-//! Whole bodies: the calls, the stop reason, and the reply.
+//! Whole bodies, and what must hold of every turn: the calls, the stop reason, and the reply.
 
 use serde_json::Value;
 use toolpool::{CallState, Json, ToolCall, Turn, Wire};
@@ -39,6 +39,14 @@ const OTHER_SHAPE: &[(&str, &str)] = &[
     (
         "openai_chat-json-1call-test-compatible-api-with-tool-calls-without-id-i0-86cf8bfe",
         "the id was empty; the client made up its own, as we do",
+    ),
+    (
+        "gemini-stream-1call-testexec-gemini-toolcall-i0-117b1fbe",
+        "the client named the function after an id of its own",
+    ),
+    (
+        "gemini-stream-1call-test-tools-i0-48f0b494",
+        "the call came without an id; the client made one up",
     ),
 ];
 
@@ -109,22 +117,39 @@ const OTHER_ECHO: &[(&str, &str)] = &[
         "ollama-json-1call-multi-turn-tool-run-records-distinct-raw-blocking-i0-a77ba17f",
         "the client moved the text to `thinking` and added a type to the calls",
     ),
+    (
+        "anthropic-stream-1call-testexec-anthropic-toolcall-i0-4f395965",
+        "the client marked the call for the cache",
+    ),
+    ("anthropic-stream-2call-test-tools-i0-c46c5722", "the client kept a blank text"),
+    (
+        "gemini-stream-1call-test-tools-i0-48f0b494",
+        "the call came without an id; the client made one up",
+    ),
+    (
+        "gemini-stream-1call-test-tools-with-gemini-3-thought-signatures-i0-90793216",
+        "the client kept an empty text",
+    ),
 ];
 
 pub(crate) fn check(wire: Wire, fixture: &Fixture) -> Result<(), String> {
-    let turn = wire.parse(&fixture.body()).map_err(|error| error.to_string())?;
+    check_parsed(&wire.parse(&fixture.body()).map_err(|error| error.to_string())?, fixture)
+}
+
+/// What must hold of a turn, wherever it was read from.
+pub(crate) fn check_parsed(turn: &Turn, fixture: &Fixture) -> Result<(), String> {
     let mut problems = Vec::new();
-    check_turn(&turn, fixture, &mut problems);
+    check_turn(turn, fixture, &mut problems);
     for shift in 0..OUTCOMES {
-        let report = report(&turn, shift);
+        let report = report(turn, shift);
         let messages = turn.reply(&report);
-        problems.extend(broken_rules(&turn, &messages));
-        if turn.repairs(&report).is_empty() && !is_as_it_came(&turn, &messages) {
+        problems.extend(broken_rules(turn, &messages));
+        if turn.repairs(&report).is_empty() && !is_as_it_came(turn, &messages) {
             problems.push("the echo differs without a repair".to_owned());
         }
     }
     if let Some(next) = &fixture.next_request_results {
-        check_reply(&turn, fixture, next, &mut problems);
+        check_reply(turn, fixture, next, &mut problems);
     }
     if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
 }

@@ -1,18 +1,277 @@
-//! Anthropic Messages: events.
+//! Anthropic Messages: a message of blocks, each begun, continued by deltas and ended.
+//!
+//! A call is whole where its block ends. Calls that code in the provider's sandbox made are told
+//! at the end: only the whole message shows whether they were answered already.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use serde_json::value::RawValue;
+
+use crate::json::Json;
+use crate::wire::anthropic;
+use crate::wire::fields::{self, fields};
+use crate::wire::raw::{self, RawObject};
 use crate::wire::stream::tell::Tell;
-use crate::wire::stream::{Format, Problem};
+use crate::wire::stream::{Format, Problem, push_json};
+
+fields! {
+    struct Event<'a> {
+        kind "type": Cow<'a, str>,
+        index: u64,
+        message: Start<'a>,
+        content_block: &'a RawValue,
+        delta: Delta<'a>,
+        usage: &'a RawValue,
+        error: &'a RawValue,
+    }
+
+    struct Start<'a> {
+        content: &'a RawValue,
+        stop_reason: Cow<'a, str>,
+        usage: &'a RawValue,
+    }
+
+    struct Begun<'a> {
+        kind "type": Cow<'a, str>,
+        text: Cow<'a, str>,
+        caller: Caller<'a>,
+    }
+
+    struct Caller<'a> {
+        tool_id: Cow<'a, str>,
+    }
+
+    struct Delta<'a> {
+        kind "type": Cow<'a, str>,
+        text: Cow<'a, str>,
+        partial_json: Cow<'a, str>,
+        thinking: Cow<'a, str>,
+        signature: Cow<'a, str>,
+        citation: &'a RawValue,
+        content: Cow<'a, str>,
+        stop_reason: Cow<'a, str>,
+    }
+}
 
 /// The message so far.
 #[derive(Debug, Default)]
-pub(super) struct Stream {}
+pub(super) struct Stream {
+    begun: bool,
+    blocks: Vec<Block>,
+    /// Where the block of an index is.
+    places: HashMap<u64, usize>,
+    /// How many of the blocks are calls.
+    calls: usize,
+    stop_reason: Option<String>,
+    stopped: bool,
+    usage: RawObject<'static>,
+}
+
+#[derive(Debug)]
+enum Block {
+    Open(Open),
+    Done(Json),
+}
+
+#[derive(Debug)]
+struct Open {
+    start: Box<RawValue>,
+    /// Which call it is, if it is one.
+    call: Option<usize>,
+    /// Called by code in the provider's sandbox.
+    from_code: bool,
+    /// What the deltas added, by the key of the block.
+    added: Vec<(&'static str, String)>,
+    citations: Vec<Box<RawValue>>,
+}
 
 impl Format for Stream {
-    fn event(&mut self, _name: &str, _data: &str, _tell: &mut Tell<'_>) -> Result<(), Problem> {
-        Err(Problem::unreadable("streams of this format are not read yet"))
+    fn event(&mut self, name: &str, data: &str, tell: &mut Tell<'_>) -> Result<(), Problem> {
+        if data == "[DONE]" {
+            return Ok(());
+        }
+        let event = fields::parse::<Event<'_>>(data).map_err(|error| Problem::event(&error))?;
+        let event = event.unwrap_or_default();
+        match event.kind.as_deref().unwrap_or(name) {
+            "message_start" => {
+                if self.begun {
+                    *self = Self::default();
+                    tell.restart();
+                }
+                self.begin(event.message.unwrap_or_default(), tell);
+            }
+            "content_block_start" => {
+                if let Some(start) = event.content_block {
+                    self.start(event.index, start, tell);
+                }
+            }
+            "content_block_delta" => {
+                self.delta(event.index, event.delta.unwrap_or_default(), tell)?;
+            }
+            "content_block_stop" => self.stop(event.index, tell),
+            "message_delta" => {
+                let stop = event.delta.and_then(|delta| delta.stop_reason);
+                self.stop_reason = stop.map(Cow::into_owned).or(self.stop_reason.take());
+                self.count(event.usage);
+            }
+            "message_stop" => self.stopped = true,
+            "error" => return Err(Problem::of_the_provider(data)),
+            _ if event.error.is_some() => return Err(Problem::of_the_provider(data)),
+            _ => {}
+        }
+        Ok(())
     }
 
     fn end(&mut self, _tell: &mut Tell<'_>) -> Result<String, Problem> {
-        Err(Problem::cut())
+        if self.stop_reason.is_none() && !self.stopped {
+            return Err(Problem::cut());
+        }
+        let mut body = String::from(r#"{"content":["#);
+        for (at, block) in self.blocks.iter().enumerate() {
+            body.push_str(if at > 0 { "," } else { "" });
+            match block {
+                Block::Open(open) => body.push_str(open.whole().as_str()),
+                Block::Done(whole) => body.push_str(whole.as_str()),
+            }
+        }
+        body.push_str(r#"],"stop_reason":"#);
+        push_json(&mut body, &self.stop_reason);
+        body.push_str(r#","usage":"#);
+        push_json(&mut body, &self.usage);
+        body.push('}');
+        Ok(body)
+    }
+}
+
+impl Stream {
+    fn begin(&mut self, message: Start<'_>, tell: &mut Tell<'_>) {
+        self.begun = true;
+        self.stop_reason = message.stop_reason.map(Cow::into_owned);
+        self.count(message.usage);
+        for block in message.content.map(|content| raw::array(content.get())).unwrap_or_default() {
+            self.start(None, block, tell);
+        }
+    }
+
+    /// Counts are of the whole message so far; one that isn't repeated still holds.
+    fn count(&mut self, usage: Option<&RawValue>) {
+        let usage = usage.and_then(|usage| RawObject::read(usage.get())).unwrap_or_default();
+        for (key, count) in usage.entries().filter(|(_, count)| count.get() != "null") {
+            self.usage.put(key.to_owned().into(), count.to_owned());
+        }
+    }
+
+    fn start(&mut self, index: Option<u64>, start: &RawValue, tell: &mut Tell<'_>) {
+        self.begun = true;
+        let begun: Begun<'_> = fields::part(start).unwrap_or_default();
+        match begun.kind.as_deref() {
+            Some("text") => tell.text(begun.text.as_deref().unwrap_or_default()),
+            _ => tell.apart(),
+        }
+        if let Some(index) = index {
+            self.places.insert(index, self.blocks.len());
+        }
+        let is_call = begun.kind.as_deref() == Some("tool_use");
+        let call = is_call.then_some(self.calls);
+        self.calls += usize::from(is_call);
+        self.blocks.push(Block::Open(Open {
+            start: start.to_owned(),
+            call,
+            from_code: begun.caller.is_some_and(|caller| caller.tool_id.is_some()),
+            added: Vec::new(),
+            citations: Vec::new(),
+        }));
+    }
+
+    fn delta(
+        &mut self,
+        index: Option<u64>,
+        delta: Delta<'_>,
+        tell: &mut Tell<'_>,
+    ) -> Result<(), Problem> {
+        let place = index.and_then(|index| self.places.get(&index));
+        let Some(Block::Open(block)) = place.and_then(|at| self.blocks.get_mut(*at)) else {
+            return Err(Problem::unreadable("a delta is of no block that is open"));
+        };
+        match delta.kind.as_deref().unwrap_or_default() {
+            "text_delta" => {
+                let text = delta.text.unwrap_or_default();
+                tell.text(&text);
+                block.added("text").push_str(&text);
+            }
+            "input_json_delta" => {
+                block.added("input").push_str(&delta.partial_json.unwrap_or_default());
+            }
+            "thinking_delta" => {
+                block.added("thinking").push_str(&delta.thinking.unwrap_or_default());
+            }
+            "signature_delta" => {
+                *block.added("signature") = delta.signature.unwrap_or_default().into_owned();
+            }
+            "citations_delta" => block.citations.extend(delta.citation.map(ToOwned::to_owned)),
+            "compaction_delta" => {
+                block.added("content").push_str(&delta.content.unwrap_or_default());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self, index: Option<u64>, tell: &mut Tell<'_>) {
+        let place = index.and_then(|index| self.places.get(&index));
+        let Some(block) = place.and_then(|at| self.blocks.get_mut(*at)) else { return };
+        let Block::Open(open) = block else { return };
+        let whole = open.whole();
+        // A call is told when all before it were; the others come at the end.
+        if let Some(element) = open.call
+            && tell.calls() == element
+            && !open.from_code
+            && let Some(call) = anthropic::call_of(&whole, element)
+        {
+            tell.call(&call);
+        }
+        *block = Block::Done(whole);
+    }
+}
+
+impl Open {
+    fn added(&mut self, key: &'static str) -> &mut String {
+        let at = self.added.iter().position(|(name, _)| *name == key).unwrap_or_else(|| {
+            self.added.push((key, String::new()));
+            self.added.len() - 1
+        });
+        &mut self.added[at].1
+    }
+
+    /// The block as it stands in a whole message.
+    fn whole(&self) -> Json {
+        let Some(mut block) = RawObject::read(self.start.get()) else {
+            return Json::from_raw(&self.start);
+        };
+        for (key, added) in &self.added {
+            match *key {
+                // Tools without arguments have one empty piece, and those whose input came with
+                // the start have none.
+                "input" if added.trim_ascii().is_empty() => {}
+                "input" => match serde_json::from_str::<&RawValue>(added) {
+                    Ok(input) => block.set(key, input),
+                    Err(_) => block.set(key, added),
+                },
+                "signature" => block.set(key, added),
+                _ => {
+                    let text = block.text(key).unwrap_or_default() + added;
+                    block.set(key, &text);
+                }
+            }
+        }
+        if !self.citations.is_empty() {
+            let given = block.get("citations").map(|given| raw::array(given.get()));
+            let mut all = given.unwrap_or_default();
+            all.extend(self.citations.iter().map(|citation| &**citation));
+            let all = raw::json(&all);
+            block.set("citations", &all);
+        }
+        raw::json(&block)
     }
 }

@@ -1,18 +1,274 @@
-//! Bedrock Converse: events.
+//! Bedrock Converse: blocks of content, which may begin without saying so.
+//!
+//! A call is whole where its block ends.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::json::Json;
+use crate::wire::bedrock;
+use crate::wire::fields::{self, fields};
+use crate::wire::raw::{self, RawObject};
 use crate::wire::stream::tell::Tell;
-use crate::wire::stream::{Format, Problem};
+use crate::wire::stream::{Format, Problem, push_json};
+
+fields! {
+    struct Event<'a> {
+        role: Cow<'a, str>,
+        index "contentBlockIndex": u64,
+        start: Start<'a>,
+        delta: Delta<'a>,
+        stop_reason "stopReason": Cow<'a, str>,
+        usage: &'a RawValue,
+    }
+
+    struct Start<'a> {
+        tool_use "toolUse": &'a RawValue,
+        tool_result "toolResult": &'a RawValue,
+    }
+
+    struct Kind<'a> {
+        kind "type": Cow<'a, str>,
+    }
+
+    struct Delta<'a> {
+        text: Cow<'a, str>,
+        tool_use "toolUse": Input<'a>,
+        reasoning "reasoningContent": Reasoning<'a>,
+        tool_result "toolResult": &'a RawValue,
+    }
+
+    struct Input<'a> {
+        input: Cow<'a, str>,
+    }
+
+    struct Reasoning<'a> {
+        text: Cow<'a, str>,
+        signature: Cow<'a, str>,
+        redacted "redactedContent": Cow<'a, str>,
+    }
+}
 
 /// The message so far.
 #[derive(Debug, Default)]
-pub(super) struct Stream {}
+pub(super) struct Stream {
+    role: Option<String>,
+    blocks: Vec<Block>,
+    /// Where the block of an index is.
+    places: HashMap<u64, usize>,
+    /// How many of the blocks are calls.
+    calls: usize,
+    stop_reason: Option<String>,
+    usage: Option<Box<RawValue>>,
+}
+
+#[derive(Debug)]
+enum Block {
+    Open(Open),
+    Done(Json),
+}
+
+/// What came of a block. Which kind it is, its pieces tell.
+#[derive(Debug, Default)]
+struct Open {
+    /// Which call it is, if it is one.
+    call: Option<usize>,
+    tool_use: Option<Box<RawValue>>,
+    input: String,
+    tool_result: Option<Box<RawValue>>,
+    results: Vec<Box<RawValue>>,
+    text: String,
+    is_reasoning: bool,
+    reasoning: String,
+    signature: Option<String>,
+    redacted: String,
+}
 
 impl Format for Stream {
-    fn event(&mut self, _name: &str, _data: &str, _tell: &mut Tell<'_>) -> Result<(), Problem> {
-        Err(Problem::unreadable("streams of this format are not read yet"))
+    fn event(&mut self, name: &str, data: &str, tell: &mut Tell<'_>) -> Result<(), Problem> {
+        // Without the frames' headers, the name is the key that holds the event.
+        if name.is_empty() {
+            return self.named(data, tell);
+        }
+        if name.ends_with("Exception") {
+            return Err(Problem::exception(name, data));
+        }
+        let event = fields::parse::<Event<'_>>(data).map_err(|error| Problem::event(&error))?;
+        let event = event.unwrap_or_default();
+        match name {
+            "messageStart" => self.role = event.role.map(Cow::into_owned),
+            "contentBlockStart" => self.start(event.index, event.start.unwrap_or_default(), tell),
+            "contentBlockDelta" => self.delta(event.index, event.delta.unwrap_or_default(), tell),
+            "contentBlockStop" => self.stop(event.index, tell),
+            "messageStop" => {
+                self.stop_reason = Some(event.stop_reason.unwrap_or_default().into_owned());
+            }
+            "metadata" => self.usage = event.usage.map(ToOwned::to_owned),
+            _ => {}
+        }
+        Ok(())
     }
 
     fn end(&mut self, _tell: &mut Tell<'_>) -> Result<String, Problem> {
-        Err(Problem::cut())
+        if self.stop_reason.is_none() {
+            return Err(Problem::cut());
+        }
+        let mut body = String::from(r#"{"output":{"message":{"role":"#);
+        push_json(&mut body, self.role.as_deref().unwrap_or("assistant"));
+        body.push_str(r#","content":["#);
+        let whole = |block: &Block| match block {
+            Block::Open(open) => open.whole(),
+            Block::Done(whole) => Some(whole.clone()),
+        };
+        for (at, block) in self.blocks.iter().filter_map(whole).enumerate() {
+            body.push_str(if at > 0 { "," } else { "" });
+            body.push_str(block.as_str());
+        }
+        body.push_str(r#"]}},"stopReason":"#);
+        push_json(&mut body, &self.stop_reason);
+        body.push_str(r#","usage":"#);
+        push_json(&mut body, &self.usage);
+        body.push('}');
+        Ok(body)
+    }
+}
+
+impl Stream {
+    fn named(&mut self, data: &str, tell: &mut Tell<'_>) -> Result<(), Problem> {
+        if data == "[DONE]" {
+            return Ok(());
+        }
+        let event = serde_json::from_str::<&RawValue>(data);
+        let event = event.map_err(|error| Problem::event(&error))?;
+        let Some(event) = RawObject::read(event.get()) else { return Ok(()) };
+        for (name, data) in event.entries() {
+            match name {
+                "error" | "message" => {
+                    return Err(Problem::of_the_provider(raw::json(&event).as_str()));
+                }
+                "" => {}
+                name => self.event(name, data.get(), tell)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The block of an index, begun if it wasn't; nothing if it ended already.
+    fn open(&mut self, index: Option<u64>) -> Option<&mut Open> {
+        let index = index.unwrap_or_default();
+        let at = *self.places.entry(index).or_insert_with(|| {
+            self.blocks.push(Block::Open(Open::default()));
+            self.blocks.len() - 1
+        });
+        match &mut self.blocks[at] {
+            Block::Open(open) => Some(open),
+            Block::Done(_) => None,
+        }
+    }
+
+    fn start(&mut self, index: Option<u64>, start: Start<'_>, tell: &mut Tell<'_>) {
+        let calls = self.calls;
+        let Some(block) = self.open(index) else { return };
+        let kind = start.tool_use.and_then(fields::part::<Kind<'_>>).and_then(|start| start.kind);
+        let is_call = start.tool_use.is_some() && kind.as_deref() != Some("server_tool_use");
+        block.call = is_call.then_some(calls);
+        block.tool_use = start.tool_use.map(ToOwned::to_owned);
+        block.tool_result = start.tool_result.map(ToOwned::to_owned);
+        if start.tool_use.is_some() || start.tool_result.is_some() {
+            tell.apart();
+        }
+        self.calls += usize::from(is_call);
+    }
+
+    fn delta(&mut self, index: Option<u64>, delta: Delta<'_>, tell: &mut Tell<'_>) {
+        let Some(block) = self.open(index) else { return };
+        if let Some(text) = delta.text {
+            tell.text(&text);
+            block.text.push_str(&text);
+        }
+        if let Some(Input { input: Some(input), .. }) = delta.tool_use {
+            block.input.push_str(&input);
+        }
+        if let Some(reasoning) = delta.reasoning {
+            tell.apart();
+            block.is_reasoning = true;
+            block.reasoning.push_str(&reasoning.text.unwrap_or_default());
+            block.redacted.push_str(&reasoning.redacted.unwrap_or_default());
+            if let Some(signature) = reasoning.signature {
+                block.signature = Some(signature.into_owned());
+            }
+        }
+        if let Some(results) = delta.tool_result {
+            let results = raw::array(results.get()).into_iter();
+            block.results.extend(results.map(ToOwned::to_owned));
+        }
+    }
+
+    fn stop(&mut self, index: Option<u64>, tell: &mut Tell<'_>) {
+        let place = self.places.get(&index.unwrap_or_default());
+        let Some(block) = place.and_then(|at| self.blocks.get_mut(*at)) else { return };
+        let Block::Open(open) = block else { return };
+        let Some(whole) = open.whole() else { return };
+        // A call is told when all before it were; the others come at the end.
+        if let Some(element) = open.call
+            && tell.calls() == element
+            && let Some(call) = bedrock::call_of(&whole, element)
+        {
+            tell.call(&call);
+        }
+        *block = Block::Done(whole);
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Whole<'a> {
+    Text(&'a str),
+    ToolUse(RawObject<'a>),
+    ToolResult(RawObject<'a>),
+    ReasoningContent(Reasoned<'a>),
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Reasoned<'a> {
+    ReasoningText {
+        text: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        signature: Option<&'a str>,
+    },
+    RedactedContent(&'a str),
+}
+
+impl Open {
+    /// The block as it stands in a whole message; nothing if nothing came of it.
+    fn whole(&self) -> Option<Json> {
+        let whole = if let Some(start) = &self.tool_use {
+            let mut call = RawObject::read(start.get())?;
+            match serde_json::from_str::<&RawValue>(&self.input) {
+                Ok(input) => call.set("input", input),
+                Err(_) if !self.input.trim_ascii().is_empty() => call.set("input", &self.input),
+                Err(_) if call.get("input").is_none() => call.set("input", &RawObject::default()),
+                Err(_) => {}
+            }
+            Whole::ToolUse(call)
+        } else if let Some(start) = &self.tool_result {
+            let mut result = RawObject::read(start.get())?;
+            result.set("content", &self.results);
+            Whole::ToolResult(result)
+        } else if !self.redacted.is_empty() {
+            Whole::ReasoningContent(Reasoned::RedactedContent(&self.redacted))
+        } else if self.is_reasoning {
+            let (text, signature) = (&*self.reasoning, self.signature.as_deref());
+            Whole::ReasoningContent(Reasoned::ReasoningText { text, signature })
+        } else if !self.text.is_empty() {
+            Whole::Text(&self.text)
+        } else {
+            return None;
+        };
+        Some(raw::json(&whole))
     }
 }

@@ -1,18 +1,293 @@
-//! Gemini: parts.
+//! Gemini `generateContent`: each event is a response with the next parts of the content.
+//!
+//! A call is whole where its part is. On Vertex the arguments may come in pieces, each with the
+//! path of the value it belongs to; such a call ends with the piece that announces no other, with
+//! an empty call, with the next call, or with the message.
 
+mod arguments;
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::json::Json;
+use crate::wire::fields::{self, fields};
+use crate::wire::gemini;
+use crate::wire::raw::{self, RawObject};
 use crate::wire::stream::tell::Tell;
-use crate::wire::stream::{Format, Problem};
+use crate::wire::stream::{Format, Problem, push_json};
+use arguments::{Arguments, Piece};
+
+fields! {
+    struct Event<'a> {
+        candidates: Vec<Option<Candidate<'a>>>,
+        prompt_feedback "promptFeedback": &'a RawValue,
+        usage "usageMetadata": Tokens<'a>,
+        error: &'a RawValue,
+    }
+
+    struct Candidate<'a> {
+        index: u64,
+        content: Content<'a>,
+        finish_reason "finishReason": &'a RawValue,
+    }
+
+    struct Content<'a> {
+        role: Cow<'a, str>,
+        parts: Vec<Option<&'a RawValue>>,
+    }
+
+    struct Part<'a> {
+        text: Cow<'a, str>,
+        thought: bool,
+        signature "thoughtSignature": &'a RawValue,
+        call "functionCall": Call<'a>,
+    }
+
+    struct Call<'a> {
+        id: &'a RawValue,
+        name: &'a RawValue,
+        args: &'a RawValue,
+        pieces "partialArgs": Vec<Option<Piece<'a>>>,
+        will_continue "willContinue": bool,
+    }
+
+    struct Tokens<'a> {
+        prompt "promptTokenCount": u64,
+        tool_use_prompt "toolUsePromptTokenCount": u64,
+        candidates "candidatesTokenCount": u64,
+        thoughts "thoughtsTokenCount": u64,
+        cached "cachedContentTokenCount": u64,
+    }
+}
 
 /// The message so far.
 #[derive(Debug, Default)]
-pub(super) struct Stream {}
+pub(super) struct Stream {
+    has_candidate: bool,
+    role: Option<String>,
+    parts: Vec<Whole>,
+    open: Option<Open>,
+    calls: usize,
+    finish_reason: Option<Box<RawValue>>,
+    prompt_feedback: Option<Box<RawValue>>,
+    usage: Usage,
+}
+
+#[derive(Debug)]
+enum Whole {
+    /// Pieces of plain text, put together.
+    Text {
+        text: String,
+        thought: bool,
+    },
+    Part(Json),
+}
+
+/// A call whose arguments come in pieces.
+#[derive(Debug)]
+struct Open {
+    part: Box<RawValue>,
+    signature: Option<Box<RawValue>>,
+    arguments: Arguments,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Usage {
+    prompt_token_count: Option<u64>,
+    tool_use_prompt_token_count: Option<u64>,
+    candidates_token_count: Option<u64>,
+    thoughts_token_count: Option<u64>,
+    cached_content_token_count: Option<u64>,
+}
 
 impl Format for Stream {
-    fn event(&mut self, _name: &str, _data: &str, _tell: &mut Tell<'_>) -> Result<(), Problem> {
-        Err(Problem::unreadable("streams of this format are not read yet"))
+    fn event(&mut self, _name: &str, data: &str, tell: &mut Tell<'_>) -> Result<(), Problem> {
+        if data == "[DONE]" {
+            return Ok(());
+        }
+        let event = fields::parse::<Event<'_>>(data).map_err(|error| Problem::event(&error))?;
+        let event = event.unwrap_or_default();
+        if event.error.is_some() {
+            return Err(Problem::of_the_provider(data));
+        }
+        if let Some(feedback) = event.prompt_feedback {
+            self.prompt_feedback = Some(feedback.to_owned());
+        }
+        self.usage.update(event.usage.unwrap_or_default());
+        let mut candidates = event.candidates.into_iter().flatten().flatten();
+        let Some(candidate) = candidates.find(|one| one.index.unwrap_or_default() == 0) else {
+            return Ok(());
+        };
+        self.has_candidate = true;
+        let content = candidate.content.unwrap_or_default();
+        self.role = self.role.take().or(content.role.map(Cow::into_owned));
+        for part in content.parts.into_iter().flatten().flatten() {
+            self.part(part, tell)?;
+        }
+        if let Some(reason) = candidate.finish_reason {
+            self.close(tell);
+            self.finish_reason = Some(reason.to_owned());
+        }
+        Ok(())
     }
 
     fn end(&mut self, _tell: &mut Tell<'_>) -> Result<String, Problem> {
-        Err(Problem::cut())
+        if self.finish_reason.is_none() && self.prompt_feedback.is_none() {
+            return Err(Problem::cut());
+        }
+        let mut body = String::from("{");
+        if self.has_candidate {
+            body.push_str(r#""candidates":[{"#);
+            if !self.parts.is_empty() {
+                body.push_str(r#""content":{"role":"#);
+                push_json(&mut body, self.role.as_deref().unwrap_or("model"));
+                body.push_str(r#","parts":"#);
+                push_json(&mut body, &self.parts);
+                body.push_str("},");
+            }
+            body.push_str(r#""finishReason":"#);
+            push_json(&mut body, &self.finish_reason);
+            body.push_str("}],");
+        }
+        body.push_str(r#""promptFeedback":"#);
+        push_json(&mut body, &self.prompt_feedback);
+        body.push_str(r#","usageMetadata":"#);
+        push_json(&mut body, &self.usage);
+        body.push('}');
+        Ok(body)
+    }
+}
+
+impl Stream {
+    fn part(&mut self, raw: &RawValue, tell: &mut Tell<'_>) -> Result<(), Problem> {
+        let part: Part<'_> = fields::part(raw).unwrap_or_default();
+        if let Some(call) = part.call {
+            return self.call(raw, call, part.signature, tell);
+        }
+        let thought = part.thought == Some(true);
+        let Some(text) = part.text else {
+            tell.apart();
+            self.parts.push(Whole::Part(Json::from_raw(raw)));
+            return Ok(());
+        };
+        match thought {
+            true => tell.apart(),
+            false => tell.text(&text),
+        }
+        // A part with anything else in it, such as a signature, is left as it came.
+        let keys = RawObject::read(raw.get()).map_or(0, |part| part.len());
+        if keys > 1 + usize::from(part.thought.is_some()) {
+            self.parts.push(Whole::Part(Json::from_raw(raw)));
+        } else if let Some(Whole::Text { text: last, thought: same }) = self.parts.last_mut()
+            && *same == thought
+        {
+            last.push_str(&text);
+        } else if !text.is_empty() {
+            self.parts.push(Whole::Text { text: text.into_owned(), thought });
+        }
+        Ok(())
+    }
+
+    fn call(
+        &mut self,
+        raw: &RawValue,
+        call: Call<'_>,
+        signature: Option<&RawValue>,
+        tell: &mut Tell<'_>,
+    ) -> Result<(), Problem> {
+        tell.apart();
+        let pieces = call.pieces.unwrap_or_default();
+        let goes_on = call.will_continue == Some(true);
+        let begins = call.name.is_some() || call.id.is_some() || call.args.is_some();
+        if begins && pieces.is_empty() && !goes_on {
+            self.close(tell);
+            self.push(Json::from_raw(raw), tell);
+            return Ok(());
+        }
+        if begins {
+            self.close(tell);
+            let arguments = Arguments::default();
+            self.open = Some(Open { part: raw.to_owned(), signature: None, arguments });
+        }
+        // An empty call that ends none is what some streams close with.
+        let Some(open) = &mut self.open else { return Ok(()) };
+        if let Some(signature) = signature {
+            open.signature = Some(signature.to_owned());
+        }
+        for piece in pieces.into_iter().flatten() {
+            open.arguments.add(piece)?;
+        }
+        if !goes_on {
+            self.close(tell);
+        }
+        Ok(())
+    }
+
+    /// Ends the call whose arguments come in pieces.
+    fn close(&mut self, tell: &mut Tell<'_>) {
+        if let Some(open) = self.open.take() {
+            self.push(open.whole(), tell);
+        }
+    }
+
+    fn push(&mut self, part: Json, tell: &mut Tell<'_>) {
+        if let Some(call) = gemini::call_of(&part, self.calls) {
+            tell.call(&call);
+            self.calls += 1;
+        }
+        self.parts.push(Whole::Part(part));
+    }
+}
+
+impl Open {
+    /// The part as it stands in a whole message.
+    fn whole(&self) -> Json {
+        let Some(mut part) = RawObject::read(self.part.get()) else {
+            return Json::from_raw(&self.part);
+        };
+        let mut call = part.get("functionCall").map(|call| RawObject::read(call.get()));
+        if let Some(Some(call)) = &mut call {
+            call.remove("partialArgs");
+            call.remove("willContinue");
+            if call.get("args").is_none() || !self.arguments.is_empty() {
+                call.set("args", &self.arguments);
+            }
+            let call = raw::json(call);
+            part.set("functionCall", &call);
+        }
+        if let Some(signature) = &self.signature {
+            part.set("thoughtSignature", signature);
+        }
+        raw::json(&part)
+    }
+}
+
+impl Serialize for Whole {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Text<'a> {
+            text: &'a str,
+            #[serde(skip_serializing_if = "std::ops::Not::not")]
+            thought: bool,
+        }
+        match self {
+            Self::Text { text, thought } => Text { text, thought: *thought }.serialize(serializer),
+            Self::Part(part) => part.serialize(serializer),
+        }
+    }
+}
+
+impl Usage {
+    /// Counts are of the whole message so far; one that isn't repeated still holds.
+    fn update(&mut self, new: Tokens<'_>) {
+        let update = |count: &mut Option<u64>, new: Option<u64>| *count = new.or(*count);
+        update(&mut self.prompt_token_count, new.prompt);
+        update(&mut self.tool_use_prompt_token_count, new.tool_use_prompt);
+        update(&mut self.candidates_token_count, new.candidates);
+        update(&mut self.thoughts_token_count, new.thoughts);
+        update(&mut self.cached_content_token_count, new.cached);
     }
 }

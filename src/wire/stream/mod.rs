@@ -181,6 +181,12 @@ impl Problem {
         Self(format!("answered with an error: {}", words.as_deref().unwrap_or(data)))
     }
 
+    /// An error that has its name beside it.
+    fn exception(name: &str, data: &str) -> Self {
+        let words = providers_words(data);
+        Self(format!("answered with an error: {name}: {}", words.as_deref().unwrap_or(data)))
+    }
+
     fn error(&self, wire: Wire) -> Error {
         Error::input(format_args!("{wire} {}", self.0))
     }

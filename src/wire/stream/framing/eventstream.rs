@@ -13,7 +13,6 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::wire::failure::providers_words;
 use crate::wire::fields::{self, fields};
 use crate::wire::stream::Problem;
 use crate::wire::stream::framing::{EVENT_LIMIT, Each, too_long, utf8};
@@ -98,8 +97,8 @@ fn event(frame: &[u8], each: &mut Each<'_>) -> Result<(), Problem> {
     let payload = utf8(payload)?;
     match headers.message_type {
         "" | "event" => {}
-        "exception" => return Err(exception(headers.exception_type, payload)),
-        _ => return Err(exception(headers.error_code, headers.error_message)),
+        "exception" => return Err(Problem::exception(headers.exception_type, payload)),
+        _ => return Err(Problem::exception(headers.error_code, headers.error_message)),
     }
     if headers.event_type == "chunk"
         && let Ok(Some(Chunk { bytes: Some(coded), .. })) = fields::parse::<Chunk<'_>>(payload)
@@ -113,11 +112,6 @@ fn event(frame: &[u8], each: &mut Each<'_>) -> Result<(), Problem> {
         "" => Ok(()),
         payload => each(headers.event_type, payload),
     }
-}
-
-fn exception(kind: &str, payload: &str) -> Problem {
-    let words = providers_words(payload);
-    Problem(format!("answered with an error: {kind}: {}", words.as_deref().unwrap_or(payload)))
 }
 
 /// The headers that matter.
