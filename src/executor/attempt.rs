@@ -61,7 +61,7 @@ pub(super) fn invoke(
 ) -> Result<Result<Bounded, ToolError>, Panic> {
     let invoke = || around::wrap(run.around.as_ref(), cx, || handler.invoke(call.arguments(), cx));
     #[cfg(feature = "tracing")]
-    let invoke = || crate::executor::spans::in_span(&run.span, call, cx, invoke);
+    let invoke = || crate::executor::spans::in_span(&run.caller, call, cx, invoke);
     contained(invoke)
 }
 

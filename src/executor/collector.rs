@@ -228,7 +228,7 @@ impl Collector {
                 batch: id,
                 around,
                 #[cfg(feature = "tracing")]
-                span: tracing::Span::current(),
+                caller: crate::executor::spans::Caller::current(),
                 watch: options.observer.clone().map(|observer| Watch::new(observer, id)),
                 observer: options.observer,
             }),

@@ -35,7 +35,7 @@ pub(crate) struct RunShared {
     pub(crate) around: Option<Arc<Around>>,
     pub(crate) recorder: Option<Arc<dyn Recorder>>,
     #[cfg(feature = "tracing")]
-    pub(crate) span: tracing::Span,
+    pub(crate) caller: crate::executor::spans::Caller,
     pub(crate) watch: Option<Watch>,
     pub(crate) observer: Option<Arc<Watched>>,
 }
