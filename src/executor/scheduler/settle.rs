@@ -432,6 +432,9 @@ impl<P: Clone> Scheduler<P> {
             return Fate::Late(Box::new(finish.outcome));
         };
         let slot = &mut batch.slots[call.index];
+        if slot.thread != Thread::Running {
+            return Fate::Late(Box::new(finish.outcome));
+        }
         slot.thread = Thread::None;
         if slot.is_settled() {
             self.late += 1;

@@ -2,7 +2,12 @@
 //! may run, and directed cases.
 
 mod checks;
+mod ends;
+mod limits;
+mod nested;
+mod order;
 mod plan;
 mod random;
+mod rig;
 mod simulation;
 mod world;

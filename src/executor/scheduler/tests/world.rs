@@ -29,6 +29,8 @@ pub(super) struct World {
     pub(super) calls: Vec<Call>,
     pub(super) batches: BTreeMap<BatchId, Batch>,
     pub(super) is_shut_down: bool,
+    /// How often calls ended in which way.
+    pub(super) ends: BTreeMap<&'static str, usize>,
     random: Random,
     refusals: usize,
     /// What the scheduler asked for and nobody has done yet.
@@ -125,6 +127,7 @@ impl World {
             calls: Vec::new(),
             batches: BTreeMap::new(),
             is_shut_down: false,
+            ends: BTreeMap::new(),
             refusals: plan.refusals,
             pending: Vec::new(),
             to_open: plan.batches.into_iter().map(|(at, plan)| (begin + at, plan)).collect(),
@@ -640,6 +643,7 @@ impl World {
                 Action::Settled(payload, outcome) => {
                     let call = self.calls[*payload].at;
                     self.log(|| format!("{call:?} is settled: {outcome:?}"));
+                    *self.ends.entry(outcome.name()).or_default() += 1;
                     checks::on_settled(self, *payload);
                     self.settled(call, *payload);
                     continue;

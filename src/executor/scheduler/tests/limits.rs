@@ -1,0 +1,394 @@
+//! Caps, turns, rates, pauses, threads that can't be had, and how it all grows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::random::Random;
+use super::rig::{Rig, broken, call, done, indices, keyed, ms, pooled, terms, writes};
+use crate::executor::scheduler::batch::Slot;
+use crate::executor::scheduler::{BatchId, PoolKey, PoolSpec, Terms, Track};
+use crate::outcome::{Limit, NotStarted, Outcome, Rejected};
+use crate::time::Deadline;
+
+#[test]
+fn fault_033_a_batch_without_calls_is_done() {
+    let mut rig = Rig::new();
+    let id = rig.batch(&terms(), 0);
+    assert!(rig.scheduler.is_done(id));
+    assert!(rig.close(id).slots.is_empty());
+}
+
+#[test]
+fn fault_034_ten_thousand_calls_through_a_cap_of_eight() {
+    let mut rig = Rig::with(|limits| limits.max_parallel = 8);
+    let id = rig.batch(&terms(), 10_000);
+    let mut order = Vec::new();
+    loop {
+        let begun = rig.begin();
+        assert!(rig.counts().running <= 8);
+        if begun.is_empty() {
+            break;
+        }
+        order.extend(indices(&begun));
+        for at in begun {
+            rig.finish(at, done());
+        }
+    }
+    assert_eq!(order, (0..10_000).collect::<Vec<_>>());
+    assert!(rig.close(id).slots.iter().all(|slot| slot.outcome.is_success()));
+    assert!(rig.is_clean());
+}
+
+#[test]
+fn fault_035_caps_compose_and_no_permit_is_lost() {
+    let (tool, group) = (PoolKey::Tool(1), PoolKey::Group(1));
+    let spec = |key, cap| PoolSpec { key, cap, rate: None };
+    let narrow = Terms { pools: vec![spec(tool, 1), spec(group, 2)], ..terms() };
+    let wide = Terms { pools: vec![spec(group, 2)], ..terms() };
+    let mut rig = Rig::with(|limits| limits.max_parallel = 4);
+    let id = rig.open();
+    rig.submit(id, &narrow, 3);
+    rig.submit(id, &wide, 3);
+    rig.submit(id, &terms(), 6);
+    rig.seal(id);
+    let mut ends = [broken(), Outcome::Panicked(None), done()].into_iter().cycle();
+    let mut random = Random::new(35);
+    let mut running = indices(&rig.begin());
+    assert_eq!(running, [0, 3, 6, 7], "as many as there is room for, the first that fit");
+    for _ in 0..12 {
+        let index = running.swap_remove(random.below(running.len()));
+        rig.finish(call(id, index), ends.next().unwrap());
+        running.extend(indices(&rig.begin()));
+        let of = |calls: std::ops::Range<usize>| {
+            running.iter().filter(|index| calls.contains(index)).count()
+        };
+        assert!(of(0..3) <= 1 && of(0..6) <= 2 && of(0..12) <= 4, "{running:?}");
+    }
+    rig.close(id);
+    assert!(rig.is_clean());
+}
+
+#[test]
+fn fault_010_our_permits_come_back_at_the_timeout_and_others_with_the_thread() {
+    let mut rig = Rig::with(|limits| limits.max_parallel = 1);
+    let limited = pooled(PoolKey::Tool(1), 1, None);
+    let id = rig.open();
+    rig.submit(id, &limited, 1);
+    rig.begin();
+    rig.submit(id, &limited, 1);
+    rig.submit(id, &terms(), 1);
+    rig.pass(ms(100), &[id]);
+    assert_eq!(indices(&rig.begin()), [2], "the executor has room, the tool hasn't");
+    rig.pass(ms(50), &[id]);
+    rig.finish(call(id, 0), done());
+    assert_eq!(rig.counts().late, 1);
+    let timed_out =
+        Outcome::TimedOut { limit: Limit::Timeout, after: ms(100), still_running: true };
+    assert_eq!(rig.outcome(call(id, 0)), Some(&timed_out), "the late result changes nothing");
+    rig.finish(call(id, 2), done());
+    assert_eq!(indices(&rig.begin()), [1]);
+}
+
+#[test]
+fn a_tools_permits_that_are_lost_to_abandoned_calls_arent_waited_for_for_ever() {
+    let mut rig = Rig::new();
+    let id = rig.batch(&pooled(PoolKey::Tool(1), 2, None), 3);
+    assert_eq!(rig.begin().len(), 2);
+    rig.pass(ms(200), &[id]);
+    let held = NotStarted::KeyHeld { index: Some(0), tool: "tool".to_owned() };
+    assert_eq!(rig.outcome(call(id, 2)), Some(&Outcome::NotStarted(held)));
+    // A later batch doesn't wait for ever either, and not at all once a permit is back.
+    rig.close(id);
+    let next = rig.batch(&pooled(PoolKey::Tool(1), 2, None), 1);
+    rig.pass(ms(99), &[next]);
+    rig.finish(call(id, 1), done());
+    assert_eq!(rig.begin(), [call(next, 0)]);
+}
+
+/// While a batch has calls that could start, no other starts two between two of its own.
+#[test]
+fn fault_043_batches_take_turns() {
+    for seed in 0..50 {
+        let mut random = Random::new(seed);
+        let cap = random.within(1..5);
+        let mut rig = Rig::with(|limits| limits.max_parallel = cap);
+        let mut left: BTreeMap<BatchId, usize> = BTreeMap::new();
+        let mut since: BTreeMap<(BatchId, BatchId), usize> = BTreeMap::new();
+        let mut running = Vec::new();
+        for n in [128, 3, 1, 40, 3] {
+            let id = rig.batch(&terms(), n);
+            // Who is alone takes all there is.
+            let begun = rig.begin();
+            left.insert(id, n - begun.len());
+            running.extend(begun);
+        }
+        while left.values().any(|n| *n > 0) || !running.is_empty() {
+            for at in rig.begin() {
+                running.push(at);
+                *left.get_mut(&at.batch).unwrap() -= 1;
+                for (other, n) in &left {
+                    since.insert((at.batch, *other), 0);
+                    let before = since.entry((*other, at.batch)).or_default();
+                    *before += 1;
+                    let fair = *n == 0 || *other == at.batch || *before <= 2;
+                    assert!(fair, "seed {seed}: {other:?} waits while {:?} goes on", at.batch);
+                }
+            }
+            let at = running.swap_remove(random.below(running.len()));
+            rig.finish(at, done());
+        }
+    }
+}
+
+#[test]
+fn fault_043_three_calls_beside_128_wait_for_three_turns() {
+    let mut rig = Rig::with(|limits| limits.max_parallel = 4);
+    let large = rig.batch(&terms(), 128);
+    let mut running = rig.begin();
+    let small = rig.batch(&terms(), 3);
+    let mut others = 0;
+    while rig.scheduler.batches[&small].ready > 0 {
+        rig.finish(running.remove(0), done());
+        let begun = rig.begin();
+        others += begun.iter().filter(|at| at.batch == large).count();
+        running.extend(begun);
+    }
+    assert!(others <= 3, "{others} of the large batch went first");
+}
+
+#[test]
+fn a_batch_has_a_cap_of_its_own() {
+    let mut rig = Rig::new();
+    let id = rig.open_as(|spec| spec.max_parallel = 1);
+    rig.submit(id, &terms(), 3);
+    for index in 0..3 {
+        assert_eq!(indices(&rig.begin()), [index]);
+        rig.finish(call(id, index), done());
+    }
+}
+
+#[test]
+fn fault_045_a_slow_call_delays_no_quick_one() {
+    let mut rig = Rig::with(|limits| limits.max_parallel = 2);
+    let id = rig.batch(&terms(), 50);
+    rig.begin();
+    for index in 1..49 {
+        rig.finish(call(id, index), done());
+        assert_eq!(indices(&rig.begin()), [index + 1]);
+    }
+}
+
+#[test]
+fn fault_046_without_any_thread_every_call_is_answered() {
+    let mut rig = Rig::new();
+    let id = rig.batch(&terms(), 5);
+    let mut refused = 0;
+    while let [first, ..] = rig.starts()[..] {
+        for index in first.index..5 {
+            rig.event(|s, now, out| s.start_failed(call(id, index), now, out));
+            refused += 1;
+        }
+        rig.pass(ms(20), &[id]);
+        assert!(refused < 50, "it is tried for ever");
+    }
+    assert_eq!(rig.ends(id), [Some("no_thread"); 5]);
+    rig.close(id);
+    assert!(rig.is_clean());
+    // And when threads are to be had again, all is well.
+    let next = rig.batch(&terms(), 2);
+    assert_eq!(rig.begin().len(), 2);
+    assert_eq!(rig.ends(next), [None, None]);
+}
+
+#[test]
+fn fault_046_calls_wait_for_the_threads_that_there_are() {
+    let mut rig = Rig::new();
+    let id = rig.batch(&terms(), 3);
+    let starts = rig.starts();
+    assert!(rig.granted(starts[0]));
+    for at in &starts[1..] {
+        rig.event(|s, now, out| s.start_failed(*at, now, out));
+    }
+    assert!(rig.starts().is_empty(), "not at once again");
+    assert_eq!(rig.next_due(id), Some(ms(20)));
+    rig.pass(ms(20), &[id]);
+    let again = rig.starts();
+    assert_eq!(indices(&again), [1, 2]);
+    for at in again {
+        rig.event(|s, now, out| s.start_failed(at, now, out));
+    }
+    rig.finish(call(id, 0), done());
+    assert_eq!(indices(&rig.begin()), [1, 2], "the thread that is free now does it");
+}
+
+#[test]
+fn another_lanes_calls_dont_wait_for_a_refused_thread() {
+    let mut rig = Rig::with(|limits| limits.max_parallel = 2);
+    let id = rig.batch(&terms(), 2);
+    rig.submit(id, &Terms { track: Track::Compute, ..terms() }, 1);
+    let starts = rig.starts();
+    assert!(rig.granted(starts[0]));
+    rig.event(|s, now, out| s.start_failed(starts[1], now, out));
+    assert_eq!(indices(&rig.begin()), [2]);
+}
+
+#[test]
+fn a_rate_is_kept_in_time_and_nobody_oversleeps_it() {
+    let mut rig = Rig::new();
+    let limited = pooled(PoolKey::Group(1), usize::MAX, Some((2, ms(100))));
+    let id = rig.batch(&limited, 5);
+    assert_eq!(indices(&rig.begin()), [0, 1]);
+    let mut begun = Vec::new();
+    for n in 1..=15 {
+        rig.pass(ms(10), &[id]);
+        begun.extend(rig.begin().iter().map(|at| (at.index, n)));
+    }
+    assert_eq!(begun, [(2, 5), (3, 10), (4, 15)], "one every 50 ms");
+}
+
+#[test]
+fn a_collector_is_woken_when_another_batch_makes_room_for_a_later_start() {
+    let mut rig = Rig::new();
+    let limited = pooled(PoolKey::Group(1), 1, Some((1, ms(50))));
+    let first = rig.batch(&limited, 1);
+    rig.begin();
+    let second = rig.batch(&limited, 1);
+    assert_eq!(rig.next_due(second), None, "the permit is taken: it sleeps without end");
+    rig.wakes.clear();
+    rig.now += ms(10);
+    rig.finish(call(first, 0), done());
+    assert!(rig.wakes.contains(&second), "and there will be a token in 40 ms");
+    assert_eq!(rig.next_due(second), Some(ms(40)));
+    rig.pass(ms(40), &[second]);
+    assert_eq!(rig.begin(), [call(second, 0)]);
+}
+
+#[test]
+fn a_group_that_is_told_to_wait_rests_as_a_whole() {
+    let mut rig = Rig::new();
+    let limited = pooled(PoolKey::Group(1), usize::MAX, None);
+    let id = rig.batch(&limited, 1);
+    rig.begin();
+    rig.finish_as(call(id, 0), broken(), None, Some(ms(70)));
+    // The last call that knew the group is over, and the pause isn't.
+    rig.close(id);
+    let next = rig.batch(&limited, 2);
+    let other = rig.batch(&terms(), 1);
+    assert_eq!(rig.begin(), [call(other, 0)]);
+    rig.pass(ms(70), &[next]);
+    assert_eq!(rig.begin().len(), 2);
+}
+
+#[test]
+fn a_pause_longer_than_a_calls_patience_ends_its_wait() {
+    let mut rig = Rig::new();
+    let limited = pooled(PoolKey::Group(1), 1, None);
+    let id = rig.batch(&limited, 2);
+    rig.begin();
+    rig.now += ms(10);
+    rig.finish_as(call(id, 0), broken(), None, Some(ms(5000)));
+    rig.pass(ms(99), &[id]);
+    assert_eq!(rig.outcome(call(id, 1)), None);
+    rig.pass(ms(1), &[id]);
+    let paused = Outcome::NotStarted(NotStarted::GroupPaused);
+    assert_eq!(rig.outcome(call(id, 1)), Some(&paused));
+}
+
+#[test]
+fn fault_131_past_the_limit_of_abandoned_threads_new_and_queued_calls_are_refused() {
+    let mut rig = Rig::with(|limits| (limits.max_parallel, limits.max_abandoned) = (2, 2));
+    let id = rig.batch(&terms(), 4);
+    rig.begin();
+    rig.pass(ms(100), &[id]);
+    let refused = Some("abandoned_limit");
+    assert_eq!(rig.ends(id), [Some("timed_out"), Some("timed_out"), refused, refused]);
+    let next = rig.batch(&terms(), 1);
+    assert_eq!(rig.ends(next), [refused]);
+    rig.finish(call(id, 0), done());
+    let last = rig.batch(&terms(), 1);
+    assert_eq!(rig.begin(), [call(last, 0)], "there is room again");
+}
+
+#[test]
+fn a_full_queue_refuses_the_surplus_and_not_what_can_start() {
+    let mut rig = Rig::with(|limits| (limits.max_parallel, limits.max_queued) = (2, 3));
+    let id = rig.batch(&terms(), 7);
+    assert_eq!(indices(&rig.begin()), [0, 1]);
+    let busy = Some(&Outcome::Rejected(Rejected::Busy));
+    assert_eq!(rig.counts().queued, 3);
+    assert!((2..5).all(|index| rig.outcome(call(id, index)).is_none()));
+    assert!((5..7).all(|index| rig.outcome(call(id, index)) == busy));
+}
+
+/// Hands `n` calls in and drains them, the keys of each its own.
+fn drain(terms: &Terms, n: usize) -> Duration {
+    let begin = Instant::now();
+    let mut rig = Rig::with(|limits| limits.max_parallel = 8);
+    let id = rig.open_as(|spec| spec.deadline = Deadline::after(begin, ms(1_000_000)));
+    rig.submit(id, terms, n);
+    rig.seal(id);
+    if terms.prepare {
+        for index in 0..n {
+            rig.prepare_as(id, &[writes(&format!("key/{}", index % 1000))], None);
+        }
+    }
+    let mut ended = 0;
+    while ended < n {
+        for at in rig.begin() {
+            rig.finish(at, done());
+            ended += 1;
+        }
+    }
+    rig.close(id);
+    assert!(rig.is_clean());
+    begin.elapsed()
+}
+
+#[test]
+fn fault_137_ten_times_the_calls_take_about_ten_times_as_long() {
+    let n = if cfg!(debug_assertions) { 2_000 } else { 10_000 };
+    for terms in [terms(), keyed(), pooled(PoolKey::Tool(1), 4, None)] {
+        // On a busy machine a single measurement says little; a quadratic one is never below 25.
+        let is_linear = (0..6).any(|_| {
+            let (small, large) = (drain(&terms, n), drain(&terms, 10 * n));
+            println!("{n} calls: {small:.1?}, {} calls: {large:.1?}", 10 * n);
+            large.as_secs_f64() < 25.0 * small.as_secs_f64()
+        });
+        assert!(is_linear);
+    }
+}
+
+/// Twenty thousand calls on one key: what else may be slow.
+#[test]
+fn fault_137_waiting_calls_cost_no_more_than_once() {
+    let begin = Instant::now();
+    let mut rig = Rig::with(|limits| limits.max_parallel = 1);
+    let id = rig.open_as(|spec| spec.deadline = Deadline::after(begin, ms(1000)));
+    rig.submit(id, &keyed(), 20_000);
+    for _ in 0..20_000 {
+        rig.prepare_as(id, &[writes("one key")], None);
+    }
+    rig.begin();
+    for _ in 0..100 {
+        rig.now += ms(1);
+        rig.tick(id);
+    }
+    rig.cancel(id);
+    rig.pass(ms(1000), &[id]);
+    rig.finish(call(id, 0), done());
+    rig.seal(id);
+    rig.close(id);
+    assert!(rig.is_clean());
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_queued_call_takes_less_than_a_kibibyte() {
+    let slot = size_of::<Slot<Arc<()>>>();
+    // Beside it: a place among those that are ready and one in the order of times, the call
+    // itself, and the queue of a key of its own.
+    let beside = 2 * size_of::<usize>() + 40;
+    println!("a slot has {slot} bytes, a queued call about {}", slot + beside);
+    assert!(slot + beside <= 640, "a slot has {slot} bytes");
+}
