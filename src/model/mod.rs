@@ -37,6 +37,8 @@ pub use ureq;
 
 pub use crate::wire::{Prompt, Shape, StreamEvent, ToolChoice};
 
+use std::sync::Arc;
+
 use crate::turn::{Turn, Wire};
 
 /// Something that answers a conversation with a turn. It is asked from many threads at once.
@@ -83,46 +85,30 @@ fn tell_all(turn: &Turn, tell: &mut dyn FnMut(StreamEvent<'_>)) {
     }
 }
 
-impl<M: Model + ?Sized> Model for &M {
-    fn name(&self) -> &str {
-        (**self).name()
-    }
+macro_rules! behind_a_pointer {
+    ($($pointer:ty),*) => {$(
+        impl<M: Model + ?Sized> Model for $pointer {
+            fn name(&self) -> &str {
+                (**self).name()
+            }
 
-    fn wire(&self) -> Wire {
-        (**self).wire()
-    }
+            fn wire(&self) -> Wire {
+                (**self).wire()
+            }
 
-    fn respond(&self, request: &Request<'_>) -> Result<Turn, ModelError> {
-        (**self).respond(request)
-    }
+            fn respond(&self, request: &Request<'_>) -> Result<Turn, ModelError> {
+                (**self).respond(request)
+            }
 
-    fn stream(
-        &self,
-        request: &Request<'_>,
-        tell: &mut dyn FnMut(StreamEvent<'_>),
-    ) -> Result<Turn, ModelError> {
-        (**self).stream(request, tell)
-    }
+            fn stream(
+                &self,
+                request: &Request<'_>,
+                tell: &mut dyn FnMut(StreamEvent<'_>),
+            ) -> Result<Turn, ModelError> {
+                (**self).stream(request, tell)
+            }
+        }
+    )*};
 }
 
-impl<M: Model + ?Sized> Model for std::sync::Arc<M> {
-    fn name(&self) -> &str {
-        (**self).name()
-    }
-
-    fn wire(&self) -> Wire {
-        (**self).wire()
-    }
-
-    fn respond(&self, request: &Request<'_>) -> Result<Turn, ModelError> {
-        (**self).respond(request)
-    }
-
-    fn stream(
-        &self,
-        request: &Request<'_>,
-        tell: &mut dyn FnMut(StreamEvent<'_>),
-    ) -> Result<Turn, ModelError> {
-        (**self).stream(request, tell)
-    }
-}
+behind_a_pointer!(&M, Box<M>, Arc<M>);

@@ -57,7 +57,11 @@ impl Head {
             content_type: header("content-type").unwrap_or("no content type").to_owned(),
             encoding: header("content-encoding").map(str::to_owned),
             location: header("location").map(str::to_owned),
-            retry_after: asked_wait(header("retry-after-ms"), header("retry-after"), wall_clock()),
+            retry_after: asked_wait(
+                header("retry-after-ms"),
+                header("retry-after"),
+                SystemTime::now(),
+            ),
             should_retry: header("x-should-retry").and_then(|text| text.trim().parse().ok()),
         }
     }
@@ -69,11 +73,6 @@ impl Head {
             None => error,
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a `Retry-After` may be a date")]
-fn wall_clock() -> SystemTime {
-    SystemTime::now()
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

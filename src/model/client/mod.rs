@@ -251,7 +251,10 @@ impl Model for Client {
             let head =
                 self.read(request, answer, &mut |more| match assembler.feed(more, &mut tell) {
                     Ok(()) => ControlFlow::Continue(()),
-                    Err(error) => ControlFlow::Break(broken = Some(error)),
+                    Err(error) => {
+                        broken = Some(error);
+                        ControlFlow::Break(())
+                    }
                 })?;
             let turn = match broken {
                 Some(error) => Err(error),
