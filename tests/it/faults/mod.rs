@@ -13,6 +13,7 @@ mod process;
 mod resources;
 mod scheduling;
 mod tools;
+mod wire;
 
 /// Numbers without a test, and why.
 pub(crate) const EXCLUDED: &[(u32, &str)] = &[(
