@@ -2,6 +2,7 @@
 
 mod client;
 pub(crate) mod replay;
+mod stream;
 
 use std::time::{Duration, Instant};
 
