@@ -56,7 +56,7 @@ pub(super) fn parse(body: &str) -> Result<Turn, Error> {
 }
 
 /// Ollama never says that there are calls.
-fn stop(raw: Option<&str>) -> StopReason {
+pub(super) fn stop(raw: Option<&str>) -> StopReason {
     let raw = raw.unwrap_or_default();
     let kind = match raw {
         "stop" => StopKind::EndTurn,

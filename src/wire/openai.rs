@@ -99,7 +99,7 @@ fn calls(message: &Message<'_>, stop: &StopReason) -> Vec<ToolCall> {
     calls
 }
 
-fn stop(raw: Option<&str>, refusal: Option<&str>) -> StopReason {
+pub(super) fn stop(raw: Option<&str>, refusal: Option<&str>) -> StopReason {
     let raw = raw.unwrap_or_default();
     let kind = match raw {
         "tool_calls" | "function_call" | "tool_use" => StopKind::ToolUse,

@@ -90,9 +90,9 @@ pub(super) fn parse(body: &str) -> Result<Turn, Error> {
     let reason = incomplete_details.and_then(|details| details.reason);
     let stop = stop(status.as_deref(), reason.as_deref(), refused);
     let mut calls = Vec::new();
-    let own = items.iter().flatten().filter_map(|item| item.call(&stop));
-    for (element, call) in own.enumerate() {
-        multi_tool_use::unpack(call.at_element(element), &mut calls);
+    let own = items.iter().flatten().filter(|item| item.call_kind().is_some());
+    for (element, item) in own.enumerate() {
+        item.add_calls(element, &stop, &mut calls);
     }
     let usage = usage.map(Usage::from).unwrap_or_default();
     Ok(Turn::parsed(Wire::OpenAiResponses, Json::from_raw(raw), calls, text, stop, usage))
@@ -110,6 +110,13 @@ impl Item<'_> {
                 (!servers).then_some(Kind::Custom)
             }
             _ => None,
+        }
+    }
+
+    /// Adds the calls of the item, which is the message's `element`-th that is a call.
+    pub(super) fn add_calls(&self, element: usize, stop: &StopReason, calls: &mut Vec<ToolCall>) {
+        if let Some(call) = self.call(stop) {
+            multi_tool_use::unpack(call.at_element(element), calls);
         }
     }
 

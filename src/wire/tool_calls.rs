@@ -42,11 +42,23 @@ fields! {
 pub(super) fn calls(elements: &[Option<Element<'_>>], stop: &StopReason) -> Vec<ToolCall> {
     let mut calls = Vec::with_capacity(elements.len());
     for (at, element) in elements.iter().enumerate() {
-        if let Some(call) = element.as_ref().and_then(|element| element.call(stop)) {
-            multi_tool_use::unpack(call.at_element(at), &mut calls);
+        if let Some(element) = element {
+            add_calls(element, at, stop, &mut calls);
         }
     }
     calls
+}
+
+/// Adds the calls of one element, which is the message's `at`-th.
+pub(super) fn add_calls(
+    element: &Element<'_>,
+    at: usize,
+    stop: &StopReason,
+    calls: &mut Vec<ToolCall>,
+) {
+    if let Some(call) = element.call(stop) {
+        multi_tool_use::unpack(call.at_element(at), calls);
+    }
 }
 
 impl Element<'_> {

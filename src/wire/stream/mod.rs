@@ -7,6 +7,7 @@
 //! is parsed twice but that message, once, at the end. No I/O here, no thread and no clock.
 
 mod framing;
+mod parts;
 mod tell;
 
 mod anthropic;

@@ -1,18 +1,124 @@
-//! Ollama: lines.
+//! Ollama: a line is a message of its own, with a piece of the text and whole calls; the last one
+//! says `done`.
 
+use std::borrow::Cow;
+
+use serde::Deserializer;
+use serde::de::MapAccess;
+use serde_json::value::RawValue;
+
+use crate::turn::{StopKind, StopReason};
+use crate::wire::fields::{self, Fields, Value, fields};
+use crate::wire::ollama::stop;
+use crate::wire::raw::RawObject;
+use crate::wire::stream::parts::{self, Kept, push_list, push_text};
 use crate::wire::stream::tell::Tell;
-use crate::wire::stream::{Format, Problem};
+use crate::wire::stream::{Format, Problem, push_json};
+
+fields! {
+    struct Line<'a> {
+        message: Piece<'a>,
+        done: bool,
+        done_reason: Cow<'a, str>,
+        error: &'a RawValue,
+    }
+}
+
+#[derive(Debug, Default)]
+struct Piece<'a> {
+    content: Option<Cow<'a, str>>,
+    thinking: Option<Cow<'a, str>>,
+    tool_calls: Option<Vec<Option<&'a RawValue>>>,
+    others: Vec<(String, &'a RawValue)>,
+}
+
+impl<'a> Fields<'a> for Piece<'a> {
+    fn field<A: MapAccess<'a>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
+        match key {
+            "content" => self.content = fields::value(map)?,
+            "thinking" => self.thinking = fields::value(map)?,
+            "tool_calls" => self.tool_calls = fields::value(map)?,
+            "role" => return Ok(false),
+            _ => {
+                let other: Option<&RawValue> = fields::value(map)?;
+                let other = other.filter(|value| Kept::is_worth_it(value));
+                self.others.extend(other.map(|value| (key.to_owned(), value)));
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl<'a> Value<'a> for Piece<'a> {
+    fn read<D: Deserializer<'a>>(from: D) -> Result<Option<Self>, D::Error> {
+        fields::object(from)
+    }
+}
 
 /// The message so far.
 #[derive(Debug, Default)]
-pub(super) struct Stream {}
+pub(super) struct Stream {
+    content: String,
+    thinking: String,
+    calls: Vec<Box<RawValue>>,
+    kept: Kept,
+    /// The line that says `done`.
+    last: Option<String>,
+}
 
 impl Format for Stream {
-    fn event(&mut self, _name: &str, _data: &str, _tell: &mut Tell<'_>) -> Result<(), Problem> {
-        Err(Problem::unreadable("streams of this format are not read yet"))
+    fn event(&mut self, _name: &str, data: &str, tell: &mut Tell<'_>) -> Result<(), Problem> {
+        let line: Option<Line<'_>> = fields::parse(data).map_err(|e| Problem::event(&e))?;
+        let line = line.unwrap_or_default();
+        if line.error.is_some() {
+            return Err(Problem::of_the_provider(data));
+        }
+        if self.last.is_some() {
+            return Ok(());
+        }
+        let done = line.done == Some(true);
+        let stop = match done {
+            true => stop(line.done_reason.as_deref()),
+            false => StopReason::new(StopKind::Missing, ""),
+        };
+        let piece = line.message.unwrap_or_default();
+        if let Some(content) = piece.content {
+            self.content.push_str(&content);
+            tell.text(&content);
+        }
+        self.thinking.push_str(piece.thinking.as_deref().unwrap_or_default());
+        for call in piece.tool_calls.into_iter().flatten().flatten() {
+            for call in parts::calls(call.get(), self.calls.len(), &stop) {
+                tell.call(&call);
+            }
+            self.calls.push(call.to_owned());
+        }
+        for (key, value) in piece.others {
+            self.kept.keep(&key, value);
+        }
+        if done {
+            self.last = Some(data.to_owned());
+        }
+        Ok(())
     }
 
     fn end(&mut self, _tell: &mut Tell<'_>) -> Result<String, Problem> {
-        Err(Problem::cut())
+        let last = self.last.as_deref().ok_or_else(Problem::cut)?;
+        let mut message = String::from("{\"role\":\"assistant\",\"content\":");
+        push_json(&mut message, &self.content);
+        push_text(&mut message, "thinking", &self.thinking);
+        self.kept.write(&mut message);
+        if !self.calls.is_empty() {
+            message.push_str(",\"tool_calls\":[");
+            push_list(&mut message, &self.calls, |out, call| out.push_str(call.get()));
+            message.push(']');
+        }
+        message.push('}');
+        let message = RawValue::from_string(message).map_err(|e| Problem::event(&e))?;
+        let mut body = RawObject::read(last).ok_or_else(Problem::cut)?;
+        body.put("message".into(), message);
+        let mut out = String::new();
+        push_json(&mut out, &body);
+        Ok(out)
     }
 }

@@ -1,18 +1,454 @@
-//! OpenAI Chat Completions: chunks.
+//! OpenAI Chat Completions: chunks, in all the ways that compatible servers write them.
+//!
+//! Which call a piece belongs to: that of its `index`; where that is missing, that of its id; a
+//! piece with neither goes on with the last call, unless it has a name. A name with a new id
+//! begins a call even at an index that was there. Id and name are set once, arguments are
+//! appended, `null` is absent.
+//!
+//! No chunk says that a call ends. A call is taken for whole when a later one begins or a
+//! `finish_reason` comes, and its arguments are an object then; else it waits for the end, because
+//! some servers say `finish_reason` in every chunk.
+//!
+//! A stream ends with a `finish_reason` or with `[DONE]`; some servers leave out one of them. A
+//! stream with neither was cut, however whole its calls look: others might have followed.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use serde::Deserializer;
+use serde::de::MapAccess;
+use serde_json::value::RawValue;
+
+use crate::turn::{StopKind, StopReason};
+use crate::wire::call_element::arguments;
+use crate::wire::fields::{self, Fields, Value, fields};
+use crate::wire::openai::stop;
+use crate::wire::stream::parts::{self, Kept, push_list, push_text};
 use crate::wire::stream::tell::Tell;
-use crate::wire::stream::{Format, Problem};
+use crate::wire::stream::{Format, Problem, push_json};
+
+mod content;
+mod reasoning;
+
+use content::Content;
+use reasoning::Details;
+
+fields! {
+    struct Chunk<'a> {
+        object: Cow<'a, str>,
+        choices: Vec<Option<Choice<'a>>>,
+        usage: &'a RawValue,
+        x_groq: Groq<'a>,
+        error: &'a RawValue,
+    }
+
+    struct Groq<'a> {
+        usage: &'a RawValue,
+    }
+
+    struct Choice<'a> {
+        index: u64,
+        delta: Delta<'a>,
+        message: Delta<'a>,
+        finish_reason: Cow<'a, str>,
+    }
+
+    struct FunctionPiece<'a> {
+        name: Cow<'a, str>,
+        arguments: &'a RawValue,
+    }
+
+    struct CustomPiece<'a> {
+        name: Cow<'a, str>,
+        input: Cow<'a, str>,
+    }
+}
+
+/// Texts that come in pieces, beside the content.
+const TEXTS: [&str; 5] =
+    ["refusal", "reasoning", "reasoning_content", "reasoning_text", "thinking"];
+
+/// A piece of the message.
+#[derive(Debug, Default)]
+struct Delta<'a> {
+    content: Option<&'a RawValue>,
+    tool_calls: Option<Vec<Option<Piece<'a>>>>,
+    function_call: Option<FunctionPiece<'a>>,
+    reasoning_details: Option<&'a RawValue>,
+    texts: [Option<Cow<'a, str>>; TEXTS.len()],
+    others: Vec<(String, &'a RawValue)>,
+}
+
+impl<'a> Fields<'a> for Delta<'a> {
+    fn field<A: MapAccess<'a>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
+        match key {
+            "content" => self.content = fields::value(map)?,
+            "tool_calls" => self.tool_calls = fields::value(map)?,
+            "function_call" => self.function_call = fields::value(map)?,
+            "reasoning_details" => self.reasoning_details = fields::value(map)?,
+            "role" => return Ok(false),
+            _ => match TEXTS.iter().position(|text| *text == key) {
+                Some(text) => self.texts[text] = fields::value(map)?,
+                None => {
+                    let other: Option<&RawValue> = fields::value(map)?;
+                    let other = other.filter(|value| Kept::is_worth_it(value));
+                    self.others.extend(other.map(|value| (key.to_owned(), value)));
+                }
+            },
+        }
+        Ok(true)
+    }
+}
+
+impl<'a> Value<'a> for Delta<'a> {
+    fn read<D: Deserializer<'a>>(from: D) -> Result<Option<Self>, D::Error> {
+        fields::object(from)
+    }
+}
+
+/// A piece of a call.
+#[derive(Debug, Default)]
+struct Piece<'a> {
+    index: Option<u64>,
+    id: Option<Cow<'a, str>>,
+    function: Option<FunctionPiece<'a>>,
+    custom: Option<CustomPiece<'a>>,
+    others: Vec<(String, &'a RawValue)>,
+}
+
+impl<'a> Fields<'a> for Piece<'a> {
+    fn field<A: MapAccess<'a>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
+        match key {
+            "index" => self.index = fields::value(map)?,
+            "id" => self.id = fields::value(map)?,
+            "function" => self.function = fields::value(map)?,
+            "custom" => self.custom = fields::value(map)?,
+            "type" => return Ok(false),
+            _ => {
+                let other: Option<&RawValue> = fields::value(map)?;
+                let other = other.filter(|value| Kept::is_worth_it(value));
+                self.others.extend(other.map(|value| (key.to_owned(), value)));
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl<'a> Value<'a> for Piece<'a> {
+    fn read<D: Deserializer<'a>>(from: D) -> Result<Option<Self>, D::Error> {
+        fields::object(from)
+    }
+}
 
 /// The message so far.
 #[derive(Debug, Default)]
-pub(super) struct Stream {}
+pub(super) struct Stream {
+    /// Which of several answers is read: the first that came.
+    choice: Option<u64>,
+    content: Content,
+    texts: [String; TEXTS.len()],
+    details: Details,
+    kept: Kept,
+    calls: Vec<Call>,
+    /// The last call with an index, and with an id.
+    by_index: HashMap<u64, usize>,
+    by_id: HashMap<String, usize>,
+    /// How many of them were told.
+    told: usize,
+    /// The one call of older days.
+    legacy: Call,
+    stop: Option<StopReason>,
+    usage: Option<Box<RawValue>>,
+    done: bool,
+}
 
 impl Format for Stream {
-    fn event(&mut self, _name: &str, _data: &str, _tell: &mut Tell<'_>) -> Result<(), Problem> {
-        Err(Problem::unreadable("streams of this format are not read yet"))
+    fn event(&mut self, name: &str, data: &str, tell: &mut Tell<'_>) -> Result<(), Problem> {
+        if self.done {
+            return Ok(());
+        }
+        if data.trim_ascii() == "[DONE]" {
+            self.done = true;
+            return Ok(());
+        }
+        let chunk: Option<Chunk<'_>> = fields::parse(data).map_err(|e| Problem::event(&e))?;
+        let Some(chunk) = chunk else { return Ok(()) };
+        let failed = chunk.error.is_some_and(|error| error.get().starts_with(['{', '"']));
+        if failed || name == "error" || chunk.object.as_deref() == Some("error") {
+            return Err(Problem::of_the_provider(data));
+        }
+        if let Some(usage) = chunk.usage.or(chunk.x_groq.and_then(|groq| groq.usage)) {
+            self.usage = Some(usage.to_owned());
+        }
+        for choice in chunk.choices.into_iter().flatten().flatten() {
+            let index = choice.index.unwrap_or_default();
+            if *self.choice.get_or_insert(index) == index {
+                self.choice(choice, tell)?;
+            }
+        }
+        Ok(())
     }
 
-    fn end(&mut self, _tell: &mut Tell<'_>) -> Result<String, Problem> {
-        Err(Problem::cut())
+    fn end(&mut self, tell: &mut Tell<'_>) -> Result<String, Problem> {
+        if self.stop.is_none() && !self.done {
+            return Err(Problem::cut());
+        }
+        if !self.content.says_something() {
+            tell.text(self.refusal());
+        }
+        let mut body = String::from("{\"choices\":[");
+        if self.choice.is_some() {
+            body.push_str("{\"message\":");
+            self.write(&mut body);
+            let stop = self.stop.as_ref().map_or("", |stop| &stop.raw);
+            push_text(&mut body, "finish_reason", stop);
+            body.push('}');
+        }
+        body.push(']');
+        if let Some(usage) = &self.usage {
+            body.push_str(",\"usage\":");
+            body.push_str(usage.get());
+        }
+        body.push('}');
+        Ok(body)
+    }
+}
+
+impl Stream {
+    fn choice(&mut self, choice: Choice<'_>, tell: &mut Tell<'_>) -> Result<(), Problem> {
+        if let Some(delta) = choice.delta.or(choice.message) {
+            self.delta(delta, tell)?;
+        }
+        let Some(raw) = choice.finish_reason.filter(|raw| !raw.is_empty()) else { return Ok(()) };
+        // Some servers say more than one: a veto stays.
+        if !self.stop.as_ref().is_some_and(StopReason::forbids_calls) {
+            self.stop = Some(stop(Some(&raw), Some(self.refusal())));
+        }
+        self.tell_whole(tell);
+        Ok(())
+    }
+
+    fn delta(&mut self, delta: Delta<'_>, tell: &mut Tell<'_>) -> Result<(), Problem> {
+        if let Some(content) = delta.content {
+            self.content.add(content, tell);
+        }
+        for (text, piece) in self.texts.iter_mut().zip(&delta.texts) {
+            text.push_str(piece.as_deref().unwrap_or_default());
+        }
+        if let Some(details) = delta.reasoning_details {
+            self.details.add(details);
+        }
+        for (key, value) in delta.others {
+            // Of audio the id is what goes back, and it comes first.
+            if key != "audio" || !self.kept.has("audio") {
+                self.kept.keep(&key, value);
+            }
+        }
+        if let Some(function) = delta.function_call {
+            self.legacy.add_function(function);
+        }
+        for piece in delta.tool_calls.into_iter().flatten().flatten() {
+            self.piece(piece, tell)?;
+        }
+        Ok(())
+    }
+
+    fn piece(&mut self, piece: Piece<'_>, tell: &mut Tell<'_>) -> Result<(), Problem> {
+        let at = match self.place(&piece) {
+            Some(at) => at,
+            None => {
+                self.tell_whole(tell);
+                self.calls.push(Call::default());
+                self.calls.len() - 1
+            }
+        };
+        if let Some(index) = piece.index {
+            self.by_index.insert(index, at);
+        }
+        let call = &mut self.calls[at];
+        let had_id = !call.id.is_empty();
+        let written = call.arguments.len();
+        call.add(piece);
+        if at < self.told && call.arguments[written..].bytes().any(|b| !b.is_ascii_whitespace()) {
+            return Err(Problem::unreadable("a call went on after it was whole"));
+        }
+        if !had_id && !call.id.is_empty() {
+            self.by_id.insert(call.id.clone(), at);
+        }
+        Ok(())
+    }
+
+    /// The call that the piece belongs to; nothing where it begins one.
+    fn place(&self, piece: &Piece<'_>) -> Option<usize> {
+        let id = piece.id.as_deref().unwrap_or_default();
+        let has_name = piece.name().is_some_and(|name| !name.is_empty());
+        let last = self.calls.len().checked_sub(1);
+        let at = match piece.index {
+            Some(index) => {
+                let at = *self.by_index.get(&index)?;
+                let other = !id.is_empty() && self.calls[at].id != id;
+                // A call whose id came late is no other call.
+                if other && has_name && !(self.calls[at].id.is_empty() && at >= self.told) {
+                    return None;
+                }
+                at
+            }
+            None if !id.is_empty() => *self.by_id.get(id)?,
+            None if has_name => return None,
+            None => last?,
+        };
+        // Without ids, or without indices, a second whole call can only be told by its arguments.
+        let anew = (id.is_empty() || piece.index.is_none())
+            && has_name
+            && piece.has_arguments()
+            && self.calls[at].came_whole();
+        (!anew).then_some(at)
+    }
+
+    /// Tells the calls, which are whole because another begins or the message has a stop reason.
+    /// One without arguments, or whose arguments can't be read, may still go on; it waits for the
+    /// end, with all that follow it.
+    fn tell_whole(&mut self, tell: &mut Tell<'_>) {
+        let missing = StopReason::new(StopKind::Missing, "");
+        while let Some(call) = self.calls.get_mut(self.told) {
+            let length = call.arguments.len();
+            if call.arguments.trim_ascii().is_empty()
+                || std::mem::replace(&mut call.examined, length) == length
+            {
+                return;
+            }
+            let mut element = String::new();
+            call.write(&mut element);
+            let calls = parts::calls(&element, self.told, self.stop.as_ref().unwrap_or(&missing));
+            if !calls.iter().all(parts::is_readable) {
+                return;
+            }
+            calls.iter().for_each(|call| tell.call(call));
+            self.told += 1;
+        }
+    }
+
+    fn refusal(&self) -> &str {
+        &self.texts[0]
+    }
+
+    fn write(&self, out: &mut String) {
+        out.push_str("{\"role\":\"assistant\",\"content\":");
+        let is_silent = self.calls.is_empty() && self.legacy.name.is_empty();
+        let is_silent = is_silent && self.refusal().is_empty() && !self.kept.has("audio");
+        self.content.write(out, is_silent);
+        for (key, text) in TEXTS.iter().zip(&self.texts) {
+            push_text(out, key, text);
+        }
+        self.details.write(out);
+        self.kept.write(out);
+        if !self.calls.is_empty() {
+            out.push_str(",\"tool_calls\":[");
+            push_list(out, &self.calls, |out, call| call.write(out));
+            out.push(']');
+        }
+        if !self.legacy.name.is_empty() {
+            out.push_str(",\"function_call\":");
+            self.legacy.write_function(out);
+        }
+        out.push('}');
+    }
+}
+
+impl Piece<'_> {
+    fn name(&self) -> Option<&str> {
+        let custom = self.custom.as_ref().and_then(|custom| custom.name.as_deref());
+        let custom = custom.filter(|name| !name.is_empty());
+        custom.or_else(|| self.function.as_ref()?.name.as_deref())
+    }
+
+    fn has_arguments(&self) -> bool {
+        let raw = self.function.as_ref().and_then(|function| function.arguments);
+        !arguments(raw).trim_ascii().is_empty()
+    }
+}
+
+/// A call so far.
+#[derive(Debug, Default)]
+struct Call {
+    id: String,
+    name: String,
+    /// Of a custom tool: its input.
+    arguments: String,
+    is_function: bool,
+    is_custom: bool,
+    kept: Kept,
+    pieces: usize,
+    /// How many bytes of arguments there were when they were last looked at.
+    examined: usize,
+}
+
+impl Call {
+    fn add(&mut self, piece: Piece<'_>) {
+        self.pieces += 1;
+        if self.id.is_empty() {
+            self.id.push_str(piece.id.as_deref().unwrap_or_default());
+        }
+        for (key, value) in piece.others {
+            self.kept.keep(&key, value);
+        }
+        let custom = piece.custom.filter(|custom| {
+            self.is_custom || custom.name.as_deref().is_some_and(|name| !name.is_empty())
+        });
+        if let Some(custom) = custom {
+            self.is_custom = true;
+            self.set_name(custom.name);
+            self.arguments.push_str(custom.input.as_deref().unwrap_or_default());
+        } else if let Some(function) = piece.function.filter(|_| !self.is_custom) {
+            self.add_function(function);
+        }
+    }
+
+    fn add_function(&mut self, function: FunctionPiece<'_>) {
+        self.is_function = true;
+        self.set_name(function.name);
+        self.arguments.push_str(&arguments(function.arguments));
+    }
+
+    fn set_name(&mut self, name: Option<Cow<'_, str>>) {
+        if self.name.is_empty() {
+            self.name.push_str(name.as_deref().unwrap_or_default());
+        }
+    }
+
+    /// Whether its first piece was all of it.
+    fn came_whole(&self) -> bool {
+        let is_object = |text: &str| crate::json::scan(text).is_ok_and(|scan| scan.is_object);
+        self.pieces == 1 && !self.is_custom && is_object(&self.arguments)
+    }
+
+    fn write(&self, out: &mut String) {
+        out.push('{');
+        if !self.id.is_empty() {
+            out.push_str("\"id\":");
+            push_json(out, &self.id);
+            out.push(',');
+        }
+        out.push_str(if self.is_custom { "\"type\":\"custom\"" } else { "\"type\":\"function\"" });
+        if self.is_custom {
+            out.push_str(",\"custom\":{\"name\":");
+            push_json(out, &self.name);
+            out.push_str(",\"input\":");
+            push_json(out, &self.arguments);
+            out.push('}');
+        } else if self.is_function {
+            out.push_str(",\"function\":");
+            self.write_function(out);
+        }
+        self.kept.write(out);
+        out.push('}');
+    }
+
+    fn write_function(&self, out: &mut String) {
+        out.push_str("{\"name\":");
+        push_json(out, &self.name);
+        out.push_str(",\"arguments\":");
+        push_json(out, &self.arguments);
+        out.push('}');
     }
 }

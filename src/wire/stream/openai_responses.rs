@@ -1,18 +1,199 @@
-//! OpenAI Responses: events.
+//! OpenAI Responses: events with a `type`. An item of the output is whole at its
+//! `response.output_item.done`; the last event holds the whole response, whose `output` some
+//! servers leave empty.
+//!
+//! Items are told apart by `output_index`, because proxies vary their ids.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
+use crate::turn::{StopKind, StopReason, Wire};
+use crate::wire::content;
+use crate::wire::fields::{self, fields};
+use crate::wire::openai_responses::Item;
+use crate::wire::raw::{self, RawObject};
+use crate::wire::stream::parts::push_list;
 use crate::wire::stream::tell::Tell;
-use crate::wire::stream::{Format, Problem};
+use crate::wire::stream::{Format, Problem, push_json};
 
-/// The message so far.
-#[derive(Debug, Default)]
-pub(super) struct Stream {}
-
-impl Format for Stream {
-    fn event(&mut self, _name: &str, _data: &str, _tell: &mut Tell<'_>) -> Result<(), Problem> {
-        Err(Problem::unreadable("streams of this format are not read yet"))
+fields! {
+    struct Event<'a> {
+        kind "type": Cow<'a, str>,
+        object: Cow<'a, str>,
+        output_index: u64,
+        item: &'a RawValue,
+        delta: &'a RawValue,
+        response: &'a RawValue,
+        error: &'a RawValue,
     }
 
-    fn end(&mut self, _tell: &mut Tell<'_>) -> Result<String, Problem> {
-        Err(Problem::cut())
+    struct Last<'a> {
+        output: &'a RawValue,
+        error: &'a RawValue,
+    }
+}
+
+/// The response so far.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    items: BTreeMap<u64, Slot>,
+    /// Up to which item calls were told, and how many items they were.
+    next: u64,
+    own: usize,
+    said: bool,
+    last: Option<Box<RawValue>>,
+}
+
+/// An item.
+#[derive(Debug, Default)]
+struct Slot {
+    whole: Option<Box<RawValue>>,
+    /// Whether a call may come of it.
+    may_call: bool,
+    said: bool,
+}
+
+impl Format for Stream {
+    fn event(&mut self, name: &str, data: &str, tell: &mut Tell<'_>) -> Result<(), Problem> {
+        if data.trim_ascii() == "[DONE]" || self.last.is_some() {
+            return Ok(());
+        }
+        let event: Option<Event<'_>> = fields::parse(data).map_err(|e| Problem::event(&e))?;
+        let event = event.unwrap_or_default();
+        match event.kind.as_deref().unwrap_or(name) {
+            "response.created" => {
+                tell.restart();
+                *self = Self::default();
+            }
+            "response.output_item.added" => self.added(&event, tell),
+            "response.output_item.done" => self.done(&event, tell)?,
+            "response.output_text.delta" | "response.refusal.delta" => {
+                let text = event.delta.and_then(|delta| fields::string(delta.get()));
+                let text = text.unwrap_or_default();
+                if !text.is_empty() {
+                    tell.text(&text);
+                    self.said = true;
+                    let at = event.output_index.unwrap_or_else(|| self.after_last(1));
+                    self.items.entry(at).or_default().said = true;
+                }
+            }
+            "response.completed"
+            | "response.incomplete"
+            | "response.failed"
+            | "response.cancelled"
+            | "response.done" => {
+                let last: Option<Last<'_>> = event.response.and_then(fields::part);
+                if last.is_none_or(|last| last.error.is_some()) {
+                    return Err(Problem::of_the_provider(
+                        event.response.map_or(data, RawValue::get),
+                    ));
+                }
+                self.last = event.response.map(ToOwned::to_owned);
+            }
+            "error" => return Err(Problem::of_the_provider(data)),
+            "" if event.object.as_deref() == Some("response") => {
+                self.last = serde_json::from_str(data).ok();
+            }
+            "" if event.error.is_some() => return Err(Problem::of_the_provider(data)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, tell: &mut Tell<'_>) -> Result<String, Problem> {
+        let last = self.last.as_deref().ok_or_else(Problem::cut)?;
+        let output = fields::part::<Last<'_>>(last).and_then(|last| last.output);
+        let came = output.map_or(0, |output| raw::array(output.get()).len());
+        let whole: Vec<_> = self.items.values().filter_map(|slot| slot.whole.as_ref()).collect();
+        let body = if came >= whole.len() {
+            last.get().to_owned()
+        } else {
+            let mut output = String::from("[");
+            push_list(&mut output, whole, |out, item| out.push_str(item.get()));
+            output.push(']');
+            let output = RawValue::from_string(output).map_err(|e| Problem::event(&e))?;
+            let mut response = RawObject::read(last.get()).ok_or_else(Problem::cut)?;
+            response.put("output".into(), output);
+            let mut body = String::new();
+            push_json(&mut body, &response);
+            body
+        };
+        if !self.said
+            && let Ok(turn) = Wire::OpenAiResponses.parse(&body)
+        {
+            tell.text(turn.text());
+        }
+        Ok(body)
+    }
+}
+
+impl Stream {
+    /// The index after the last item's, less `back`.
+    fn after_last(&self, back: u64) -> u64 {
+        let next = self.items.last_key_value().map_or(0, |(last, _)| last.saturating_add(1));
+        next.saturating_sub(back)
+    }
+
+    fn added(&mut self, event: &Event<'_>, tell: &mut Tell<'_>) {
+        let (Some(item), Some(at)) = (event.item.and_then(fields::part), event.output_index) else {
+            return;
+        };
+        let item: Item<'_> = item;
+        if item.kind.as_deref() != Some("message") {
+            tell.apart();
+        }
+        self.items.entry(at).or_default().may_call = item.call_kind().is_some();
+    }
+
+    fn done(&mut self, event: &Event<'_>, tell: &mut Tell<'_>) -> Result<(), Problem> {
+        let Some((raw, item)) = event.item.and_then(|raw| Some((raw, fields::part(raw)?))) else {
+            return Err(Problem::unreadable("an item is no object"));
+        };
+        let item: Item<'_> = item;
+        let at = event.output_index.unwrap_or_else(|| self.after_last(0));
+        let is_call = item.call_kind().is_some();
+        if at < self.next && is_call {
+            return Err(Problem::unreadable("calls came out of order"));
+        }
+        let is_new = !self.items.contains_key(&at);
+        let slot = self.items.entry(at).or_default();
+        slot.may_call = is_call;
+        if item.kind.as_deref() == Some("message") {
+            if !slot.said {
+                let (text, _) = content::said(item.content);
+                tell.text(&text);
+                slot.said = true;
+                self.said |= !text.is_empty();
+            }
+        } else if is_new {
+            tell.apart();
+        }
+        slot.whole = Some(raw.to_owned());
+        self.tell_whole(tell);
+        Ok(())
+    }
+
+    /// Tells the calls that no call before them is still missing of.
+    fn tell_whole(&mut self, tell: &mut Tell<'_>) {
+        let missing = StopReason::new(StopKind::Missing, "");
+        let mut next = self.next;
+        for (at, slot) in self.items.range(self.next..) {
+            match &slot.whole {
+                Some(item) if slot.may_call => {
+                    let mut calls = Vec::new();
+                    if let Some(item) = fields::part::<Item<'_>>(item) {
+                        item.add_calls(self.own, &missing, &mut calls);
+                    }
+                    calls.iter().for_each(|call| tell.call(call));
+                    self.own += 1;
+                }
+                None if slot.may_call => break,
+                _ => {}
+            }
+            next = at.saturating_add(1);
+        }
+        self.next = next;
     }
 }

@@ -1,0 +1,83 @@
+//! What the formats whose calls stand in `tool_calls` have in common.
+
+use serde_json::value::RawValue;
+
+use crate::call::{CallState, ToolCall};
+use crate::turn::StopReason;
+use crate::wire::fields;
+use crate::wire::stream::push_json;
+use crate::wire::tool_calls::{self, Element};
+
+/// Keys of a message that nothing is known of: the last value of each, as it came.
+///
+/// Only objects and lists that hold something: a text of unknown meaning may be a piece or the
+/// whole, and providers refuse what neither is.
+#[derive(Debug, Default)]
+pub(super) struct Kept(Vec<(String, Box<RawValue>)>);
+
+impl Kept {
+    pub(super) fn is_worth_it(value: &RawValue) -> bool {
+        let text = value.get();
+        let inner = text.strip_prefix(['{', '[']).unwrap_or_default().trim_ascii();
+        inner.len() > 1
+    }
+
+    pub(super) fn keep(&mut self, key: &str, value: &RawValue) {
+        match self.0.iter_mut().find(|(name, _)| name == key) {
+            Some((_, last)) => *last = value.to_owned(),
+            None => self.0.push((key.to_owned(), value.to_owned())),
+        }
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.0.iter().any(|(name, _)| name == key)
+    }
+
+    /// Adds them as further members of an object.
+    pub(super) fn write(&self, out: &mut String) {
+        for (key, value) in &self.0 {
+            out.push(',');
+            push_json(out, key);
+            out.push(':');
+            out.push_str(value.get());
+        }
+    }
+}
+
+/// Adds `,"key":"text"`, unless the text is empty.
+pub(super) fn push_text(out: &mut String, key: &str, text: &str) {
+    if !text.is_empty() {
+        out.push_str(",\"");
+        out.push_str(key);
+        out.push_str("\":");
+        push_json(out, text);
+    }
+}
+
+/// Adds the elements with commas between them.
+pub(super) fn push_list<T>(
+    out: &mut String,
+    elements: impl IntoIterator<Item = T>,
+    mut push: impl FnMut(&mut String, T),
+) {
+    for (at, element) in elements.into_iter().enumerate() {
+        if at > 0 {
+            out.push(',');
+        }
+        push(out, element);
+    }
+}
+
+/// The calls that an element of `tool_calls` holds, which is the `at`-th.
+pub(super) fn calls(element: &str, at: usize, stop: &StopReason) -> Vec<ToolCall> {
+    let mut calls = Vec::new();
+    if let Ok(Some(element)) = fields::parse::<Element<'_>>(element) {
+        tool_calls::add_calls(&element, at, stop, &mut calls);
+    }
+    calls
+}
+
+/// Whether a call can be read, so that more of it would spoil it.
+pub(super) fn is_readable(call: &ToolCall) -> bool {
+    !matches!(call.state(), CallState::Malformed(_))
+}
