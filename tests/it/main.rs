@@ -9,6 +9,7 @@
 
 mod agent;
 mod batch;
+mod early_start;
 mod executor;
 mod faults;
 mod handlers;
