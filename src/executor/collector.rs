@@ -374,7 +374,7 @@ impl Collector {
                 std::mem::forget(payload);
                 self.policy_failed = true;
                 say::say(
-                    log::Level::Error,
+                    Level::Error,
                     format_args!("the failure policy panicked; the batch is aborted"),
                 );
                 let cause = "the failure policy panicked".to_owned();

@@ -178,7 +178,9 @@ impl Observation {
         if state.busy.is_some() {
             match state.guard {
                 Guard::None => self.0.start_guard(&mut state),
-                Guard::Idle => drop(self.0.overtaken.notify_one()),
+                Guard::Idle => {
+                    self.0.overtaken.notify_one();
+                }
                 Guard::Watches => {}
             }
         }

@@ -327,11 +327,13 @@ fn fault_084_arguments_that_are_no_object_are_refused_with_their_place_and_the_o
             }
             calls.push(nth(wire, 77));
             let (_, report) = answer(case, wire, &body(wire, &calls));
-            for index in 0..3 {
-                assert_eq!(told(&report, index), "{}", "{wire}: {:?}", odd[index]);
-            }
-            for index in 3..7 {
-                assert_eq!(report[index].outcome.name(), "bad_arguments", "{wire} {}", odd[index]);
+            for (index, args) in odd.iter().enumerate() {
+                match index {
+                    0..3 => assert_eq!(told(&report, index), "{}", "{wire}: {args:?}"),
+                    3..7 => assert_eq!(names(&report)[index], "bad_arguments", "{wire}: {args:?}"),
+                    // An empty text is nothing where texts are expected.
+                    _ => assert!(matches!(names(&report)[index], "bad_arguments" | "succeeded")),
+                }
             }
             assert_eq!(told(&report, odd.len()), r#"{"n":77}"#, "{wire}");
         }
