@@ -159,7 +159,7 @@ fn fault_109_a_stream_in_any_shape_is_the_same_turn() {
             check_whole(stream(&client));
             for size in [1, 2, 7, 64] {
                 let pieces = shape.as_bytes().chunks(size).map(|piece| (ms(0), piece));
-                check_whole(stream(&ScriptedModel::new(wire).stream(pieces)));
+                check_whole(stream(&ScriptedModel::new(wire).streamed(pieces)));
             }
         }
     }
