@@ -125,7 +125,10 @@ impl ScriptedModel {
     /// Next, this stream as the format has it, each piece after a pause. A stream that can't be
     /// read is an error of the model.
     #[must_use]
-    pub fn streamed<P: Into<Vec<u8>>>(self, pieces: impl IntoIterator<Item = (Duration, P)>) -> Self {
+    pub fn streamed<P: Into<Vec<u8>>>(
+        self,
+        pieces: impl IntoIterator<Item = (Duration, P)>,
+    ) -> Self {
         let pieces: Vec<(Duration, Vec<u8>)> =
             pieces.into_iter().map(|(pause, piece)| (pause, piece.into())).collect();
         self.play(Box::new(move |asked, stage| {

@@ -12,6 +12,11 @@ mod checker;
 mod made_up;
 
 mod fixture;
+#[cfg(feature = "http")]
+mod http;
+#[cfg(feature = "http")]
+#[path = "../it/model/replay.rs"]
+mod replay;
 mod shape;
 mod stream;
 mod whole;
@@ -57,7 +62,7 @@ fn trials(folder: &Path) -> Vec<Trial> {
     let index = folder.join("index.jsonl");
     let lines = std::fs::read_to_string(&index)
         .unwrap_or_else(|error| panic!("{CORPUS}: {}: {error}", index.display()));
-    lines
+    let mut trials: Vec<Trial> = lines
         .lines()
         .map(|line| serde_json::from_str::<fixture::Line>(line).unwrap())
         .filter_map(|line| {
@@ -72,5 +77,29 @@ fn trials(folder: &Path) -> Vec<Trial> {
                 check(wire, &Fixture::read(&path)).map_err(Into::into)
             }))
         })
-        .collect()
+        .collect();
+    #[cfg(feature = "http")]
+    trials.extend(over_http(folder, &lines));
+    trials
+}
+
+/// The same streams, and the errors, through a client.
+#[cfg(feature = "http")]
+fn over_http(folder: &Path, lines: &str) -> Vec<Trial> {
+    let streams = lines
+        .lines()
+        .map(|line| serde_json::from_str::<fixture::Line>(line).unwrap())
+        .filter(|line| line.streaming)
+        .filter_map(|line| {
+            let wire = FORMATS.iter().find(|(format, _)| *format == line.format)?.1;
+            let path = folder.join(&line.file);
+            let name = format!("http::{wire}::{}", Path::new(&line.file).file_stem()?.to_str()?);
+            Some(Trial::test(name, move || {
+                http::stream(wire, &Fixture::read(&path)).map_err(Into::into)
+            }))
+        });
+    let refused = http::Refused::read(folder).into_iter().enumerate().map(|(number, refused)| {
+        Trial::test(refused.name(number), move || refused.check().map_err(Into::into))
+    });
+    streams.chain(refused).collect()
 }

@@ -27,6 +27,8 @@ const NOTHING_LEFT: Duration = Duration::from_millis(20);
 const SHOWN: usize = 200;
 /// What Groq calls it when the model wrote what is no call.
 const MISSPELLED: &str = "tool_use_failed";
+/// The signs of it in a text.
+const MISSPELLINGS: [&str; 2] = [MISSPELLED, "(what the model wrote: "];
 const REQUEST_ID_HEADERS: [&str; 4] =
     ["request-id", "x-request-id", "x-amzn-requestid", "x-amzn-request-id"];
 
@@ -189,7 +191,7 @@ impl Client {
     pub(super) fn broken_stream(&self, head: &Head, why: &crate::error::Error) -> ModelError {
         let why = why.to_string();
         let (kind, transient) = kind_by_name(&why);
-        let misspelled = why.contains(MISSPELLED);
+        let misspelled = MISSPELLINGS.iter().any(|sign| why.contains(sign));
         let error = head.on(self.error(kind, why)).transient(transient).sent();
         if misspelled { error.worth_another() } else { error }
     }
@@ -353,7 +355,11 @@ fn kind_of(status: u16, wire: Wire, facts: &Facts, head: &Head) -> (ModelErrorKi
 /// What the provider's words mean where no status tells it, because the answer began as a success.
 fn kind_by_name(words: &str) -> (ModelErrorKind, bool) {
     let said = |names: &[&str]| names.iter().any(|name| words.contains(name));
-    let kind = if said(&["overloaded", "UNAVAILABLE", "serviceUnavailable"]) {
+    let kind = if said(&["insufficient_quota"]) {
+        ModelErrorKind::OutOfQuota
+    } else if said(&["invalid_request_error", "INVALID_ARGUMENT", "validationException"]) {
+        ModelErrorKind::Invalid
+    } else if said(&["overloaded", "UNAVAILABLE", "serviceUnavailable"]) {
         ModelErrorKind::Overloaded
     } else if said(&["rate_limit", "RESOURCE_EXHAUSTED", "throttling"]) {
         ModelErrorKind::RateLimited

@@ -75,7 +75,7 @@ fn error(wire: Wire, kind: &str) -> String {
     }
 }
 
-const WIRES: [Wire; 1] = [Wire::Anthropic];
+const WIRES: [Wire; 2] = [Wire::Anthropic, Wire::OpenAi];
 
 fn builder(wire: Wire, server: &Replay) -> ClientBuilder {
     match wire {
@@ -234,6 +234,17 @@ fn a_stream_of_which_nothing_was_told_is_asked_for_again() {
             assert_eq!(server.seen().len(), 2);
         }
     }
+}
+
+#[test]
+fn a_call_that_the_server_could_not_read_in_a_stream_is_asked_for_once_more() {
+    let bad = r#"{"error":{"message":"no call","type":"invalid_request_error","code":"tool_use_failed","failed_generation":"<f","status_code":400}}"#;
+    let bad = || Answer::stream([(ms(0), sse(&[bad], "\n"))]);
+    let server = Replay::new([bad(), Answer::stream([(ms(0), all(Wire::OpenAi))])]);
+    check_whole(stream(&client(Wire::OpenAi, &server)));
+    let server = Replay::new([bad(), bad(), bad()]);
+    let error = stream(&client(Wire::OpenAi, &server)).1.unwrap_err();
+    assert_eq!((error.attempts(), error.kind()), (2, ModelErrorKind::Invalid), "{error}");
 }
 
 #[test]
