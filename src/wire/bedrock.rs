@@ -58,6 +58,15 @@ fields! {
     struct Block<'a> {
         text: Cow<'a, str>,
         tool_use "toolUse": ToolUse<'a>,
+        cited "citationsContent": Cited<'a>,
+    }
+
+    struct Cited<'a> {
+        content: Vec<Option<CitedText<'a>>>,
+    }
+
+    struct CitedText<'a> {
+        text: Cow<'a, str>,
     }
 
     struct ToolUse<'a> {
@@ -92,7 +101,7 @@ pub(super) fn parse(body: &str) -> Result<Turn, Error> {
         Wire::Bedrock,
         Json::from_raw(message),
         calls(&blocks, &stop),
-        joined(blocks.iter().map(|block| block.text.as_deref())),
+        joined(blocks.iter().flat_map(Block::texts)),
         stop,
         read.usage.unwrap_or_default().into(),
     ))
@@ -112,6 +121,15 @@ impl<'a> Block<'a> {
     fn call(&self) -> Option<&ToolUse<'a>> {
         let theirs = |call: &&ToolUse<'_>| call.kind.as_deref() == Some("server_tool_use");
         self.tool_use.as_ref().filter(|call| !theirs(call))
+    }
+
+    /// The visible text, in its pieces; nothing for a block of another kind.
+    fn texts(&self) -> Vec<Option<&str>> {
+        let cited = self.cited.as_ref().and_then(|cited| cited.content.as_ref());
+        match cited {
+            Some(cited) => cited.iter().flatten().map(|piece| piece.text.as_deref()).collect(),
+            None => vec![self.text.as_deref()],
+        }
     }
 }
 

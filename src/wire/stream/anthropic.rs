@@ -77,6 +77,7 @@ enum Block {
 #[derive(Debug)]
 struct Open {
     start: Box<RawValue>,
+    is_text: bool,
     /// Which call it is, if it is one.
     call: Option<usize>,
     /// Called by code in the provider's sandbox.
@@ -165,9 +166,10 @@ impl Stream {
     fn start(&mut self, index: Option<u64>, start: &RawValue, tell: &mut Tell<'_>) {
         self.begun = true;
         let begun: Begun<'_> = fields::part(start).unwrap_or_default();
-        match begun.kind.as_deref() {
-            Some("text") => tell.text(begun.text.as_deref().unwrap_or_default()),
-            _ => tell.apart(),
+        let is_text = begun.kind.as_deref() == Some("text");
+        match is_text {
+            true => tell.text(begun.text.as_deref().unwrap_or_default()),
+            false => tell.apart(),
         }
         if let Some(index) = index {
             self.places.insert(index, self.blocks.len());
@@ -177,6 +179,7 @@ impl Stream {
         self.calls += usize::from(is_call);
         self.blocks.push(Block::Open(Open {
             start: start.to_owned(),
+            is_text,
             call,
             from_code: begun.caller.is_some_and(|caller| caller.tool_id.is_some()),
             added: Vec::new(),
@@ -197,7 +200,9 @@ impl Stream {
         match delta.kind.as_deref().unwrap_or_default() {
             "text_delta" => {
                 let text = delta.text.unwrap_or_default();
-                tell.text(&text);
+                if block.is_text {
+                    tell.text(&text);
+                }
                 block.added("text").push_str(&text);
             }
             "input_json_delta" => {

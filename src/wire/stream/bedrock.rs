@@ -39,6 +39,7 @@ fields! {
         tool_use "toolUse": Input<'a>,
         reasoning "reasoningContent": Reasoning<'a>,
         tool_result "toolResult": &'a RawValue,
+        citation: &'a RawValue,
     }
 
     struct Input<'a> {
@@ -81,6 +82,7 @@ struct Open {
     tool_result: Option<Box<RawValue>>,
     results: Vec<Box<RawValue>>,
     text: String,
+    citations: Vec<Box<RawValue>>,
     is_reasoning: bool,
     reasoning: String,
     signature: Option<String>,
@@ -100,8 +102,12 @@ impl Format for Stream {
         let event = event.unwrap_or_default();
         match name {
             "messageStart" => self.role = event.role.map(Cow::into_owned),
-            "contentBlockStart" => self.start(event.index, event.start.unwrap_or_default(), tell),
-            "contentBlockDelta" => self.delta(event.index, event.delta.unwrap_or_default(), tell),
+            "contentBlockStart" => {
+                self.start(event.index, event.start.unwrap_or_default(), tell)?;
+            }
+            "contentBlockDelta" => {
+                self.delta(event.index, event.delta.unwrap_or_default(), tell)?;
+            }
             "contentBlockStop" => self.stop(event.index, tell),
             "messageStop" => {
                 self.stop_reason = Some(event.stop_reason.unwrap_or_default().into_owned());
@@ -169,9 +175,14 @@ impl Stream {
         }
     }
 
-    fn start(&mut self, index: Option<u64>, start: Start<'_>, tell: &mut Tell<'_>) {
+    fn start(
+        &mut self,
+        index: Option<u64>,
+        start: Start<'_>,
+        tell: &mut Tell<'_>,
+    ) -> Result<(), Problem> {
         let calls = self.calls;
-        let Some(block) = self.open(index) else { return };
+        let Some(block) = self.open(index) else { return Ok(()) };
         let kind = start.tool_use.and_then(fields::part::<Kind<'_>>).and_then(|start| start.kind);
         let is_call = start.tool_use.is_some() && kind.as_deref() != Some("server_tool_use");
         block.call = is_call.then_some(calls);
@@ -180,15 +191,23 @@ impl Stream {
         if start.tool_use.is_some() || start.tool_result.is_some() {
             tell.apart();
         }
+        block.check()?;
         self.calls += usize::from(is_call);
+        Ok(())
     }
 
-    fn delta(&mut self, index: Option<u64>, delta: Delta<'_>, tell: &mut Tell<'_>) {
-        let Some(block) = self.open(index) else { return };
+    fn delta(
+        &mut self,
+        index: Option<u64>,
+        delta: Delta<'_>,
+        tell: &mut Tell<'_>,
+    ) -> Result<(), Problem> {
+        let Some(block) = self.open(index) else { return Ok(()) };
         if let Some(text) = delta.text {
             tell.text(&text);
             block.text.push_str(&text);
         }
+        block.citations.extend(delta.citation.map(ToOwned::to_owned));
         if let Some(Input { input: Some(input), .. }) = delta.tool_use {
             block.input.push_str(&input);
         }
@@ -205,6 +224,7 @@ impl Stream {
             let results = raw::array(results.get()).into_iter();
             block.results.extend(results.map(ToOwned::to_owned));
         }
+        block.check()
     }
 
     fn stop(&mut self, index: Option<u64>, tell: &mut Tell<'_>) {
@@ -230,6 +250,12 @@ enum Whole<'a> {
     ToolUse(RawObject<'a>),
     ToolResult(RawObject<'a>),
     ReasoningContent(Reasoned<'a>),
+    CitationsContent { content: [Piece<'a>; 1], citations: &'a [Box<RawValue>] },
+}
+
+#[derive(Serialize)]
+struct Piece<'a> {
+    text: &'a str,
 }
 
 #[derive(Serialize)]
@@ -244,6 +270,22 @@ enum Reasoned<'a> {
 }
 
 impl Open {
+    /// A block whose pieces don't fit together would lose some of them.
+    fn check(&self) -> Result<(), Problem> {
+        let kinds = [
+            self.tool_use.is_some(),
+            self.tool_result.is_some(),
+            self.is_reasoning,
+            !self.text.is_empty() || !self.citations.is_empty(),
+        ];
+        let lost = (self.tool_use.is_none() && !self.input.is_empty())
+            || (self.tool_result.is_none() && !self.results.is_empty());
+        match lost || kinds.into_iter().filter(|is_there| *is_there).count() > 1 {
+            true => Err(Problem::unreadable("the pieces of a block don't fit together")),
+            false => Ok(()),
+        }
+    }
+
     /// The block as it stands in a whole message; nothing if nothing came of it.
     fn whole(&self) -> Option<Json> {
         let whole = if let Some(start) = &self.tool_use {
@@ -264,6 +306,9 @@ impl Open {
         } else if self.is_reasoning {
             let (text, signature) = (&*self.reasoning, self.signature.as_deref());
             Whole::ReasoningContent(Reasoned::ReasoningText { text, signature })
+        } else if !self.citations.is_empty() {
+            let content = [Piece { text: &self.text }];
+            Whole::CitationsContent { content, citations: &self.citations }
         } else if !self.text.is_empty() {
             Whole::Text(&self.text)
         } else {

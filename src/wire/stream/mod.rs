@@ -198,3 +198,6 @@ fn push_json(out: &mut String, value: &(impl serde::Serialize + ?Sized)) {
     let value = serde_json::value::to_raw_value(value);
     out.push_str(value.as_deref().map_or("null", RawValue::get));
 }
+
+#[cfg(test)]
+mod tests;

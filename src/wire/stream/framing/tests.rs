@@ -1,4 +1,5 @@
 use super::*;
+use crate::wire::stream::tests::frame;
 
 /// The events of a stream fed in pieces of this size.
 fn events(wire: Wire, bytes: &[u8], size: usize) -> Result<Vec<(String, String)>, Problem> {
@@ -59,28 +60,6 @@ fn an_array_of_json() {
     check_broken(Wire::Gemini, b"[{\"a\":1},{\"b\"", "ended before");
     check_broken(Wire::Gemini, b"[{}] {", "something follows");
 }
-
-fn frame(headers: &[(&str, &str)], payload: &str) -> Vec<u8> {
-    let mut head = vec![4, b'd', b'a', b't', b'e', 8];
-    head.extend(7_u64.to_be_bytes());
-    for (name, value) in headers {
-        head.push(name.len() as u8);
-        head.extend(name.as_bytes());
-        head.push(7);
-        head.extend((value.len() as u16).to_be_bytes());
-        head.extend(value.as_bytes());
-    }
-    let mut frame = Vec::new();
-    frame.extend(((PRELUDE + head.len() + payload.len() + 4) as u32).to_be_bytes());
-    frame.extend((head.len() as u32).to_be_bytes());
-    frame.extend(crc32fast::hash(&frame).to_be_bytes());
-    frame.extend(head);
-    frame.extend(payload.as_bytes());
-    frame.extend(crc32fast::hash(&frame).to_be_bytes());
-    frame
-}
-
-const PRELUDE: usize = 12;
 
 #[test]
 fn frames() {

@@ -1,0 +1,164 @@
+//! Streams of our own writing, each held against the whole body that says the same.
+
+mod anthropic;
+mod bedrock;
+mod gemini;
+mod mutated;
+
+use super::*;
+
+/// What came of a stream.
+#[derive(Debug, PartialEq)]
+pub(super) struct Read {
+    pub(super) turn: Result<Turn, String>,
+    pub(super) text: String,
+    pub(super) calls: Vec<ToolCall>,
+    pub(super) restarts: usize,
+}
+
+pub(super) fn read<'a>(wire: Wire, pieces: impl IntoIterator<Item = &'a [u8]>) -> Read {
+    let (mut text, mut calls, mut restarts) = (String::new(), Vec::new(), 0);
+    let mut tell = |event: StreamEvent<'_>| match event {
+        StreamEvent::Text(piece) => {
+            assert_ne!(piece, "", "a piece of text has something in it");
+            text += piece;
+        }
+        StreamEvent::Call(call) => calls.push(call.clone()),
+        StreamEvent::Restarted => {
+            restarts += 1;
+            text.clear();
+            calls.clear();
+        }
+    };
+    let mut stream = wire.stream();
+    let mut pieces = pieces.into_iter();
+    let fed = pieces.try_for_each(|piece| stream.feed(piece, &mut tell));
+    let turn = match fed {
+        Ok(()) => stream.finish(&mut tell),
+        Err(error) => {
+            let again = stream.feed(b"\n", &mut tell).unwrap_err();
+            assert_eq!(again.to_string(), error.to_string(), "it stays broken");
+            stream.finish(&mut tell)
+        }
+    };
+    Read { turn: turn.map_err(|error| error.to_string()), text, calls, restarts }
+}
+
+/// Feeds the stream in pieces of every size.
+pub(super) fn read_all_ways(wire: Wire, stream: &[u8]) -> Read {
+    let whole = read(wire, [stream]);
+    for size in (1..40).chain([100, 1000]) {
+        assert_eq!(read(wire, stream.chunks(size)), whole, "in pieces of {size}");
+    }
+    whole
+}
+
+/// The stream gives the turn of the whole body, and what is told on the way agrees with it.
+pub(super) fn check(wire: Wire, stream: impl AsRef<[u8]>, whole: &str) -> Turn {
+    let read = read_all_ways(wire, stream.as_ref());
+    let turn = read.turn.unwrap();
+    assert_eq!(turn, wire.parse(whole).unwrap());
+    assert_eq!(read.text, turn.text());
+    let facts = |calls: &[ToolCall]| -> Vec<_> {
+        let facts = |call: &ToolCall| {
+            let name = call.name().to_owned();
+            (call.id().to_owned(), name, call.arguments().to_owned(), call.element())
+        };
+        calls.iter().map(facts).collect()
+    };
+    assert_eq!(facts(&read.calls), facts(turn.calls()));
+    turn
+}
+
+/// The stream ends in an error that says this, and no turn comes of it.
+pub(super) fn check_broken(wire: Wire, stream: impl AsRef<[u8]>, why: &str) {
+    let error = read_all_ways(wire, stream.as_ref()).turn.unwrap_err();
+    assert_eq!(error, why);
+}
+
+/// After which of the events each call was told; those told at the end are after the last.
+pub(super) fn moments(wire: Wire, events: &[Vec<u8>]) -> Vec<(String, usize)> {
+    let mut moments = Vec::new();
+    let mut at = 0;
+    let mut stream = wire.stream();
+    for event in events {
+        let mut tell = |event: StreamEvent<'_>| {
+            if let StreamEvent::Call(call) = event {
+                moments.push((call.name().to_owned(), at));
+            }
+        };
+        stream.feed(event, &mut tell).unwrap();
+        at += 1;
+    }
+    let mut tell = |event: StreamEvent<'_>| {
+        if let StreamEvent::Call(call) = event {
+            moments.push((call.name().to_owned(), at));
+        }
+    };
+    stream.finish(&mut tell).unwrap();
+    moments
+}
+
+/// Server-sent events of these data.
+pub(super) fn sse(data: &[&str]) -> Vec<Vec<u8>> {
+    data.iter().map(|data| format!("data: {data}\n\n").into_bytes()).collect()
+}
+
+/// A frame of Amazon's event stream.
+pub(super) fn frame(headers: &[(&str, &str)], payload: &str) -> Vec<u8> {
+    let mut head = vec![4, b'd', b'a', b't', b'e', 8];
+    head.extend(7_u64.to_be_bytes());
+    for (name, value) in headers {
+        head.push(name.len() as u8);
+        head.extend(name.as_bytes());
+        head.push(7);
+        head.extend((value.len() as u16).to_be_bytes());
+        head.extend(value.as_bytes());
+    }
+    let mut frame = Vec::new();
+    frame.extend(((12 + head.len() + payload.len() + 4) as u32).to_be_bytes());
+    frame.extend((head.len() as u32).to_be_bytes());
+    frame.extend(crc32fast::hash(&frame).to_be_bytes());
+    frame.extend(head);
+    frame.extend(payload.as_bytes());
+    frame.extend(crc32fast::hash(&frame).to_be_bytes());
+    frame
+}
+
+#[test]
+fn a_whole_body_is_understood_too() {
+    let body = r#"{"content":[{"type":"text","text":"Hi"}],"stop_reason":"end_turn"}"#;
+    let turn = check(Wire::Anthropic, format!(" \n{body}\n"), body);
+    assert_eq!(turn.text(), "Hi");
+    check_broken(
+        Wire::Bedrock,
+        r#"{"message":"no such model"}"#,
+        "bedrock answered with an error: no such model",
+    );
+    check_broken(
+        Wire::Gemini,
+        "[{\"error\":{\"code\":429,\"message\":\"slow down\",\"status\":\"RESOURCE_EXHAUSTED\"}}\n]",
+        "gemini answered with an error: RESOURCE_EXHAUSTED: slow down",
+    );
+}
+
+#[test]
+fn nothing_at_all_is_no_message() {
+    for wire in [Wire::Anthropic, Wire::Bedrock, Wire::Gemini] {
+        for stream in ["", "\n\n", ": nothing\n\n", "data: [DONE]\n\n", "<html>\n\n"] {
+            let error = read(wire, [stream.as_bytes()]).turn.unwrap_err();
+            assert_eq!(error, format!("{wire} stream ended before the message did"), "{stream:?}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_without_end_is_refused() {
+    let mut stream = Wire::Gemini.stream();
+    let mut nobody = |_: StreamEvent<'_>| {};
+    let comments = format!(": {}\n", "x".repeat(1 << 20));
+    let fed = (0..200).take_while(|_| stream.feed(comments.as_bytes(), &mut nobody).is_ok());
+    assert_eq!(fed.count(), STREAM_LIMIT / comments.len());
+    let error = stream.finish(&mut nobody).unwrap_err().to_string();
+    assert_eq!(error, "gemini stream is not readable: it is longer than 128 MiB");
+}

@@ -1,0 +1,89 @@
+//! Streams that nobody sent: bytes changed, cut out, put in twice, anywhere, at any splits.
+
+use super::*;
+use proptest::prelude::*;
+
+/// A change of a stream; places are parts of a million.
+#[derive(Debug, Clone)]
+enum Change {
+    Put(usize, u8),
+    Cut(usize, usize),
+    Twice(usize, usize),
+    End(usize),
+}
+
+fn changes() -> impl Strategy<Value = Vec<Change>> {
+    let place = || 0..1_000_000_usize;
+    let byte = prop_oneof![any::<u8>(), prop::sample::select(b"{}[]\",:\\0\n\r \xff".to_vec())];
+    let change = prop_oneof![
+        4 => (place(), byte).prop_map(|(at, byte)| Change::Put(at, byte)),
+        2 => (place(), 1..200_usize).prop_map(|(at, length)| Change::Cut(at, length)),
+        2 => (place(), 1..400_usize).prop_map(|(at, length)| Change::Twice(at, length)),
+        1 => place().prop_map(Change::End),
+    ];
+    prop::collection::vec(change, 1..4)
+}
+
+fn changed(stream: &[u8], changes: &[Change]) -> Vec<u8> {
+    let mut stream = stream.to_vec();
+    for change in changes {
+        let place = |at: usize| at * stream.len() / 1_000_000;
+        let range = |at: usize, length: usize| place(at)..stream.len().min(place(at) + length);
+        match *change {
+            Change::Put(at, byte) => {
+                let at = place(at);
+                if let Some(place) = stream.get_mut(at) {
+                    *place = byte;
+                }
+            }
+            Change::Cut(at, length) => {
+                let range = range(at, length);
+                stream.drain(range);
+            }
+            Change::Twice(at, length) => {
+                let range = range(at, length);
+                let part = stream[range.clone()].to_vec();
+                stream.splice(range.start..range.start, part);
+            }
+            Change::End(at) => stream.truncate(place(at)),
+        }
+    }
+    stream
+}
+
+/// However the bytes are split, the same is made of them; a turn holds what was told.
+fn check(wire: Wire, stream: &[u8], size: usize) {
+    let whole = read(wire, [stream]);
+    assert_eq!(read(wire, stream.chunks(size)), whole);
+    if let Ok(turn) = &whole.turn {
+        assert_eq!(whole.text, turn.text());
+        assert_eq!(whole.calls.len(), turn.calls().len());
+        for (told, call) in whole.calls.iter().zip(turn.calls()) {
+            assert_eq!((told.name(), told.arguments()), (call.name(), call.arguments()));
+        }
+        assert_eq!(turn.message().map(|message| message.to_value().is_null()), Some(false));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn anthropic_streams(changes in changes(), size in 1..80_usize) {
+        let stream = super::anthropic::thinking_text_and_calls().concat();
+        check(Wire::Anthropic, &changed(stream.as_bytes(), &changes), size);
+    }
+
+    #[test]
+    fn bedrock_frames(changes in changes(), size in 1..80_usize) {
+        check(Wire::Bedrock, &changed(&super::bedrock::parallel(), &changes), size);
+        let lines = super::bedrock::lines();
+        check(Wire::Bedrock, &changed(lines.as_bytes(), &changes), size);
+    }
+
+    #[test]
+    fn gemini_events(changes in changes(), size in 1..80_usize) {
+        check(Wire::Gemini, &changed(&super::gemini::parallel(), &changes), size);
+        check(Wire::Gemini, &changed(super::gemini::array().as_bytes(), &changes), size);
+    }
+}
