@@ -53,6 +53,36 @@ pub enum StreamEvent<'a> {
 /// The framing is found out from the first bytes: server-sent events, lines of JSON, an array of
 /// JSON, Amazon's event stream. A server that sends a whole body although a stream was asked for
 /// is understood, too.
+///
+/// ```
+/// use toolpool::wire::StreamEvent;
+/// use toolpool::{Executor, Tool, ToolSet, Wire};
+///
+/// let tools = ToolSet::new().with(Tool::new("look", "Looks", || Ok("seen")).read_only());
+/// let executor = Executor::new(tools)?;
+/// let mut batch = executor.begin();
+/// let mut said = String::new();
+/// let mut tell = |event: StreamEvent<'_>| match event {
+///     StreamEvent::Text(piece) => said += piece,
+///     StreamEvent::Call(call) => batch.push(call.clone()), // runs from now on
+///     _ => {}
+/// };
+///
+/// # let body = concat!(
+/// #     "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"I look.\"}]}}]}\n\n",
+/// #     "data: {\"candidates\":[{\"content\":{\"parts\":[{\"functionCall\":{\"name\":\"look\"}}]},",
+/// #     "\"finishReason\":\"STOP\"}]}\n\n",
+/// # );
+/// let mut stream = Wire::Gemini.stream();
+/// for bytes in body.as_bytes().chunks(100) {
+///     stream.feed(bytes, &mut tell)?; // as they are read from the connection
+/// }
+/// let turn = stream.finish(&mut tell)?;
+/// let report = batch.finish(&turn);
+/// assert_eq!(said, "I look.");
+/// assert_eq!(report[0].content().to_text(), "seen");
+/// # Ok::<(), toolpool::Error>(())
+/// ```
 pub struct Assembler {
     wire: Wire,
     framing: Framing,
