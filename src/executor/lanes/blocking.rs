@@ -82,15 +82,12 @@ impl BlockingLane {
         if let Some(nice) = self.settings.priority {
             set_priority(nice);
         }
-        let mut promised = true;
         loop {
-            let task = if promised { self.tasks.recv().ok() } else { self.wait() };
-            match task {
+            match self.wait() {
                 None | Some(Task::Exit) => break,
                 Some(task) => task.run(),
             }
             let mut state = self.state.lock();
-            promised = false;
             if state.closed {
                 state.threads -= 1;
                 return;
@@ -100,18 +97,18 @@ impl BlockingLane {
         self.state.lock().threads -= 1;
     }
 
-    /// The next task; nothing when none came for a while.
+    /// The next task; nothing when none came for a while and none is promised to this thread.
     fn wait(&self) -> Option<Task> {
-        if let Ok(task) = self.tasks.recv_timeout(self.settings.keep_alive) {
-            return Some(task);
+        loop {
+            if let Ok(task) = self.tasks.recv_timeout(self.settings.keep_alive) {
+                return Some(task);
+            }
+            let mut state = self.state.lock();
+            if state.idle > 0 {
+                state.idle -= 1;
+                return None;
+            }
         }
-        let mut state = self.state.lock();
-        if state.idle == 0 {
-            drop(state);
-            return self.tasks.recv().ok();
-        }
-        state.idle -= 1;
-        None
     }
 
     /// Ends the idle threads now, and the others when they are done. Doesn't wait.

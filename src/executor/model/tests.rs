@@ -66,6 +66,8 @@ fn fault_047_no_task_is_lost_between_an_idle_thread_that_leaves_and_a_hand_off()
         }
         other.join().unwrap();
         until(|| done.load(Ordering::SeqCst) == 5);
+        // Each leaves by itself when it was idle for a while.
+        until(|| lane.threads() == 0);
         lane.close();
         assert!(lane.submit(errand(&done)).is_ok());
         until(|| lane.threads() == 0);
