@@ -158,7 +158,7 @@ pub(super) struct Slot<P> {
     pub(super) ended: Option<Instant>,
     pub(super) outcome: Option<Outcome>,
     /// How the last attempt ended, when another is to follow.
-    pub(super) last: Option<Outcome>,
+    pub(super) last: Option<Box<Outcome>>,
     pub(super) notes: Vec<Note>,
 }
 

@@ -32,7 +32,7 @@ impl<P> Slot<P> {
 
     /// How a call ends at `now` that isn't running: as its last attempt did, if there was one.
     pub(super) fn unfinished(&self, now: Instant) -> Outcome {
-        match &self.last {
+        match self.last.as_deref() {
             Some(Outcome::Failed(error)) => Outcome::Failed(retry_cut_off(error.clone())),
             Some(last) => last.clone(),
             None if self.attempts > 0 => self.timed_out(now, false),
@@ -447,7 +447,7 @@ impl<P: Clone> Scheduler<P> {
         slot.notes.extend(finish.notes);
         let fate = match finish.retry {
             Some(wait) if batch.ending.is_none() && slot.retry_fits(wait, now) => {
-                slot.last = Some(finish.outcome);
+                slot.last = Some(Box::new(finish.outcome));
                 self.back_off(call, wait, now, out);
                 Fate::Retried
             }

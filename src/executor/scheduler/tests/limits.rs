@@ -390,5 +390,5 @@ fn a_queued_call_takes_less_than_a_kibibyte() {
     // itself, and the queue of a key of its own.
     let beside = 2 * size_of::<usize>() + 40;
     println!("a slot has {slot} bytes, a queued call about {}", slot + beside);
-    assert!(slot + beside <= 640, "a slot has {slot} bytes");
+    assert!(slot + beside <= 512, "a slot has {slot} bytes");
 }
