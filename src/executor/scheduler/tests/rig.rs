@@ -285,6 +285,15 @@ impl Rig {
     }
 }
 
+/// Whether it takes less than that at least once: on a busy machine one measurement says little.
+pub(super) fn takes_less(limit: Duration, mut what: impl FnMut()) -> bool {
+    (0..6).any(|_| {
+        let begin = Instant::now();
+        what();
+        begin.elapsed() < limit
+    })
+}
+
 pub(super) fn call(batch: BatchId, index: usize) -> CallRef {
     CallRef { batch, index }
 }
