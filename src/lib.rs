@@ -251,6 +251,44 @@
 //! # Ok::<(), toolpool::Error>(())
 //! ```
 //!
+//! # While the model still writes
+//!
+//! A [`Batch`] takes calls as they become whole. Those that only read start at once, the others
+//! wait for the end of the message, whose stop reason decides; dropping the batch cancels it.
+//!
+//! ```
+//! use toolpool::{Executor, Tool, ToolCall, ToolSet, Turn};
+//!
+//! let tools = ToolSet::new().with(Tool::new("look", "Looks", || Ok("seen")).read_only());
+//! let executor = Executor::new(tools)?;
+//! let call = ToolCall::new("call_1", "look", "");
+//! let mut batch = executor.begin();
+//! batch.push(call.clone()); // runs from now on, while the rest of the message arrives
+//! let report = batch.finish(&Turn::from_calls([call]));
+//! assert!(report.all_succeeded());
+//! # Ok::<(), toolpool::Error>(())
+//! ```
+//!
+//! # The whole loop
+//!
+//! Who has no loop of their own takes an [`Agent`]: it asks a [`Model`](model::Model), runs what the
+//! model calls, gives back the results and asks again. [`ScriptedModel`](model::ScriptedModel) plays
+//! prepared answers in tests; with the feature `http` there are clients for the providers.
+//!
+//! ```
+//! use toolpool::model::ScriptedModel;
+//! use toolpool::{Agent, Tool, ToolSet, Wire};
+//!
+//! let model = ScriptedModel::new(Wire::OpenAi)
+//!     .body(r#"{"choices": [{"finish_reason": "tool_calls", "message": {"role": "assistant",
+//!         "tool_calls": [{"id": "1", "function": {"name": "now", "arguments": "{}"}}]}}]}"#)
+//!     .body(r#"{"choices": [{"finish_reason": "stop", "message": {"content": "It is noon."}}]}"#);
+//! let tools = ToolSet::new().with(Tool::new("now", "The time", || Ok("12:00")).read_only());
+//! let agent = Agent::builder(model, tools).build()?;
+//! assert_eq!(agent.ask("What time is it?")?, "It is noon.");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # What is promised, and what isn't
 //!
 //! - One result a call, in call order, on every path; ids and names may repeat or be missing.
