@@ -176,13 +176,7 @@ impl Observation {
             self.0.start_teller(&mut state);
         }
         if state.busy.is_some() {
-            match state.guard {
-                Guard::None => self.0.start_guard(&mut state),
-                Guard::Idle => {
-                    self.0.overtaken.notify_one();
-                }
-                Guard::Watches => {}
-            }
+            self.0.call_guard(&mut state);
         }
         drop(state);
         self.0.filled.notify_one();
@@ -210,15 +204,24 @@ impl Shared {
         state.telling = spawn(move || shared.tell(teller));
     }
 
-    fn start_guard(self: &Arc<Self>, state: &mut State) {
-        let shared = Arc::clone(self);
-        if spawn(move || shared.guard()) {
-            state.guard = Guard::Watches;
+    /// Something waits behind what is being told.
+    fn call_guard(self: &Arc<Self>, state: &mut State) {
+        match state.guard {
+            Guard::None => {
+                let shared = Arc::clone(self);
+                if spawn(move || shared.guard()) {
+                    state.guard = Guard::Watches;
+                }
+            }
+            Guard::Idle => {
+                self.overtaken.notify_one();
+            }
+            Guard::Watches => {}
         }
     }
 
     /// A teller's life.
-    fn tell(&self, teller: u64) {
+    fn tell(self: &Arc<Self>, teller: u64) {
         let mut state = self.state.lock();
         while state.teller == teller {
             let Some((observer, event)) = state.queue.pop_front() else {
@@ -234,6 +237,9 @@ impl Shared {
                 self.progress.fetch_sub(1, Ordering::Relaxed);
             }
             state.busy = Some((Arc::downgrade(&observer), Instant::now()));
+            if !state.queue.is_empty() {
+                self.call_guard(&mut state);
+            }
             drop(state);
             if !observer.off.load(Ordering::Relaxed) {
                 let told = catch_unwind(AssertUnwindSafe(|| (observer.tell)(&event)));
