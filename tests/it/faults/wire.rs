@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use toolpool::wire::StreamEvent;
 use toolpool::{Executor, Note, Outcome, Rejected, Report, Tool, ToolCall, ToolSet, Turn, Wire};
 
 use super::harness::{
@@ -526,6 +527,143 @@ fn fault_091_arguments_over_their_limit_are_refused_before_a_tree_is_made_of_the
     };
     assert!(run.status.success(), "{}", run.stderr);
     println!("{}", run.stderr);
+}
+
+/// The turn of a stream of OpenAI Chat whose chunks have these `tool_calls`, cut at every
+/// `size` bytes, and what was told of it.
+fn streamed(chunks: &[&str], size: usize) -> (Turn, Vec<ToolCall>) {
+    let mut stream = String::new();
+    for calls in chunks {
+        let (calls, finish) = match *calls {
+            "finish" => ("", r#","finish_reason":"tool_calls""#),
+            calls => (calls, ""),
+        };
+        stream += &format!(
+            "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"tool_calls\":[{calls}]}}{finish}}}]}}\n\n"
+        );
+    }
+    stream += "data: [DONE]\n\n";
+    let mut told = Vec::new();
+    let mut tell = |event: StreamEvent<'_>| {
+        if let StreamEvent::Call(call) = event {
+            told.push(call.clone());
+        }
+    };
+    let mut assembler = Wire::OpenAi.stream();
+    for piece in stream.as_bytes().chunks(size) {
+        assembler.feed(piece, &mut tell).unwrap();
+    }
+    let turn = assembler.finish(&mut tell).unwrap();
+    (turn, told)
+}
+
+#[test]
+fn fault_092_deltas_that_are_out_of_order_or_incomplete_are_put_together_or_refused() {
+    // What the chunks hold, and what the model is told of each call.
+    let cases: &[(&str, &[&str], &[&str])] = &[
+        (
+            "without indexes",
+            &[
+                r#"{"id":"a","function":{"name":"echo","arguments":"{\"n\":"}}"#,
+                r#"{"function":{"arguments":"1}"}}"#,
+                r#"{"id":"b","function":{"name":"echo","arguments":"{\"n\":2}"}}"#,
+                "finish",
+            ],
+            &[r#"{"n":1}"#, r#"{"n":2}"#],
+        ),
+        (
+            "interleaved, the id in the first piece only",
+            &[
+                r#"{"index":0,"id":"a","function":{"name":"echo","arguments":""}}"#,
+                r#"{"index":1,"id":"b","function":{"name":"echo","arguments":"{\"n\":"}}"#,
+                r#"{"index":0,"function":{"arguments":"{\"n\":1"}}"#,
+                r#"{"index":1,"function":{"arguments":"2}"}}"#,
+                r#"{"index":0,"function":{"arguments":"}"}}"#,
+                "finish",
+            ],
+            &[r#"{"n":1}"#, r#"{"n":2}"#],
+        ),
+        (
+            "one index, two ids",
+            &[
+                r#"{"index":0,"id":"a","function":{"name":"echo","arguments":"{\"n\":1}"}}"#,
+                r#"{"index":0,"id":"b","function":{"name":"echo","arguments":"{\"n\":2}"}}"#,
+                "finish",
+            ],
+            &[r#"{"n":1}"#, r#"{"n":2}"#],
+        ),
+        (
+            "no arguments at all",
+            &[r#"{"index":0,"id":"a","function":{"name":"echo"}}"#, "finish"],
+            &["{}"],
+        ),
+        (
+            "no ids",
+            &[
+                r#"{"index":0,"function":{"name":"echo","arguments":"{\"n\":1}"}}"#,
+                r#"{"index":1,"function":{"name":"echo","arguments":"{\"n\":2}"}}"#,
+                "finish",
+            ],
+            &[r#"{"n":1}"#, r#"{"n":2}"#],
+        ),
+        (
+            "arguments that never end",
+            &[
+                r#"{"index":0,"id":"a","function":{"name":"echo","arguments":"{\"n\":1}"}}"#,
+                r#"{"index":1,"id":"b","function":{"name":"echo","arguments":"{\"n\":"}}"#,
+                "finish",
+            ],
+            &[r#"{"n":1}"#, "bad_arguments"],
+        ),
+        (
+            "a name in two pieces",
+            &[
+                r#"{"index":0,"id":"a","function":{"name":"ec","arguments":""}}"#,
+                r#"{"index":0,"function":{"name":"ho","arguments":"{\"n\":1}"}}"#,
+                "finish",
+            ],
+            &["unknown_tool"],
+        ),
+        (
+            "pieces after the end",
+            &[
+                r#"{"index":0,"id":"a","function":{"name":"echo","arguments":"{\"n\":1}"}}"#,
+                "finish",
+                r#"{"index":1,"id":"b","function":{"name":"echo","arguments":"{\"n\":2}"}}"#,
+            ],
+            &[r#"{"n":1}"#, r#"{"n":2}"#],
+        ),
+        (
+            "indexes from behind",
+            &[
+                r#"{"index":1,"id":"b","function":{"name":"echo","arguments":"{\"n\":2}"}}"#,
+                r#"{"index":0,"id":"a","function":{"name":"echo","arguments":"{\"n\":1}"}}"#,
+                "finish",
+            ],
+            &[r#"{"n":2}"#, r#"{"n":1}"#],
+        ),
+    ];
+    Case::new(ToolSet::new().with(echo())).check(|case| {
+        for (what, chunks, expected) in cases {
+            let (turn, told_early) = streamed(chunks, usize::MAX);
+            assert_eq!(turn.calls(), told_early, "{what}: each is told once, in order");
+            for size in [1, 7] {
+                assert_eq!(streamed(chunks, size).0, turn, "{what}: however it is cut");
+            }
+            let report = case.run(&turn);
+            check_reply(&turn, &turn.reply(&report));
+            let results: Vec<_> = report
+                .calls()
+                .iter()
+                .enumerate()
+                .map(|(index, call)| match call.outcome.is_success() {
+                    true => told(&report, index),
+                    false => call.outcome.name().to_owned(),
+                })
+                .collect();
+            assert_eq!(&results, expected, "{what}");
+        }
+    });
 }
 
 #[test]
