@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::json::Json;
@@ -22,14 +23,14 @@ fields! {
         message: Start<'a>,
         content_block: &'a RawValue,
         delta: Delta<'a>,
-        usage: &'a RawValue,
+        usage: Tokens<'a>,
         error: &'a RawValue,
     }
 
     struct Start<'a> {
         content: &'a RawValue,
         stop_reason: Cow<'a, str>,
-        usage: &'a RawValue,
+        usage: Tokens<'a>,
     }
 
     struct Begun<'a> {
@@ -52,6 +53,14 @@ fields! {
         content: Cow<'a, str>,
         stop_reason: Cow<'a, str>,
     }
+
+    struct Tokens<'a> {
+        input_tokens: u64,
+        cache_creation_input_tokens: u64,
+        cache_read_input_tokens: u64,
+        output_tokens: u64,
+        output_tokens_details: &'a RawValue,
+    }
 }
 
 /// The message so far.
@@ -65,7 +74,16 @@ pub(super) struct Stream {
     calls: usize,
     stop_reason: Option<String>,
     stopped: bool,
-    usage: RawObject<'static>,
+    usage: Usage,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Usage {
+    input_tokens: Option<u64>,
+    cache_creation_input_tokens: Option<u64>,
+    cache_read_input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    output_tokens_details: Option<Box<RawValue>>,
 }
 
 #[derive(Debug)]
@@ -94,6 +112,9 @@ impl Format for Stream {
         }
         let event = fields::parse::<Event<'_>>(data).map_err(|error| Problem::event(&error))?;
         let event = event.unwrap_or_default();
+        if name == "error" {
+            return Err(Problem::of_the_provider(data));
+        }
         match event.kind.as_deref().unwrap_or(name) {
             "message_start" => {
                 if self.begun {
@@ -114,7 +135,7 @@ impl Format for Stream {
             "message_delta" => {
                 let stop = event.delta.and_then(|delta| delta.stop_reason);
                 self.stop_reason = stop.map(Cow::into_owned).or(self.stop_reason.take());
-                self.count(event.usage);
+                self.usage.update(event.usage.unwrap_or_default());
             }
             "message_stop" => self.stopped = true,
             "error" => return Err(Problem::of_the_provider(data)),
@@ -149,17 +170,9 @@ impl Stream {
     fn begin(&mut self, message: Start<'_>, tell: &mut Tell<'_>) {
         self.begun = true;
         self.stop_reason = message.stop_reason.map(Cow::into_owned);
-        self.count(message.usage);
+        self.usage.update(message.usage.unwrap_or_default());
         for block in message.content.map(|content| raw::array(content.get())).unwrap_or_default() {
             self.start(None, block, tell);
-        }
-    }
-
-    /// Counts are of the whole message so far; one that isn't repeated still holds.
-    fn count(&mut self, usage: Option<&RawValue>) {
-        let usage = usage.and_then(|usage| RawObject::read(usage.get())).unwrap_or_default();
-        for (key, count) in usage.entries().filter(|(_, count)| count.get() != "null") {
-            self.usage.put(key.to_owned().into(), count.to_owned());
         }
     }
 
@@ -237,6 +250,20 @@ impl Stream {
             tell.call(&call);
         }
         *block = Block::Done(whole);
+    }
+}
+
+impl Usage {
+    /// Counts are of the whole message so far; one that isn't repeated still holds.
+    fn update(&mut self, new: Tokens<'_>) {
+        let update = |count: &mut Option<u64>, new: Option<u64>| *count = new.or(*count);
+        update(&mut self.input_tokens, new.input_tokens);
+        update(&mut self.cache_creation_input_tokens, new.cache_creation_input_tokens);
+        update(&mut self.cache_read_input_tokens, new.cache_read_input_tokens);
+        update(&mut self.output_tokens, new.output_tokens);
+        if let Some(details) = new.output_tokens_details {
+            self.output_tokens_details = Some(details.to_owned());
+        }
     }
 }
 

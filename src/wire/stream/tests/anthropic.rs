@@ -234,6 +234,11 @@ fn errors_and_cuts_break_the_stream() {
         began.clone() + "data: {\"error\":{\"message\":\"gone\"}}\n\n",
         "anthropic answered with an error: gone",
     );
+    check_broken(
+        Wire::Anthropic,
+        began.clone() + "event: error\ndata: {\"type\":\"api_error\",\"message\":\"oh\"}\n\n",
+        "anthropic answered with an error: api_error: oh",
+    );
     check_broken(Wire::Anthropic, &began, "anthropic stream ended before the message did");
     let stray = began.clone() + &delta(7, "text", r#""text":"?""#);
     check_broken(
