@@ -10,6 +10,9 @@
 //! the stop reason has `"withheld": "<stop reason>"` beside them. With `--reply`, the messages
 //! follow that answer every call as a call of an unknown tool.
 //!
+//! With `--stream`, the body is a streamed one: server-sent events, lines of JSON, a JSON array or
+//! Amazon's event stream. What is printed is the same as for the whole body.
+//!
 //! Exits with 2 when it is called wrongly and with 3 when the body can't be read.
 
 use std::borrow::Cow;
@@ -19,7 +22,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use toolpool::{CallState, Executor, ToolCall, ToolSet, Wire};
+use toolpool::{CallState, Executor, ToolCall, ToolSet, Turn, Wire};
 
 const USAGE: &str = "usage: inspect_turn [--wire auto|NAME] [--stream] [--reply] [FILE|-]";
 
@@ -33,7 +36,6 @@ struct Options {
 fn main() -> ExitCode {
     let (code, message) = match options(std::env::args().skip(1)) {
         Err(message) => (2, message),
-        Ok(options) if options.stream => (2, "inspect_turn is not a stream reader yet".to_owned()),
         Ok(options) => match inspect(&options) {
             Err(error) => (3, error.to_string()),
             Ok(lines) => {
@@ -90,7 +92,7 @@ fn inspect(options: &Options) -> Result<String, Box<dyn Error>> {
         .wire
         .or_else(|| Wire::detect(&body))
         .ok_or("the body is in no known format; name one with --wire")?;
-    let turn = wire.parse(&body)?;
+    let turn = if options.stream { streamed(wire, &body)? } else { wire.parse(&body)? };
     let mut lines = String::new();
     for call in turn.calls() {
         lines += &compact(&serde_json::to_string(&Line::of(call)?)?);
@@ -104,6 +106,14 @@ fn inspect(options: &Options) -> Result<String, Box<dyn Error>> {
         }
     }
     Ok(lines)
+}
+
+/// A program that shows text as it arrives, or runs calls while the model is still writing, does
+/// it in the closure.
+fn streamed(wire: Wire, body: &[u8]) -> Result<Turn, toolpool::Error> {
+    let mut stream = wire.stream();
+    stream.feed(body, &mut |_| {})?;
+    stream.finish(&mut |_| {})
 }
 
 #[derive(Serialize)]

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::turn::Wire;
 use crate::wire::Body;
 use crate::wire::fields::{self, Value, fields};
+use crate::wire::stream;
 
 /// How many payloads of a stream are looked at.
 const PAYLOADS: usize = 8;
@@ -30,7 +31,7 @@ impl Wire {
         // The frames of a binary stream name their events in plain letters.
         let has = |word: &[u8]| body.0.windows(word.len()).take(256).any(|seen| seen == word);
         if has(b":message-type") || has(b":event-type") {
-            return Some(Self::Bedrock);
+            return Some(of_frames(&body.0));
         }
         let text = match std::str::from_utf8(&body.0) {
             Ok(text) => text,
@@ -39,6 +40,16 @@ impl Wire {
         };
         payloads(text.trim_start_matches('\u{feff}')).take(PAYLOADS).find_map(of_object)
     }
+}
+
+/// The format of Amazon's frames: Converse, unless they hold another format's events.
+fn of_frames(body: &[u8]) -> Wire {
+    let mut held = None;
+    stream::look_into(body, &mut |name, data| {
+        held = if name.is_empty() { of_object(data) } else { Some(Wire::Bedrock) };
+        held.is_none()
+    });
+    held.unwrap_or(Wire::Bedrock)
 }
 
 /// The text itself, or what follows `data:` where it is an event stream.
@@ -58,6 +69,8 @@ fields! {
         kind "type": Cow<'a, str>,
         output: &'a RawValue,
         message_start "messageStart": &'a RawValue,
+        block_start "contentBlockStart": &'a RawValue,
+        block_delta "contentBlockDelta": &'a RawValue,
         message: &'a RawValue,
         content: &'a RawValue,
         stop_reason: &'a RawValue,
@@ -88,7 +101,9 @@ fn of_object(text: &str) -> Option<Wire> {
         Some(Wire::OpenAi)
     } else if is(probe.output, '[') || object == "response" || kind.starts_with("response.") {
         Some(Wire::OpenAiResponses)
-    } else if is(probe.output, '{') || is(probe.message_start, '{') {
+    } else if is(probe.output, '{')
+        || is(probe.message_start.or(probe.block_start).or(probe.block_delta), '{')
+    {
         Some(Wire::Bedrock)
     } else if kind.starts_with("message-") {
         Some(Wire::Cohere)

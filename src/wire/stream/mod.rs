@@ -177,6 +177,17 @@ impl fmt::Debug for Assembler {
     }
 }
 
+/// Gives a stream's events while `each` wants more and they can be read.
+pub(super) fn look_into(bytes: &[u8], each: &mut dyn FnMut(&str, &str) -> bool) {
+    // The format matters only to bytes that are no frames.
+    let mut framing = Framing::new(Wire::Bedrock);
+    // How the look ends is all the same.
+    let _ = framing.feed(bytes, &mut |name, data| match each(name, data) {
+        true => Ok(()),
+        false => Err(Problem::cut()),
+    });
+}
+
 /// One format's events, put together.
 trait Format: fmt::Debug + Send + Sync {
     /// Takes the next event. `name` is empty where the framing has none; `data` is never blank.

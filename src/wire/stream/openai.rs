@@ -312,7 +312,7 @@ impl Stream {
         let missing = StopReason::new(StopKind::Missing, "");
         while let Some(call) = self.calls.get_mut(self.told) {
             let length = call.arguments.len();
-            if call.arguments.trim_ascii().is_empty()
+            if matches!(call.arguments.trim_ascii(), "" | "null")
                 || std::mem::replace(&mut call.examined, length) == length
             {
                 return;

@@ -1,6 +1,7 @@
 //! OpenAI Responses: events with a `type`. An item of the output is whole at its
-//! `response.output_item.done`; the last event holds the whole response, whose `output` some
-//! servers leave empty.
+//! `response.output_item.done`, and those items are the turn's, because their calls were told; the
+//! last event holds the rest of the response. Its `output`, which some servers leave empty, counts
+//! where it holds more.
 //!
 //! Items are told apart by `output_index`, because proxies vary their ids.
 
@@ -107,7 +108,7 @@ impl Format for Stream {
         let output = fields::part::<Last<'_>>(last).and_then(|last| last.output);
         let came = output.map_or(0, |output| raw::array(output.get()).len());
         let whole: Vec<_> = self.items.values().filter_map(|slot| slot.whole.as_ref()).collect();
-        let body = if came >= whole.len() {
+        let body = if came > whole.len() {
             last.get().to_owned()
         } else {
             let mut output = String::from("[");

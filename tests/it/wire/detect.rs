@@ -45,6 +45,7 @@ fn streams_are_told_by_their_beginning() {
     check("[{\n  \"candidates\": [{\"content\": {}}]\n}\n,\n{", Wire::Gemini);
     check("event: message-start\ndata: {\"type\":\"message-start\",\"id\":\"a\"}\n", Wire::Cohere);
     check("{\"message\":{\"role\":\"assistant\"},\"done\":false}\n{\"mess", Wire::Ollama);
+    check("data: {\"contentBlockDelta\":{\"delta\":{\"text\":\"a\"}}}\n\n", Wire::Bedrock);
     let frame = b"\x00\x00\x00\x7a\x00\x00\x00\x52\xde\xad\x0b:event-type\x07\x00\x0cmessageStart";
     assert_eq!(Wire::detect(frame), Some(Wire::Bedrock));
 }

@@ -109,10 +109,57 @@ fn an_unreadable_body_is_one_line_and_exit_code_3() {
 }
 
 #[test]
+fn a_stream_is_printed_as_its_whole_body_is() {
+    let chat = ": a comment\n\n\
+        data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"call_1\",\
+        \"function\":{\"name\":\"add\",\"arguments\":\"\"}}]}}]}\n\n\
+        data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\
+        \"function\":{\"arguments\":\"{\\\"x\\\": 1}\"}}]}}]}\n\n\
+        data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"tool_calls\"}]}\n\n\
+        data: [DONE]\n\n";
+    let add = r#"{"id":"call_1","name":"add","arguments":{"x": 1}}"#;
+    lines(&["--stream"], chat, &[add]);
+    lines(&["--stream", "--wire", "openai", "-"], chat, &[add]);
+    lines(
+        &["--stream", "--reply"],
+        chat,
+        &[
+            add,
+            r#"{"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function","function":{"name":"add","arguments":"{\"x\": 1}"}}]}"#,
+            r#"{"role":"tool","tool_call_id":"call_1","content":"there is no tool add. There are no tools"}"#,
+        ],
+    );
+    lines(
+        &["--stream"],
+        "{\"message\":{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"function\":\
+         {\"name\":\"add\",\"arguments\":{\"x\":1}}}]},\"done\":false}\n\
+         {\"message\":{\"role\":\"assistant\",\"content\":\"\"},\"done\":true,\"done_reason\":\"stop\"}\n",
+        &[r#"{"id":null,"name":"add","arguments":{"x":1}}"#],
+    );
+    lines(
+        &["--stream"],
+        "[{\"candidates\":[{\"content\":{\"role\":\"model\",\"parts\":[{\"functionCall\":\
+         {\"name\":\"now\"}}]}}]},\n{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"\"}]},\
+         \"finishReason\":\"STOP\"}]}]",
+        &[r#"{"id":null,"name":"now","arguments":{}}"#],
+    );
+}
+
+#[test]
+fn an_unreadable_stream_is_one_line_and_exit_code_3() {
+    refused(&["--stream"], "<html>\n", 3, "no known format");
+    refused(&["--stream", "--wire", "openai"], "<html>\n", 3, "ended before the message did");
+    refused(&["--stream", "--wire", "cohere"], "", 3, "ended before the message did");
+    let cut = "data: {\"choices\":[{\"delta\":{\"content\":\"Hel\"}}]}\n\n";
+    refused(&["--stream"], cut, 3, "openai stream ended before the message did");
+    let failed = "data: {\"choices\":[],\"error\":{\"message\":\"over\\nloaded\"}}\n\n";
+    refused(&["--stream"], failed, 3, "answered with an error: over loaded");
+}
+
+#[test]
 fn a_wrong_call_is_one_line_and_exit_code_2() {
     refused(&["--wire", "telepathy"], "", 2, "no wire is named \"telepathy\"");
     refused(&["--wire"], "", 2, "usage: inspect_turn");
     refused(&["--shout"], "", 2, "usage: inspect_turn");
     refused(&["a.json", "b.json"], "", 2, "usage: inspect_turn");
-    refused(&["--stream"], "", 2, "not a stream reader yet");
 }

@@ -2,8 +2,12 @@
 
 mod anthropic;
 mod bedrock;
+mod cohere;
 mod gemini;
 mod mutated;
+mod ollama;
+mod openai;
+mod openai_responses;
 
 use super::*;
 
@@ -140,6 +144,17 @@ fn a_whole_body_is_understood_too() {
         "[{\"error\":{\"code\":429,\"message\":\"slow down\",\"status\":\"RESOURCE_EXHAUSTED\"}}\n]",
         "gemini answered with an error: RESOURCE_EXHAUSTED: slow down",
     );
+}
+
+#[test]
+fn the_format_within_frames_is_found() {
+    let start = r#"{"bytes":"eyJ0eXBlIjoibWVzc2FnZV9zdGFydCIsIm1lc3NhZ2UiOnt9fQ==","p":"ab"}"#;
+    let headers = [(":event-type", "chunk"), (":message-type", "event")];
+    assert_eq!(Wire::detect(&frame(&headers, start)), Some(Wire::Anthropic));
+    let headers = [(":event-type", "messageStart"), (":message-type", "event")];
+    let start = frame(&headers, r#"{"role":"assistant"}"#);
+    assert_eq!(Wire::detect(&start), Some(Wire::Bedrock));
+    assert_eq!(Wire::detect(&start[..start.len() - 9]), Some(Wire::Bedrock));
 }
 
 #[test]

@@ -1,0 +1,366 @@
+//! OpenAI Chat, and what compatible servers make of it.
+
+use super::*;
+use crate::turn::StopKind;
+
+/// A stream of these deltas, a `finish_reason` and `[DONE]`.
+fn chat(deltas: &[&str], stop: &str) -> String {
+    let mut stream: String = deltas
+        .iter()
+        .map(|delta| format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{delta}}}]}}\n\n"))
+        .collect();
+    stream += &format!(
+        "data: {{\"choices\":[{{\"index\":0,\"delta\":{{}},\"finish_reason\":\"{stop}\"}}]}}\n\n"
+    );
+    stream + "data: [DONE]\n\n"
+}
+
+/// A stream of these `tool_calls`.
+fn pieces(pieces: &[&str], stop: &str) -> String {
+    let deltas: Vec<_> =
+        pieces.iter().map(|pieces| format!("{{\"tool_calls\":[{pieces}]}}")).collect();
+    chat(&deltas.iter().map(String::as_str).collect::<Vec<_>>(), stop)
+}
+
+fn turn_of(stream: &str) -> Turn {
+    let read = read_all_ways(Wire::OpenAi, stream.as_bytes());
+    let turn = read.turn.unwrap_or_else(|error| panic!("{error}\n{stream}"));
+    assert_eq!(read.text, turn.text());
+    let ids = |calls: &[ToolCall]| -> Vec<_> {
+        calls.iter().map(|call| (call.id().to_owned(), call.element())).collect()
+    };
+    assert_eq!(ids(&read.calls), ids(turn.calls()), "{stream}");
+    turn
+}
+
+/// The calls as `id name arguments`, with what keeps one from running.
+fn calls(turn: &Turn) -> Vec<String> {
+    let show = |call: &ToolCall| {
+        let id = if call.has_id() { call.id() } else { "-" };
+        let state = match call.state() {
+            crate::call::CallState::Complete => "",
+            crate::call::CallState::Malformed(_) => " malformed",
+            crate::call::CallState::Withheld(_) => " withheld",
+        };
+        format!("{id} {} {}{state}", call.name(), call.arguments())
+    };
+    turn.calls().iter().map(show).collect()
+}
+
+fn check_calls(pieces_of: &[&str], expected: &[&str]) {
+    let stream = pieces(pieces_of, "tool_calls");
+    assert_eq!(calls(&turn_of(&stream)), expected, "{stream}");
+}
+
+pub(super) fn text_and_calls() -> String {
+    ": PROCESSING\n\n".to_owned()
+        + &chat(
+            &[
+                r#"{"role":"assistant","content":"","reasoning_content":"So "}"#,
+                r#"{"content":null,"reasoning_content":"be it"}"#,
+                r#"{"content":"Let "}"#,
+                r#"{"content":"me \"see\" 😀"}"#,
+                r#"{"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"add","arguments":""}}]}"#,
+                r#"{"tool_calls":[{"index":0,"function":{"arguments":"{\"x\""}}]}"#,
+                r#"{"tool_calls":[{"index":0,"function":{"arguments":": 1.50}"}}]}"#,
+                r#"{"tool_calls":[{"index":1,"id":"call_2","type":"function","function":{"name":"now","arguments":""}}]}"#,
+            ],
+            "tool_calls",
+        )
+        .replace(
+            "data: [DONE]",
+            "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":5}}\n\n\
+             data: [DONE]",
+        )
+}
+
+#[test]
+fn pieces_make_the_whole_body() {
+    let stream = text_and_calls();
+    let turn = check(
+        Wire::OpenAi,
+        &stream,
+        r#"{"choices":[{"message":{"role":"assistant","content":"Let me \"see\" 😀","reasoning_content":"So be it","tool_calls":[{"id":"call_1","type":"function","function":{"name":"add","arguments":"{\"x\": 1.50}"}},{"id":"call_2","type":"function","function":{"name":"now","arguments":""}}]},"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":3,"completion_tokens":5}}"#,
+    );
+    assert_eq!(calls(&turn), [r#"call_1 add {"x": 1.50}"#, "call_2 now {}"]);
+}
+
+#[test]
+fn a_call_is_told_when_it_is_known_to_be_whole() {
+    let events = sse(&[
+        r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"1","function":{"name":"a","arguments":"{\"x\":"}}]}}]}"#,
+        r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"1}"}}]}}]}"#,
+        r#"{"choices":[{"delta":{"tool_calls":[{"index":1,"id":"2","function":{"name":"b","arguments":"{"}}]}}]}"#,
+        r#"{"choices":[{"delta":{"tool_calls":[{"index":1,"function":{"arguments":"}"}}]}}]}"#,
+        r#"{"choices":[{"delta":{"tool_calls":[{"index":2,"id":"3","function":{"name":"c"}}]}}]}"#,
+        r#"{"choices":[{"delta":{},"finish_reason":"tool_calls"}]}"#,
+        "[DONE]",
+    ]);
+    let told = [("a", 2), ("b", 4), ("c", 7)].map(|(name, at)| (name.to_owned(), at));
+    assert_eq!(moments(Wire::OpenAi, &events), told);
+}
+
+#[test]
+fn without_an_index_an_id_or_a_name_begins_a_call() {
+    let whole = |id: &str, name: &str, x: u8| {
+        format!(r#"{{{id}"function":{{"name":"{name}","arguments":"{{\"x\":{x}}}"}}}}"#)
+    };
+    let (a, b) = (whole(r#""id":"1","#, "a", 1), whole(r#""id":"2","#, "a", 2));
+    let expected = [r#"1 a {"x":1}"#, r#"2 a {"x":2}"#];
+    check_calls(&[&a, &b], &expected);
+    check_calls(&[&format!("{a},{b}")], &expected);
+    for id in ["", r#""id":"","#, r#""id":null,"#, r#""index":0,"#] {
+        let (a, b) = (whole(id, "a", 1), whole(id, "b", 2));
+        check_calls(&[&a, &b], &[r#"- a {"x":1}"#, r#"- b {"x":2}"#]);
+    }
+    // A piece with neither goes on with the last call.
+    check_calls(
+        &[
+            r#"{"id":"1","function":{"name":"a","arguments":"{"}}"#,
+            r#"{"function":{"arguments":"}"}}"#,
+            r#"{"id":"2","function":{"name":"b","arguments":"{}"}}"#,
+        ],
+        &["1 a {}", "2 b {}"],
+    );
+}
+
+#[test]
+fn another_id_with_a_name_begins_a_call_at_the_same_index() {
+    check_calls(
+        &[
+            r#"{"index":0,"id":"1","function":{"name":"a","arguments":"{}"}}"#,
+            r#"{"index":0,"id":"2","function":{"name":"b","arguments":"{\"y\":"}}"#,
+            r#"{"index":0,"id":"another","function":{"arguments":"2}"}}"#,
+        ],
+        &["1 a {}", r#"2 b {"y":2}"#],
+    );
+}
+
+#[test]
+fn ids_and_names_are_set_once_and_null_is_nothing() {
+    check_calls(
+        &[
+            r#"{"index":0,"id":"1","type":"function","function":{"name":"add","arguments":""}}"#,
+            r#"{"index":0,"id":"1","type":"function","function":{"name":"add","arguments":"{\"x\""}}"#,
+            r#"{"index":0,"id":null,"type":null,"function":{"name":null,"arguments":null}}"#,
+            r#"{"index":0,"id":"1","type":"function","function":{"name":"add","arguments":":1}"}}"#,
+        ],
+        &[r#"1 add {"x":1}"#],
+    );
+}
+
+#[test]
+fn arguments_may_be_missing_null_or_an_object() {
+    check_calls(
+        &[
+            r#"{"index":1,"id":"1","function":{"name":"a"}}"#,
+            r#"{"index":2,"id":"2","function":{"name":"b","arguments":null}}"#,
+            r#"{"index":3,"id":"3","function":{"name":"c","arguments":{"x":1}}}"#,
+            r#"{"index":4,"id":"4","function":{"name":"d","arguments":"null"}}"#,
+        ],
+        &["1 a {}", "2 b {}", r#"3 c {"x":1}"#, "4 d {}"],
+    );
+}
+
+#[test]
+fn a_cut_message_runs_nothing() {
+    let stream = pieces(
+        &[
+            r#"{"index":0,"id":"1","function":{"name":"a","arguments":"{}"}}"#,
+            r#"{"index":1,"id":"2","function":{"name":"b","arguments":"{\"x"}}"#,
+            r#"{"index":2,"id":"3","function":{"name":"c","arguments":""}}"#,
+        ],
+        "length",
+    );
+    let turn = turn_of(&stream);
+    assert_eq!(turn.stop().kind, StopKind::MaxTokens);
+    assert_eq!(calls(&turn), ["1 a {} withheld", "2 b {\"x malformed", "3 c  malformed"]);
+    // Some servers say tool_calls all the same; then it is the arguments that tell.
+    let turn = turn_of(&stream.replace("length", "tool_calls"));
+    assert_eq!(calls(&turn), ["1 a {}", "2 b {\"x malformed", "3 c {}"]);
+    // The veto stays, whatever is said after it.
+    let twice = stream.replace(
+        "data: [DONE]",
+        "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]",
+    );
+    assert_eq!(turn_of(&twice).stop().raw, "length");
+}
+
+#[test]
+fn a_stop_reason_in_every_chunk_ends_nothing() {
+    let piece = |piece: &str| {
+        format!(
+            "data: {{\"choices\":[{{\"delta\":{{\"tool_calls\":[{piece}]}},\
+             \"finish_reason\":\"tool_calls\"}}]}}\n\n"
+        )
+    };
+    let stream = piece(r#"{"index":0,"id":"1","function":{"name":"a","arguments":""}}"#)
+        + &piece(r#"{"index":0,"function":{"arguments":"{\"x\":"}}"#)
+        + &piece(r#"{"index":0,"function":{"arguments":"1}"}}"#)
+        + &piece(r#"{"index":1,"id":"2","function":{"name":"b","arguments":"{}"}}"#);
+    assert_eq!(calls(&turn_of(&stream)), [r#"1 a {"x":1}"#, "2 b {}"]);
+}
+
+#[test]
+fn a_call_that_goes_on_after_it_was_told_breaks_the_stream() {
+    let stream = pieces(
+        &[
+            r#"{"index":0,"id":"1","function":{"name":"a","arguments":"{}"}}"#,
+            r#"{"index":1,"id":"2","function":{"name":"b","arguments":"{}"}}"#,
+            r#"{"index":0,"function":{"arguments":"{}"}}"#,
+        ],
+        "tool_calls",
+    );
+    check_broken(
+        Wire::OpenAi,
+        stream,
+        "openai stream is not readable: a call went on after it was whole",
+    );
+}
+
+#[test]
+fn one_of_stop_reason_and_done_is_enough() {
+    let whole = chat(&[r#"{"content":"Hi"}"#], "stop");
+    let (events, done) = whole.split_at(whole.len() - "data: [DONE]\n\n".len());
+    assert_eq!(turn_of(events).stop().raw, "stop");
+    let (delta, _) = events.split_at(events.find("\n\n").unwrap() + 2);
+    assert_eq!(turn_of(&format!("{delta}{done}")).stop().kind, StopKind::Missing);
+    for cut in ["", delta, &format!("{delta}data: {{\"choices\":[],\"usage\":{{}}}}\n\n")] {
+        check_broken(Wire::OpenAi, cut, "openai stream ended before the message did");
+    }
+    check_broken(Wire::OpenAi, done, "openai body is no message: no choices");
+    check_broken(
+        Wire::OpenAi,
+        &whole[..whole.len() - 60],
+        "openai stream is not readable: an event is no JSON: EOF while parsing a string at line 1 column 15",
+    );
+}
+
+#[test]
+fn an_error_in_the_stream_is_the_providers() {
+    let begun = "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n";
+    for (event, why) in [
+        (r#"data: {"error":{"message":"busy","type":"overloaded"}}"#, "overloaded: busy"),
+        (r#"data: {"error":{"message":"busy","code":502},"choices":[{"delta":{}}]}"#, "busy"),
+        (r#"data: {"error":"busy"}"#, "busy"),
+        ("event: error\ndata: {\"message\":\"busy\"}", "busy"),
+        (
+            r#"data: {"object":"error","message":"too long","type":"BadRequest"}"#,
+            "BadRequest: too long",
+        ),
+    ] {
+        let stream = format!("{begun}{event}\n\ndata: [DONE]\n\n");
+        check_broken(Wire::OpenAi, stream, &format!("openai answered with an error: {why}"));
+    }
+    let failed = chat(&[r#"{"tool_calls":[{"id":"1","function":{"name":"a"}}]}"#], "error");
+    let turn = turn_of(&failed);
+    assert_eq!(turn.stop().kind, StopKind::Failed);
+    assert_eq!(calls(&turn), ["1 a  malformed"]);
+}
+
+#[test]
+fn what_servers_want_back_is_put_together() {
+    let stream = chat(
+        &[
+            r#"{"role":"assistant","content":"","reasoning":"a","channel":"analysis","reasoning_details":[{"type":"reasoning.text","text":"a","format":"f","index":0}]}"#,
+            r#"{"reasoning":"b","channel":"analysis","graph":{},"reasoning_details":[{"type":"reasoning.text","text":"b","index":0}]}"#,
+            r#"{"reasoning_details":[{"type":"reasoning.text","signature":"s","text":null,"index":0}]}"#,
+            r#"{"reasoning_details":[{"type":"reasoning.encrypted","data":"x","id":"r","index":1}]}"#,
+            r#"{"tool_calls":[{"index":0,"id":"1","function":{"name":"a","arguments":"{}"},"extra_content":{"sig":"t"}}]}"#,
+        ],
+        "tool_calls",
+    );
+    assert_eq!(
+        turn_of(&stream).message().unwrap().as_str(),
+        r#"{"role":"assistant","content":"","reasoning":"ab","reasoning_details":["#.to_owned()
+            + r#"{"type":"reasoning.text","text":"ab","format":"f","signature":"s","index":0},"#
+            + r#"{"type":"reasoning.encrypted","data":"x","id":"r","index":1}],"tool_calls":["#
+            + r#"{"id":"1","type":"function","function":{"name":"a","arguments":"{}"},"extra_content":{"sig":"t"}}]}"#
+    );
+}
+
+#[test]
+fn content_in_parts_is_joined_by_kind() {
+    let stream = chat(
+        &[
+            r#"{"content":[{"type":"thinking","thinking":[{"type":"text","text":"so "}]}]}"#,
+            r#"{"content":[{"type":"thinking","thinking":[{"type":"text","text":"be it"}]}]}"#,
+            r#"{"content":"Hel"}"#,
+            r#"{"content":[{"type":"text","text":"lo"},{"type":"reference","ids":[1]}]}"#,
+        ],
+        "stop",
+    );
+    let turn = turn_of(&stream);
+    assert_eq!(turn.text(), "Hello");
+    assert_eq!(
+        turn.message().unwrap().as_str(),
+        r#"{"role":"assistant","content":[{"type":"thinking","thinking":[{"type":"text","text":"so be it"}]},{"type":"text","text":"Hello"},{"type":"reference","ids":[1]}]}"#
+    );
+}
+
+#[test]
+fn refusals_audio_and_the_call_of_older_days() {
+    let turn = turn_of(&chat(&[r#"{"refusal":"I "}"#, r#"{"refusal":"won't"}"#], "stop"));
+    assert_eq!((turn.text(), turn.stop().kind), ("I won't", StopKind::Refusal));
+    let turn = turn_of(&chat(
+        &[
+            r#"{"function_call":{"name":"add","arguments":""}}"#,
+            r#"{"function_call":{"arguments":"{\"x\":1}"}}"#,
+        ],
+        "function_call",
+    ));
+    assert_eq!(calls(&turn), [r#"- add {"x":1}"#]);
+    let turn =
+        turn_of(&chat(&[r#"{"audio":{"id":"audio_1"}}"#, r#"{"audio":{"data":"AAAA"}}"#], "stop"));
+    assert!(turn.message().unwrap().as_str().contains(r#""audio":{"id":"audio_1"}"#));
+}
+
+#[test]
+fn empty_named_calls_and_custom_ones() {
+    let stream = chat(
+        &[
+            r#"{"content":"","function_call":{"name":"","arguments":""},"tool_calls":[{"index":0,"id":"1","custom":{"name":"","input":""},"function":{"name":"a","arguments":"{}"}}]}"#,
+            r#"{"tool_calls":[{"index":1,"id":"2","type":"custom","custom":{"name":"sql","input":"SELECT"}}]}"#,
+            r#"{"tool_calls":[{"index":1,"custom":{"input":" 1"}}]}"#,
+        ],
+        "tool_calls",
+    );
+    let turn = turn_of(&stream);
+    assert_eq!(calls(&turn), ["1 a {}", r#"2 sql "SELECT 1""#]);
+    assert!(turn.calls()[1].is_free_text());
+}
+
+#[test]
+fn several_calls_in_one_are_unpacked_in_their_place() {
+    let stream = pieces(
+        &[
+            r#"{"index":0,"id":"1","function":{"name":"a","arguments":"{}"}}"#,
+            r#"{"index":1,"id":"2","function":{"name":"multi_tool_use.parallel","arguments":"{\"tool_uses\":[{\"recipient_name\":\"functions.b\",\"parameters\":{}},"}}"#,
+            r#"{"index":1,"function":{"arguments":"{\"recipient_name\":\"functions.c\",\"parameters\":{\"x\":1}}]}"}}"#,
+            r#"{"index":2,"id":"3","function":{"name":"d","arguments":"{}"}}"#,
+        ],
+        "tool_calls",
+    );
+    assert_eq!(calls(&turn_of(&stream)), ["1 a {}", "2 b {}", r#"2 c {"x":1}"#, "3 d {}"]);
+}
+
+#[test]
+fn of_several_answers_the_first_is_read() {
+    let chunk = |index: u8, text: &str, stop: &str| {
+        format!(
+            "data: {{\"choices\":[{{\"index\":{index},\"delta\":{{\"content\":\"{text}\"}},\
+             \"finish_reason\":{stop}}}]}}\n\n"
+        )
+    };
+    let stream = chunk(0, "a", "null") + &chunk(1, "x", "\"length\"") + &chunk(0, "b", "\"stop\"");
+    let turn = turn_of(&stream);
+    assert_eq!((turn.text(), turn.stop().kind), ("ab", StopKind::EndTurn));
+}
+
+#[test]
+fn a_message_in_the_place_of_a_delta_and_a_whole_body_are_read() {
+    let body =
+        r#"{"choices":[{"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}]}"#;
+    assert_eq!(turn_of(&format!("data: {body}\n\n")).text(), "Hi");
+    check(Wire::OpenAi, body, body);
+}

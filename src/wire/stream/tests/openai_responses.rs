@@ -1,0 +1,162 @@
+//! OpenAI Responses.
+
+use super::*;
+use crate::turn::StopKind;
+
+const CREATED: &str =
+    r#"{"type":"response.created","response":{"status":"in_progress","output":[]}}"#;
+const REASONING: &str = r#"{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"x"}"#;
+const CALL: &str = r#"{"type":"function_call","id":"fc_1","call_id":"call_1","name":"add","arguments":"{\"x\":1}","status":"completed"}"#;
+const OTHER: &str =
+    r#"{"type":"function_call","id":"fc_2","call_id":"call_2","name":"now","arguments":"{}"}"#;
+const MESSAGE: &str = r#"{"type":"message","id":"msg_1","role":"assistant","content":[{"type":"output_text","text":"Let me see"}]}"#;
+
+fn added(at: u8, item: &str) -> String {
+    format!(r#"{{"type":"response.output_item.added","output_index":{at},"item":{item}}}"#)
+}
+
+fn done(at: u8, item: &str) -> String {
+    format!(r#"{{"type":"response.output_item.done","output_index":{at},"item":{item}}}"#)
+}
+
+fn text(at: u8, text: &str) -> String {
+    format!(r#"{{"type":"response.output_text.delta","output_index":{at},"delta":"{text}"}}"#)
+}
+
+fn body(status: &str, items: &[&str]) -> String {
+    let output = items.join(",");
+    format!(r#"{{"status":"{status}","output":[{output}],"usage":{{"input_tokens":2}}}}"#)
+}
+
+fn last(status: &str, items: &[&str]) -> String {
+    format!(r#"{{"type":"response.{status}","response":{}}}"#, body(status, items))
+}
+
+fn stream(events: &[String]) -> Vec<u8> {
+    let all: Vec<_> = [CREATED].into_iter().chain(events.iter().map(String::as_str)).collect();
+    sse(&all).concat()
+}
+
+/// All but the last event.
+fn events() -> Vec<String> {
+    vec![
+        added(0, r#"{"type":"reasoning"}"#),
+        done(0, REASONING),
+        added(1, r#"{"type":"message","role":"assistant","content":[]}"#),
+        text(1, "Let "),
+        text(1, "me see"),
+        done(1, MESSAGE),
+        added(2, r#"{"type":"function_call","call_id":"call_1","name":"add","arguments":""}"#),
+        r#"{"type":"response.function_call_arguments.delta","output_index":2,"delta":"{\"x\":1}"}"#
+            .to_owned(),
+        done(2, CALL),
+        done(3, OTHER),
+    ]
+}
+
+pub(super) fn text_and_calls() -> Vec<u8> {
+    let mut events = events();
+    events.push(last("completed", &[]));
+    stream(&events)
+}
+
+#[test]
+fn the_last_event_holds_the_body_and_its_output_may_be_empty() {
+    let items = [REASONING, MESSAGE, CALL, OTHER];
+    let whole = body("completed", &items);
+    for output in [&items[..], &[], &items[..1]] {
+        let mut events = events();
+        events.push(last("completed", output));
+        let turn = check(Wire::OpenAiResponses, stream(&events), &whole);
+        assert_eq!((turn.calls().len(), turn.text()), (2, "Let me see"));
+    }
+    // A server that tells nothing before the end.
+    check(Wire::OpenAiResponses, stream(&[last("completed", &items)]), &whole);
+}
+
+#[test]
+fn a_call_is_told_at_the_end_of_its_item() {
+    let events = [
+        CREATED.to_owned(),
+        added(0, r#"{"type":"function_call","call_id":"call_1","name":"add"}"#),
+        added(1, r#"{"type":"function_call","call_id":"call_2","name":"now"}"#),
+        done(1, OTHER),
+        done(0, CALL),
+        last("completed", &[CALL, OTHER]),
+    ];
+    let events: Vec<_> = events.iter().map(String::as_str).collect();
+    let told = [("add", 4), ("now", 4)].map(|(name, at)| (name.to_owned(), at));
+    assert_eq!(moments(Wire::OpenAiResponses, &sse(&events)), told);
+}
+
+#[test]
+fn texts_apart_are_told_as_they_stand_in_the_turn() {
+    let search = r#"{"type":"web_search_call","id":"ws_1","status":"completed"}"#;
+    let events = [
+        done(0, MESSAGE),
+        added(1, search),
+        done(1, search),
+        added(2, r#"{"type":"message"}"#),
+        text(2, "Done"),
+        last("completed", &[MESSAGE, search, &MESSAGE.replace("Let me see", "Done")]),
+    ];
+    let whole = body("completed", &[MESSAGE, search, &MESSAGE.replace("Let me see", "Done")]);
+    let turn = check(Wire::OpenAiResponses, stream(&events), &whole);
+    assert_eq!(turn.text(), "Let me see\nDone");
+}
+
+#[test]
+fn custom_calls_servers_calls_and_several_calls_in_one() {
+    let custom =
+        r#"{"type":"custom_tool_call","call_id":"call_1","name":"sql","input":"SELECT 1"}"#;
+    let theirs =
+        r#"{"type":"custom_tool_call","call_id":"xs_call_1","name":"x_search","input":"q"}"#;
+    let many = r#"{"type":"function_call","call_id":"call_2","name":"multi_tool_use.parallel","arguments":"{\"tool_uses\":[{\"recipient_name\":\"functions.a\",\"parameters\":{}},{\"recipient_name\":\"functions.b\",\"parameters\":{}}]}"}"#;
+    let items = [custom, theirs, many, CALL];
+    let mut events: Vec<_> = items.iter().zip(0..).map(|(item, at)| done(at, item)).collect();
+    events.push(last("completed", &[]));
+    let turn = check(Wire::OpenAiResponses, stream(&events), &body("completed", &items));
+    let names: Vec<_> = turn.calls().iter().map(ToolCall::name).collect();
+    assert_eq!(names, ["sql", "a", "b", "add"]);
+}
+
+#[test]
+fn a_cut_response_runs_nothing() {
+    let cut = r#"{"type":"function_call","call_id":"call_2","name":"now","arguments":"{\"x\":48","status":"incomplete"}"#;
+    let events = [done(0, CALL), done(1, cut), last("incomplete", &[CALL, cut])];
+    let whole = body("incomplete", &[CALL, cut]);
+    let turn = check(Wire::OpenAiResponses, stream(&events), &whole);
+    assert_eq!(turn.stop().kind, StopKind::MaxTokens);
+    assert!(turn.calls().iter().all(|call| call.state() != crate::call::CallState::Complete));
+}
+
+#[test]
+fn errors_and_streams_without_an_end() {
+    let error =
+        |events: &[String], why: &str| check_broken(Wire::OpenAiResponses, stream(events), why);
+    error(&[done(0, CALL)], "openai-responses stream ended before the message did");
+    error(
+        &[done(0, CALL), r#"{"type":"error","code":"busy","message":"later"}"#.to_owned()],
+        "openai-responses answered with an error: later",
+    );
+    error(
+        &[r#"{"type":"response.failed","response":{"status":"failed","output":[],"error":{"code":"quota","message":"no more"}}}"#.to_owned()],
+        "openai-responses answered with an error: quota: no more",
+    );
+    error(
+        &[done(1, CALL), done(0, OTHER)],
+        "openai-responses stream is not readable: calls came out of order",
+    );
+    error(
+        &[r#"{"type":"response.output_item.done","output_index":0}"#.to_owned()],
+        "openai-responses stream is not readable: an item is no object",
+    );
+}
+
+#[test]
+fn a_response_that_begins_anew_replaces_what_came() {
+    let events = [done(0, OTHER), CREATED.to_owned(), done(0, CALL), last("completed", &[CALL])];
+    let stream = stream(&events);
+    check(Wire::OpenAiResponses, &stream, &body("completed", &[CALL]));
+    assert_eq!(read(Wire::OpenAiResponses, [&*stream]).restarts, 1);
+}
