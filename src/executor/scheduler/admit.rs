@@ -258,7 +258,8 @@ impl<P: Clone> Scheduler<P> {
         let shared = match self.shared(call, &keys) {
             Ok(shared) => shared,
             Err(key) => {
-                let what = format!("the key {key:?} that its own caller holds");
+                let what =
+                    format!("the key {key:?}, which isn't free before its own caller is done");
                 let outcome = Outcome::Rejected(Rejected::WouldDeadlock(what));
                 return self.settle(call, outcome, now, out);
             }
@@ -343,6 +344,7 @@ impl<P: Clone> Scheduler<P> {
     /// for, to wait for one of `goals`.
     fn circle<'a>(&'a self, keys: &[&'a KeyUse], goals: &[CallRef]) -> Option<String> {
         let ticket = self.keys.next_ticket();
+        let within_exclusive = self.exclusive_running.is_some_and(|call| goals.contains(&call));
         // Up to which ticket a queue has been followed already.
         let mut followed = HashMap::new();
         for wanted in keys {
@@ -354,8 +356,10 @@ impl<P: Clone> Scheduler<P> {
                 }
                 let Some(slot) = self.slot(call) else { continue };
                 let has_begun = matches!(slot.state, State::Starting | State::Running);
-                if slot.terms.exclusive && !slot.is_settled() && !has_begun {
-                    // It waits for all that runs, the goals among it.
+                let waits = !has_begun && !slot.is_settled();
+                let is_top = self.batches.get(&call.batch).is_some_and(|b| b.parent.is_none());
+                if waits && (slot.terms.exclusive || (within_exclusive && is_top)) {
+                    // It waits for all that runs, or for an exclusive call: a goal is among it.
                     return Some(wanted.key.to_string());
                 }
                 if let (State::Blocked, Some(ticket)) = (slot.state, &slot.ticket) {

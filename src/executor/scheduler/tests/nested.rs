@@ -183,6 +183,23 @@ fn an_exclusive_call_lets_those_run_that_a_nested_one_waits_for() {
 }
 
 #[test]
+fn what_runs_in_an_exclusive_call_waits_for_nothing_that_it_holds_up() {
+    let mut rig = Rig::with(|limits| limits.max_parallel = 1);
+    let first = rig.batch(&exclusive(), 1);
+    // It has the key, and waits for its turn.
+    let holder = rig.batch(&keyed(), 1);
+    rig.prepare(holder, &[&[writes("k")]]);
+    assert_eq!(rig.begin(), [call(first, 0)]);
+    let nested = nest(&mut rig, call(first, 0), &keyed(), 2);
+    rig.prepare(nested, &[&[writes("k")], &[writes("other")]]);
+    assert!(is_refused(&rig, call(nested, 0)));
+    assert_eq!(rig.begin(), [call(nested, 1)]);
+    let inner = nest(&mut rig, call(nested, 1), &keyed(), 1);
+    rig.prepare(inner, &[&[reads("k")]]);
+    assert!(is_refused(&rig, call(inner, 0)));
+}
+
+#[test]
 fn an_exclusive_call_is_refused_in_a_nested_batch() {
     let mut rig = Rig::new();
     let top = rig.batch(&terms(), 1);
