@@ -334,6 +334,8 @@ pub mod model;
 
 pub mod agent;
 
+pub mod rows;
+
 #[cfg(any(doc, doctest))]
 pub mod docs;
 

@@ -16,6 +16,7 @@ mod handlers;
 #[cfg(feature = "http")]
 mod model;
 mod readme;
+mod rows;
 mod tidy;
 mod timeline;
 mod wire;

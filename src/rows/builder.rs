@@ -1,0 +1,202 @@
+//! How batch work is set up.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::agent::Agent;
+use crate::cancel::CancelToken;
+use crate::error::Error;
+use crate::model::Model;
+use crate::rows::Rows;
+use crate::rows::journal::{Journal, States};
+use crate::rows::pace::Pace;
+use crate::rows::paced::{Paced, Shared};
+use crate::text::digest;
+
+/// What becomes of a mutating call that had started when the program stopped, and of which no
+/// result is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum UnknownOutcome {
+    /// The model is told that the outcome is unknown, and to check before it repeats the call.
+    #[default]
+    Tell,
+    /// The row fails; somebody has to look at it.
+    Fail,
+    /// The call is made again, with the same
+    /// [idempotency key](crate::CallContext::idempotency_key). Only for tools whose backend heeds
+    /// the key.
+    Retry,
+}
+
+pub(super) struct Settings {
+    pub(super) threads: usize,
+    pub(super) max_failures: Option<u64>,
+    pub(super) retry_failed: bool,
+    pub(super) unknown: UnknownOutcome,
+}
+
+/// Settings of [`Rows`].
+///
+/// | setting | default |
+/// | --- | --- |
+/// | `journal` | none: a run that is killed begins anew |
+/// | `threads` | 8 |
+/// | `requests_per_minute`, `tokens_per_minute` | no limit |
+/// | `rate_limit_retries` | 5 |
+/// | `max_tokens`, `max_failures` | no limit |
+/// | `unknown_outcome` | [`UnknownOutcome::Tell`] |
+/// | `retry_failed` | no |
+#[must_use = "a builder does nothing until `build`"]
+pub struct RowsBuilder {
+    agent: Agent,
+    journal: Option<PathBuf>,
+    settings: Settings,
+    requests_per_minute: Option<u32>,
+    tokens_per_minute: Option<u64>,
+    max_tokens: Option<u64>,
+    retries: u32,
+    cancel: CancelToken,
+}
+
+impl RowsBuilder {
+    pub(super) fn new(agent: Agent) -> Self {
+        Self {
+            agent,
+            journal: None,
+            settings: Settings {
+                threads: 8,
+                max_failures: None,
+                retry_failed: false,
+                unknown: UnknownOutcome::default(),
+            },
+            requests_per_minute: None,
+            tokens_per_minute: None,
+            max_tokens: None,
+            retries: 5,
+            cancel: CancelToken::new(),
+        }
+    }
+
+    /// The file in which the run is written down, made if it isn't there. Defaults to none.
+    pub fn journal(mut self, path: impl Into<PathBuf>) -> Self {
+        self.journal = Some(path.into());
+        self
+    }
+
+    /// How many rows are worked on at once. Defaults to 8.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.settings.threads = threads;
+        self
+    }
+
+    /// At most so many requests in any minute, over all rows. Defaults to no limit.
+    pub fn requests_per_minute(mut self, requests: u32) -> Self {
+        self.requests_per_minute = Some(requests);
+        self
+    }
+
+    /// At most about so many tokens in any minute, read and written, over all rows. What a request
+    /// takes is known afterwards; until then it is taken for the average. Defaults to no limit.
+    pub fn tokens_per_minute(mut self, tokens: u64) -> Self {
+        self.tokens_per_minute = Some(tokens);
+        self
+    }
+
+    /// How often a request is made again that the provider refused because of its limits. All rows
+    /// wait as long as it asks to, or 1 s, 2 s, 4 s … up to 60 s. A client that retries on its own
+    /// should be told not to (`retries(0)`), so that all rows learn of it at once. Defaults to 5.
+    pub fn rate_limit_retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// Stops the run when it has taken so many tokens, read and written together. Looked at
+    /// before each request; rows that have begun are left to a later run. Defaults to no limit.
+    pub fn max_tokens(mut self, tokens: u64) -> Self {
+        self.max_tokens = Some(tokens);
+        self
+    }
+
+    /// Stops the run when more rows than this have failed in it. Defaults to no limit.
+    pub fn max_failures(mut self, failures: u64) -> Self {
+        self.settings.max_failures = Some(failures);
+        self
+    }
+
+    /// What becomes of a mutating call whose outcome isn't known after a crash. Defaults to
+    /// [`UnknownOutcome::Tell`].
+    pub fn unknown_outcome(mut self, unknown: UnknownOutcome) -> Self {
+        self.settings.unknown = unknown;
+        self
+    }
+
+    /// Works again on rows that failed in an earlier run: they go on where they were. Rows that
+    /// the model refused or answered in part aren't among them. Defaults to no.
+    pub fn retry_failed(mut self) -> Self {
+        self.settings.retry_failed = true;
+        self
+    }
+
+    /// Stops the run when `token` is cancelled: requests are interrupted, calls told to stop, and
+    /// rows that have begun left to a later run. Defaults to none.
+    pub fn cancel(mut self, token: &CancelToken) -> Self {
+        self.cancel = token.child();
+        self
+    }
+
+    /// Opens the journal and reads what it holds.
+    ///
+    /// # Errors
+    /// A journal that can't be opened or read, that another process uses, or that was begun with
+    /// another prompt, model or set of tools; a limit of zero.
+    pub fn build(self) -> Result<Rows, Error> {
+        let zeroes = [
+            ("threads", self.settings.threads == 0),
+            ("requests_per_minute", self.requests_per_minute == Some(0)),
+            ("tokens_per_minute", self.tokens_per_minute == Some(0)),
+        ];
+        if let Some((name, _)) = zeroes.into_iter().find(|(_, zero)| *zero) {
+            return Err(Error::config(format_args!("{name} is 0, so nothing could ever run")));
+        }
+        let (journal, known) = match &self.journal {
+            Some(path) => {
+                let (journal, known) = Journal::open(path, &fingerprint(&self.agent))?;
+                (Some(Arc::new(journal)), known)
+            }
+            None => (None, States::new()),
+        };
+        let pace = Pace::new(self.requests_per_minute, self.tokens_per_minute);
+        let shared = Arc::new(Shared::new(pace, self.max_tokens, self.retries, self.cancel));
+        let mut agent = self.agent;
+        let mut parts = (*agent.0).clone();
+        parts.model =
+            Arc::new(Paced { model: Arc::clone(&parts.model), shared: Arc::clone(&shared) })
+                as Arc<dyn Model>;
+        agent.0 = Arc::new(parts);
+        Ok(Rows { agent, journal, known, shared, settings: self.settings })
+    }
+}
+
+/// What a journal is bound to: the prompt, the model, the tools and their schemas.
+fn fingerprint(agent: &Agent) -> String {
+    let parts = &agent.0;
+    let wire = parts.model.wire();
+    let system = parts.settings.parallel.system(&parts.settings.system);
+    let tools = wire.tools(parts.executor.tools());
+    let effects: Vec<_> =
+        parts.executor.tools().iter().map(|tool| format!("{:?}", tool.effect())).collect();
+    let ends = parts.settings.ends_with.join(" ");
+    let effects = effects.join(" ");
+    digest([wire.name(), parts.model.name(), &system, tools.as_str(), &effects, &ends])
+}
+
+impl fmt::Debug for RowsBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RowsBuilder")
+            .field("agent", &self.agent)
+            .field("journal", &self.journal)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,193 @@
+//! The file in which a run is written down.
+//!
+//! Lines are only added, whole, and are on the disk when [`Journal::append`] returns. A last line
+//! that was torn by a crash is taken off; any other line that can't be read is an error. Once a
+//! line couldn't be written nothing is written any more.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, ErrorKind};
+use crate::rows::record::{Record, VERSION};
+use crate::rows::state::RowState;
+
+pub(super) struct Journal {
+    path: PathBuf,
+    /// Tells this journal's idempotency keys from another's.
+    id: String,
+    file: Mutex<Lines>,
+}
+
+/// What a journal knows of each row.
+pub(super) type States = HashMap<String, RowState>;
+
+struct Lines {
+    file: File,
+    length: u64,
+    error: Option<String>,
+    /// Whether the error was told.
+    told: bool,
+}
+
+impl Journal {
+    /// Opens a journal for the holder of this fingerprint alone, and reads it.
+    pub(super) fn open(path: &Path, fingerprint: &str) -> Result<(Self, States), Error> {
+        let failed = |what: &str, error: std::io::Error| {
+            let shown = path.display();
+            Error::new(ErrorKind::Io, format_args!("can't {what} the journal {shown}: {error}"))
+        };
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let file = file.map_err(|error| failed("open", error))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::new(
+                    ErrorKind::Io,
+                    format_args!("the journal {} is in use", path.display()),
+                ));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed("lock", error)),
+        }
+        let mut lines = Lines { file, length: 0, error: None, told: false };
+        let (id, states) = lines.read(path, fingerprint, &failed)?;
+        let journal = Self {
+            path: path.to_owned(),
+            id: id.clone().unwrap_or_else(new_id),
+            file: Mutex::new(lines),
+        };
+        if id.is_none() {
+            let (id, fingerprint) = (journal.id.clone(), fingerprint.to_owned());
+            journal.append(&Record::Journal { version: VERSION, id, fingerprint })?;
+            // The file's name should survive, too; a system that can't sync a folder needn't.
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let synced = File::open(folder.unwrap_or(Path::new("."))).and_then(|f| f.sync_all());
+            if let Err(error) = synced {
+                log::debug!("the journal's folder wasn't synced: {error}");
+            }
+        }
+        Ok((journal, states))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Writes a line, and waits until it is on the disk.
+    pub(super) fn append(&self, record: &Record) -> Result<(), Error> {
+        let mut line = serde_json::to_vec(record)
+            .map_err(|error| Error::input(format_args!("not to be written down: {error}")))?;
+        line.push(b'\n');
+        let mut lines = self.file.lock();
+        if lines.error.is_none() {
+            let length = lines.length;
+            let written = lines.file.write_all(&line).and_then(|()| lines.file.sync_data());
+            match written {
+                Ok(()) => lines.length += line.len() as u64,
+                Err(error) => {
+                    // What was written of the line is a torn one; take it off if that can be done.
+                    let mended = lines.file.set_len(length);
+                    log::error!("the journal {} failed: {error}", self.path.display());
+                    if let Err(error) = mended {
+                        log::error!("and its last line is torn: {error}");
+                    }
+                    lines.error = Some(error.to_string());
+                }
+            }
+        }
+        match &lines.error {
+            Some(error) => Err(self.failure(error)),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.file.lock().error.is_some()
+    }
+
+    /// Why it can't be written any more; told once.
+    pub(super) fn take_error(&self) -> Option<Error> {
+        let mut lines = self.file.lock();
+        let error = lines.error.clone().filter(|_| !lines.told)?;
+        lines.told = true;
+        Some(self.failure(&error))
+    }
+
+    fn failure(&self, error: &str) -> Error {
+        let shown = self.path.display();
+        Error::new(ErrorKind::Io, format_args!("can't write the journal {shown}: {error}"))
+    }
+}
+
+impl Lines {
+    /// Reads all lines; the journal's id, if it has begun, and the rows.
+    fn read(
+        &mut self,
+        path: &Path,
+        fingerprint: &str,
+        failed: &dyn Fn(&str, std::io::Error) -> Error,
+    ) -> Result<(Option<String>, States), Error> {
+        let shown = path.display();
+        let mut states = States::new();
+        let mut id = None;
+        let mut reader = BufReader::new(&self.file);
+        let mut line = Vec::new();
+        for number in 1_u64.. {
+            line.clear();
+            let read =
+                reader.read_until(b'\n', &mut line).map_err(|error| failed("read", error))?;
+            if line.last() != Some(&b'\n') {
+                if read > 0 {
+                    log::warn!("the last line of the journal {shown} was torn; it is taken off");
+                }
+                break;
+            }
+            self.length += read as u64;
+            let record = serde_json::from_slice::<Record>(&line).map_err(|error| {
+                Error::input(format_args!("line {number} of the journal {shown}: {error}"))
+            })?;
+            match record {
+                Record::Journal { version, .. } if version != VERSION => {
+                    return Err(Error::input(format_args!(
+                        "the journal {shown} is of version {version}, this is {VERSION}"
+                    )));
+                }
+                Record::Journal { fingerprint: begun_with, .. } if begun_with != fingerprint => {
+                    return Err(Error::config(format_args!(
+                        "the journal {shown} was begun with another prompt, model or set of \
+                         tools; finish it with those, or begin another"
+                    )));
+                }
+                Record::Journal { id: begun, .. } => id = Some(begun),
+                _ if id.is_none() => {
+                    return Err(Error::input(format_args!("{shown} is no journal")));
+                }
+                Record::Turn { ref row, .. }
+                | Record::Intent { ref row, .. }
+                | Record::Result { ref row, .. }
+                | Record::Answered { ref row, .. }
+                | Record::Failed { ref row, .. } => {
+                    states.entry(row.clone()).or_default().take(record);
+                }
+            }
+        }
+        let length = self.length;
+        self.file.set_len(length).map_err(|error| failed("mend", error))?;
+        self.file.seek(SeekFrom::Start(length)).map_err(|error| failed("read", error))?;
+        Ok((id, states))
+    }
+}
+
+fn new_id() -> String {
+    // Seeded by the system, anew for each.
+    format!("{:016x}", RandomState::new().hash_one(VERSION))
+}

@@ -1,0 +1,403 @@
+//! Batch work: limits, budgets, the journal, and what a crash leaves.
+
+mod clerk;
+mod killed;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use toolpool::agent::{Agent, AgentBuilder, End};
+use toolpool::model::{Model, ModelError, ModelErrorKind, Request};
+use toolpool::rows::{Row, RowResult, Rows, RowsReport, Stopped, UnknownOutcome};
+use toolpool::{CancelToken, Tool, ToolSet, Turn, Wire};
+
+use self::clerk::{Book, Clerk};
+
+/// A folder that is gone when it is dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("toolpool-rows-{}-{n}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn journal(&self) -> PathBuf {
+        self.0.join("journal.jsonl")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap_or_default();
+    }
+}
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn body(text: &str) -> Turn {
+    let body = serde_json::json!({
+        "choices": [{ "finish_reason": "stop", "message": { "role": "assistant", "content": text } }],
+        "usage": { "prompt_tokens": 80, "completion_tokens": 20 },
+    });
+    Wire::OpenAi.parse(&body).unwrap()
+}
+
+/// A model of a function of the user's last words and the number of the request.
+struct Simple<F>(F, AtomicU64);
+
+fn simple<F>(answer: F) -> Simple<F>
+where
+    F: Fn(u64, &str) -> Result<Turn, ModelError> + Send + Sync,
+{
+    Simple(answer, AtomicU64::default())
+}
+
+impl<F> Model for Simple<F>
+where
+    F: Fn(u64, &str) -> Result<Turn, ModelError> + Send + Sync,
+{
+    fn name(&self) -> &str {
+        "simple"
+    }
+
+    fn wire(&self) -> Wire {
+        Wire::OpenAi
+    }
+
+    fn respond(&self, request: &Request<'_>) -> Result<Turn, ModelError> {
+        let last = request.prompt.messages.last().unwrap().to_value();
+        let number = self.1.fetch_add(1, Ordering::SeqCst);
+        (self.0)(number, last["content"].as_str().unwrap_or_default())
+    }
+}
+
+fn agent(model: impl Model + 'static) -> Agent {
+    Agent::builder(model, ToolSet::new()).build().unwrap()
+}
+
+fn rows(n: u64) -> impl Iterator<Item = Row> {
+    (0..n).map(|n| Row::new(n, format!("row {n}")))
+}
+
+/// Runs and collects; every row is told once.
+fn run(rows: Rows, all: impl IntoIterator<Item = Row>) -> (RowsReport, Vec<RowResult>) {
+    let mut told = Vec::new();
+    let report = rows.run(all, |result| told.push(result.clone())).unwrap();
+    assert_eq!(report.done + report.failed, told.len() as u64);
+    told.sort_by_key(|result| (result.key.len(), result.key.clone()));
+    (report, told)
+}
+
+#[test]
+fn many_rows_are_worked_on_at_once_and_each_is_told_once() {
+    let running = Arc::new(AtomicU32::new(0));
+    let most = Arc::new(AtomicU32::new(0));
+    let (now, peak) = (Arc::clone(&running), Arc::clone(&most));
+    let agent = agent(simple(move |_, asked| {
+        peak.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        std::thread::sleep(ms(2));
+        now.fetch_sub(1, Ordering::SeqCst);
+        Ok(body(&asked.to_uppercase()))
+    }));
+    let all = rows(100).chain([Row::new(7, "row 7 again")]);
+    let (report, told) = run(Rows::builder(&agent).threads(4).build().unwrap(), all);
+    assert_eq!((report.done, report.failed, report.unfinished), (100, 1, 0));
+    assert_eq!((report.usage.input_tokens, report.stats.turns), (8000, 100));
+    assert!(most.load(Ordering::SeqCst) <= 4);
+    let answers = told.iter().filter_map(RowResult::answer).collect::<Vec<_>>();
+    assert_eq!((answers.len(), answers[41]), (100, "ROW 41"));
+    let twice = told.iter().find(|result| !result.is_done()).unwrap();
+    assert_eq!(twice.end, Err("an earlier row has the same key".to_owned()));
+}
+
+#[test]
+fn when_the_provider_asks_one_row_to_slow_down_all_wait() {
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&times);
+    let agent = agent(simple(move |number, _| {
+        seen.lock().push(Instant::now());
+        match number {
+            0 => Err(ModelError::new(ModelErrorKind::RateLimited, "simple", "slow down")
+                .with_retry_after(ms(300))),
+            _ => {
+                std::thread::sleep(ms(5));
+                Ok(body("ok"))
+            }
+        }
+    }));
+    // One thread begins; the others come while it is told to wait.
+    let all = rows(8).inspect(|row| {
+        if row.key == "1" {
+            std::thread::sleep(ms(50));
+        }
+    });
+    let (report, _) = run(Rows::builder(&agent).threads(8).build().unwrap(), all);
+    assert_eq!((report.done, report.failed), (8, 0));
+    let times = times.lock();
+    assert_eq!(times.len(), 9);
+    for time in &times[1..] {
+        assert!(time.duration_since(times[0]) >= ms(300), "{:?}", time.duration_since(times[0]));
+    }
+}
+
+#[test]
+fn a_provider_that_is_never_satisfied_fails_the_row() {
+    let agent = agent(simple(|_, _| {
+        let error = ModelError::new(ModelErrorKind::RateLimited, "simple", "no");
+        Err(error.with_retry_after(ms(1)))
+    }));
+    let builder = Rows::builder(&agent).threads(1).rate_limit_retries(2);
+    let (report, told) = run(builder.build().unwrap(), rows(1));
+    assert_eq!((report.failed, report.stats.turns), (1, 0));
+    assert!(told[0].end.as_ref().unwrap_err().contains("asks to slow down"));
+}
+
+#[test]
+fn the_token_budget_leaves_rows_to_a_later_run() {
+    let folder = Folder::new();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    let agent = agent(simple(move |_, row| {
+        seen.lock().push(row.to_owned());
+        Ok(body("ok"))
+    }));
+    let builder = || Rows::builder(&agent).threads(1).journal(folder.journal());
+    let (report, told) = run(builder().max_tokens(300).build().unwrap(), rows(10));
+    assert_eq!((report.done, report.stopped), (3, Some(Stopped::Tokens)));
+    assert_eq!(told.len(), 3);
+    let (report, told) = run(builder().build().unwrap(), rows(10));
+    assert_eq!((report.done, report.resumed, report.stopped), (10, 3, None));
+    assert_eq!(told.iter().filter(|result| result.resumed).count(), 3);
+    let mut asked = asked.lock().clone();
+    asked.sort();
+    asked.dedup();
+    assert_eq!(asked.len(), 10, "no row was asked twice");
+}
+
+#[test]
+fn fault_078_one_failure_more_than_allowed_stops_the_run() {
+    let agent = agent(simple(|number, _| match number % 2 {
+        0 => Err(ModelError::new(ModelErrorKind::Invalid, "simple", "no")),
+        _ => Ok(body("ok")),
+    }));
+    for allowed in [0, 3] {
+        let builder = Rows::builder(&agent).threads(1).max_failures(allowed);
+        // Asked for one at a time, so that nothing is handed in meanwhile.
+        let (report, _) = run(builder.build().unwrap(), rows(50));
+        assert_eq!(report.stopped, Some(Stopped::Failures));
+        assert!(report.failed > allowed && report.failed <= allowed + 2, "{report:?}");
+    }
+}
+
+#[test]
+fn cancelling_leaves_what_has_begun_to_a_later_run() {
+    let folder = Folder::new();
+    let token = CancelToken::new();
+    let from_within = token.clone();
+    let agent = agent(simple(move |number, _| {
+        if number == 4 {
+            from_within.cancel();
+            return Err(ModelError::new(ModelErrorKind::Cancelled, "simple", ""));
+        }
+        Ok(body("ok"))
+    }));
+    let builder = || Rows::builder(&agent).threads(1).journal(folder.journal());
+    let (report, _) = run(builder().cancel(&token).build().unwrap(), rows(10));
+    assert_eq!((report.done, report.failed, report.stopped), (4, 0, Some(Stopped::Cancelled)));
+    let (report, _) = run(builder().build().unwrap(), rows(10));
+    assert_eq!((report.done, report.resumed), (10, 4));
+}
+
+#[test]
+fn failed_rows_stay_failed_unless_they_are_to_be_tried_again() {
+    let folder = Folder::new();
+    let agent = agent(simple(|number, _| match number {
+        0 => Err(ModelError::new(ModelErrorKind::Overloaded, "simple", "busy")),
+        _ => Ok(body("ok")),
+    }));
+    let builder = || Rows::builder(&agent).threads(1).journal(folder.journal());
+    let (report, _) = run(builder().build().unwrap(), rows(2));
+    assert_eq!((report.done, report.failed), (1, 1));
+    let (report, told) = run(builder().build().unwrap(), rows(2));
+    assert_eq!((report.done, report.failed, report.resumed), (1, 1, 2));
+    assert!(told[0].end.as_ref().unwrap_err().contains("busy"));
+    let (report, _) = run(builder().retry_failed().build().unwrap(), rows(2));
+    assert_eq!((report.done, report.failed, report.resumed), (2, 0, 1));
+}
+
+#[test]
+fn a_model_that_panics_fails_its_row_alone() {
+    let agent = agent(simple(|number, _| match number {
+        1 => panic!("on purpose"),
+        _ => Ok(body("ok")),
+    }));
+    let (report, told) = run(Rows::builder(&agent).threads(1).build().unwrap(), rows(3));
+    assert_eq!((report.done, report.failed), (2, 1));
+    assert_eq!(told[1].end, Err("the model panicked".to_owned()));
+}
+
+#[test]
+fn a_journal_is_for_one_process_one_prompt_one_model_and_one_set_of_tools() {
+    let folder = Folder::new();
+    let model = || simple(|_, _| Ok(body("ok")));
+    let build = |agent: AgentBuilder| {
+        Rows::builder(&agent.build().unwrap()).journal(folder.journal()).build()
+    };
+    let look = || Tool::new("look", "Looks", || Ok("seen"));
+    let plain = || Agent::builder(model(), ToolSet::new().with(look()));
+    let first = build(plain()).unwrap();
+    let error = build(plain()).unwrap_err();
+    assert!(error.is_io() && error.to_string().ends_with("is in use"), "{error}");
+    drop(first);
+    drop(build(plain()).unwrap());
+    for other in [
+        plain().system("Be brief."),
+        Agent::builder(model(), ToolSet::new()),
+        Agent::builder(model(), ToolSet::new().with(look().read_only())),
+        Agent::builder(
+            toolpool::model::ScriptedModel::new(Wire::OpenAi),
+            ToolSet::new().with(look()),
+        ),
+    ] {
+        let error = build(other).unwrap_err();
+        assert!(error.is_config() && error.to_string().contains("was begun with another"));
+    }
+    drop(build(plain()).unwrap());
+
+    let agent = plain().build().unwrap();
+    let builder = || Rows::builder(&agent).journal(folder.journal());
+    let (report, _) = run(builder().build().unwrap(), [Row::new(1, "one")]);
+    assert_eq!(report.done, 1);
+    let (report, told) = run(builder().build().unwrap(), [Row::new(1, "another")]);
+    assert_eq!(report.failed, 1);
+    assert!(told[0].end.as_ref().unwrap_err().contains("isn't what it was"));
+}
+
+#[test]
+fn a_torn_last_line_is_taken_off_and_any_other_damage_refused() {
+    let folder = Folder::new();
+    let agent = agent(simple(|_, _| Ok(body("ok"))));
+    let builder = || Rows::builder(&agent).threads(1).journal(folder.journal());
+    run(builder().build().unwrap(), rows(3));
+    let whole = std::fs::read(folder.journal()).unwrap();
+    let last = whole[..whole.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap();
+    // Torn anywhere in the last line, and in the first one.
+    for end in [0, 1, 10, last + 2, whole.len() - 1] {
+        std::fs::write(folder.journal(), &whole[..end]).unwrap();
+        let (report, _) = run(builder().build().unwrap(), rows(3));
+        assert_eq!(report.done, 3, "cut at {end}");
+        assert_eq!(report.resumed, if end > last { 2 } else { 0 }, "cut at {end}");
+    }
+    let mut damaged = whole.clone();
+    let second = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    damaged[second] = b'x';
+    std::fs::write(folder.journal(), &damaged).unwrap();
+    let error = builder().build().unwrap_err();
+    assert!(error.is_input() && error.to_string().contains("line 2"), "{error}");
+    std::fs::write(folder.journal(), "a,b\n1,2\n").unwrap();
+    assert!(builder().build().unwrap_err().is_input());
+    let nowhere = Rows::builder(&agent).journal(folder.0.join("none").join("j")).build();
+    assert!(nowhere.unwrap_err().is_io());
+}
+
+/// What the journal says of one row whose two bookings went well.
+fn booked_once(folder: &Path) -> String {
+    let agent = clerk::agent(&Book::new(folder), ms(0));
+    let rows = Rows::builder(&agent).threads(1).journal(folder.join("journal.jsonl"));
+    let (report, _) = run(rows.build().unwrap(), [Row::new("a", "a")]);
+    assert_eq!((report.done, report.stats.turns), (1, 2));
+    std::fs::read_to_string(folder.join("journal.jsonl")).unwrap()
+}
+
+#[test]
+fn cut_after_any_line_a_row_goes_on_and_nothing_is_repeated_silently() {
+    let first = Folder::new();
+    let journal = booked_once(&first.0);
+    let lines: Vec<&str> = journal.lines().collect();
+    let kinds: Vec<_> = lines.iter().map(|line| line.split('"').nth(1).unwrap()).collect();
+    assert_eq!(kinds.iter().filter(|kind| **kind == "intent").count(), 2);
+    for kept in 1..=lines.len() {
+        for took_effect in [false, true] {
+            let folder = Folder::new();
+            let book = Book::new(&folder.0);
+            let text: String = lines[..kept].iter().map(|line| format!("{line}\n")).collect();
+            std::fs::write(folder.journal(), text).unwrap();
+            let count = |kind: &str| kinds[..kept].iter().filter(|of| **of == kind).count();
+            let open = count("intent") - count("result");
+            if open == 0 && took_effect {
+                continue;
+            }
+            // What had ended took effect for sure; what was open may have.
+            let accounts = accounts(&lines[..kept]);
+            for (account, ended) in &accounts {
+                if *ended || took_effect {
+                    book.append(account, "earlier");
+                }
+            }
+            let agent = clerk::agent(&book, ms(0));
+            let rows = Rows::builder(&agent).threads(1).journal(folder.journal());
+            let (report, _) = run(rows.build().unwrap(), [Row::new("a", "a")]);
+            let place = format!("{kept} lines, {open} open, {took_effect}");
+            assert_eq!((report.done, report.failed), (1, 0), "{place}");
+            let mut booked = book.accounts();
+            booked.sort();
+            assert_eq!(booked, ["a/1", "a/2"], "{place}");
+            let told = std::fs::read_to_string(folder.journal()).unwrap();
+            let unknown = told.matches("outcome unknown: the program stopped").count();
+            assert_eq!(unknown > 0, open > 0, "{place}: the model is told");
+        }
+    }
+}
+
+/// The accounts for which a booking had started, and whether it had ended.
+fn accounts(lines: &[&str]) -> Vec<(String, bool)> {
+    let mut accounts: Vec<(u64, bool)> = Vec::new();
+    for line in lines {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let index = |of: &str| line[of]["index"].as_u64();
+        if let Some(index) = index("intent") {
+            accounts.push((index, false));
+        }
+        if let Some(index) = index("result") {
+            accounts.iter_mut().filter(|(of, _)| *of == index).for_each(|(_, ended)| *ended = true);
+        }
+    }
+    // The first call only looks.
+    accounts.into_iter().map(|(index, ended)| (format!("a/{index}"), ended)).collect()
+}
+
+#[test]
+fn an_open_intent_fails_the_row_or_is_tried_again_with_the_same_key_if_so_chosen() {
+    let first = Folder::new();
+    let journal = booked_once(&first.0);
+    let before: Vec<(String, String)> = Book::new(&first.0).entries();
+    let until = journal.lines().position(|line| line.starts_with(r#"{"result""#)).unwrap();
+    let cut: String = journal.lines().take(until).map(|line| format!("{line}\n")).collect();
+    let resumed = |unknown| {
+        let folder = Folder::new();
+        std::fs::write(folder.journal(), &cut).unwrap();
+        let book = Book::new(&folder.0);
+        let agent = clerk::agent(&book, ms(0));
+        let rows = Rows::builder(&agent).journal(folder.journal()).unknown_outcome(unknown);
+        let (_, mut told) = run(rows.build().unwrap(), [Row::new("a", "a")]);
+        (told.remove(0), book.entries())
+    };
+    let (result, entries) = resumed(UnknownOutcome::Fail);
+    assert!(result.end.unwrap_err().ends_with("its outcome is unknown"));
+    assert!(entries.is_empty(), "nothing else of the turn runs");
+    let (result, mut entries) = resumed(UnknownOutcome::Retry);
+    assert!(matches!(result.end, Ok(End::Answer(_))));
+    let mut before = before;
+    before.sort();
+    entries.sort();
+    assert_eq!(entries, before, "the same accounts with the same keys");
+}
