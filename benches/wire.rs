@@ -1,0 +1,175 @@
+//! How fast bodies and streams are read, beside the least that any reader does.
+//!
+//! - `whole`: `Wire::parse` of a body, against `serde_json::from_slice::<Value>` of the same bytes
+//! - `stream`: an assembler that is fed a stream, against splitting the stream into lines and
+//!   `from_slice::<Value>` of each payload
+//!
+//! On the project's own fixtures, or on recorded traffic where `TOOLPOOL_CORPUS` names it (then on
+//! streams of server-sent events and lines only, which the baseline can split). All bodies of a
+//! format are read one after another; the throughput is theirs together.
+//!
+//! `cargo bench --no-default-features --bench wire`
+#![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
+
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use serde_json::Value;
+use toolpool::Wire;
+
+/// The bodies of one format.
+struct Bodies {
+    wire: Wire,
+    bodies: Vec<Vec<u8>>,
+}
+
+impl Bodies {
+    fn bytes(&self) -> u64 {
+        self.bodies.iter().map(|body| body.len() as u64).sum()
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false if path.extension().is_some_and(|end| end == "json") => found.push(path),
+            false => {}
+        }
+    }
+    found.sort();
+    found
+}
+
+fn read(path: &Path) -> Option<Value> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+fn wire_of(format: &str) -> Option<Wire> {
+    Some(match format {
+        "anthropic" => Wire::Anthropic,
+        "openai_chat" => Wire::OpenAi,
+        "openai_responses" => Wire::OpenAiResponses,
+        "gemini" => Wire::Gemini,
+        "bedrock_converse" => Wire::Bedrock,
+        "cohere_v2" => Wire::Cohere,
+        "ollama" => Wire::Ollama,
+        _ => return None,
+    })
+}
+
+/// The recorded bodies of a format, whole or streamed.
+fn recorded(corpus: &Path, streamed: bool) -> Vec<Bodies> {
+    let mut all: Vec<Bodies> =
+        Wire::ALL.map(|wire| Bodies { wire, bodies: Vec::new() }).into_iter().collect();
+    for path in files(&corpus.join("turns")) {
+        let Some(fixture) = read(&path) else { continue };
+        let framing = fixture["framing"].as_str().unwrap_or_default();
+        let wanted = match streamed {
+            true => matches!(framing, "sse" | "ndjson"),
+            false => framing == "json",
+        };
+        let body = match &fixture["body"] {
+            Value::String(text) => text.clone().into_bytes(),
+            Value::Null => continue,
+            value => value.to_string().into_bytes(),
+        };
+        let wire = fixture["format"].as_str().and_then(wire_of);
+        if let Some(place) = all.iter_mut().find(|bodies| wanted && Some(bodies.wire) == wire) {
+            place.bodies.push(body);
+        }
+    }
+    all
+}
+
+/// The project's own whole bodies.
+fn own() -> Vec<Bodies> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/wire");
+    let all = Wire::ALL.map(|wire| {
+        let files = files(&root.join(wire.name()));
+        let bodies = files.iter().filter_map(|path| std::fs::read(path).ok());
+        // Those that can't be read have a test; here they would be quick to refuse.
+        let bodies = bodies.filter(|body| wire.parse(body).is_ok()).collect();
+        Bodies { wire, bodies }
+    });
+    all.into_iter().collect()
+}
+
+fn corpus() -> Option<PathBuf> {
+    std::env::var_os("TOOLPOOL_CORPUS").map(PathBuf::from)
+}
+
+fn whole(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("whole");
+    for one in corpus().map_or_else(own, |corpus| recorded(&corpus, false)) {
+        if one.bodies.is_empty() {
+            continue;
+        }
+        group.throughput(Throughput::Bytes(one.bytes()));
+        group.bench_with_input(BenchmarkId::new("parse", one.wire), &one, |bencher, one| {
+            bencher.iter(|| {
+                for body in &one.bodies {
+                    let _ = black_box(one.wire.parse(body));
+                }
+            });
+        });
+        group.bench_with_input(BenchmarkId::new("value", one.wire), &one, |bencher, one| {
+            bencher.iter(|| {
+                for body in &one.bodies {
+                    let _ = black_box(serde_json::from_slice::<Value>(body));
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+/// The payloads of a stream, as any reader has to find them.
+fn payloads(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    body.split(|byte| *byte == b'\n').filter_map(|line| {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        match line.strip_prefix(b"data:") {
+            Some(data) => Some(data.trim_ascii_start()),
+            None => line.starts_with(b"{").then_some(line),
+        }
+    })
+}
+
+fn stream(criterion: &mut Criterion) {
+    let Some(corpus) = corpus() else {
+        println!("no streams: TOOLPOOL_CORPUS is not set");
+        return;
+    };
+    let mut group = criterion.benchmark_group("stream");
+    for one in recorded(&corpus, true) {
+        if one.bodies.is_empty() {
+            continue;
+        }
+        group.throughput(Throughput::Bytes(one.bytes()));
+        group.bench_with_input(BenchmarkId::new("assemble", one.wire), &one, |bencher, one| {
+            bencher.iter(|| {
+                for body in &one.bodies {
+                    let mut assembler = one.wire.stream();
+                    let _ = assembler.feed(body, &mut |event| drop(black_box(event)));
+                    let _ = black_box(assembler.finish(&mut |event| drop(black_box(event))));
+                }
+            });
+        });
+        group.bench_with_input(BenchmarkId::new("values", one.wire), &one, |bencher, one| {
+            bencher.iter(|| {
+                for body in &one.bodies {
+                    for payload in payloads(body) {
+                        let _ = black_box(serde_json::from_slice::<Value>(payload));
+                    }
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, whole, stream);
+criterion_main!(benches);
