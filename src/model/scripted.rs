@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -11,6 +11,7 @@ use crate::json::Json;
 use crate::model::error::{ModelError, ModelErrorKind};
 use crate::model::request::Request;
 use crate::model::{Model, tell_all};
+use crate::time::Deadline;
 use crate::turn::{Turn, Wire};
 use crate::wire::{Shape, StreamEvent, ToolChoice};
 
@@ -136,8 +137,13 @@ impl ScriptedModel {
             let mut nobody = |_: StreamEvent<'_>| {};
             let broken = |error| ModelError::new(ModelErrorKind::Unreadable, NAME, error);
             for (pause, piece) in pieces {
-                if !stage.request.cancel.sleep(pause) {
+                let Request { cancel, deadline, .. } = stage.request;
+                if cancel.wait(Deadline::after(Instant::now(), pause).min(*deadline)) {
                     return Err(ModelError::new(ModelErrorKind::Cancelled, NAME, ""));
+                }
+                if deadline.has_passed(Instant::now()) {
+                    let what = "the request's deadline";
+                    return Err(ModelError::new(ModelErrorKind::TimedOut, NAME, what));
                 }
                 match &mut stage.tell {
                     Some(tell) => assembler.feed(&piece, tell),
@@ -263,6 +269,23 @@ mod tests {
         token.cancel();
         assert!(model.respond(&Request::new(&[]).cancel(&token)).unwrap_err().is_cancelled());
         assert_eq!((model.left(), model.asked().len()), (1, 0));
+    }
+
+    #[test]
+    fn a_stream_ends_at_the_requests_deadline_and_with_its_cancellation() {
+        let long = Duration::from_secs(60);
+        let model = || ScriptedModel::new(Wire::OpenAi).streamed([(long, "data: [DONE]")]);
+        let soon = Deadline::after(Instant::now(), Duration::from_millis(5));
+        let error = model().respond(&Request::new(&[]).deadline(soon)).unwrap_err();
+        assert!(error.is_timeout(), "{error}");
+        let token = CancelToken::new();
+        let canceller = std::thread::spawn({
+            let token = token.clone();
+            move || token.cancel()
+        });
+        let error = model().respond(&Request::new(&[]).cancel(&token)).unwrap_err();
+        assert!(error.is_cancelled(), "{error}");
+        canceller.join().unwrap();
     }
 
     #[test]

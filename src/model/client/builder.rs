@@ -255,6 +255,9 @@ impl ClientBuilder {
         };
         check_address(&base_url)?;
         let key = match self.key {
+            Key::Given(key) if key.expose().is_empty() => {
+                return Err(Error::config("the key that was given is empty"));
+            }
             Key::Given(key) => Some(key),
             Key::None => None,
             Key::FromEnvironment => {
@@ -422,6 +425,8 @@ mod tests {
     fn what_cannot_be_used_is_told_without_showing_it() {
         let error = build(Client::openai("m"), &[]).unwrap_err();
         assert_eq!(error, "openai needs a key: set OPENAI_API_KEY, or give it with api_key");
+        let error = build(Client::openai("m").api_key(" \n"), &[]).unwrap_err();
+        assert_eq!(error, "the key that was given is empty");
         let error = build(Client::openai("m").api_key("sk-\u{1}secret"), &[]).unwrap_err();
         assert!(error.contains("authorization") && !error.contains("secret"), "{error}");
         let local = || Client::compatible(Server::Ollama, "m");

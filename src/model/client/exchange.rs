@@ -176,6 +176,7 @@ impl Client {
         let text = String::from_utf8_lossy(body);
         if let Some(words) = providers_words(&text) {
             let facts = Facts::of(&text);
+            let words = facts.with_upstream(words);
             let (kind, transient) = match facts.code {
                 Some(code) if code >= 400 => kind_of(code, self.wire(), &facts, head),
                 _ => kind_by_name(&words),
@@ -223,10 +224,13 @@ impl Client {
         }
         let text = String::from_utf8_lossy(&read);
         let facts = Facts::of(&text);
-        let words = providers_words(&text).unwrap_or_else(|| match self.start_of(&text) {
-            start if start.is_empty() => "no reason given".to_owned(),
-            start => start,
-        });
+        let words = match providers_words(&text) {
+            Some(words) => facts.with_upstream(words),
+            None => match self.start_of(&text) {
+                start if start.is_empty() => "no reason given".to_owned(),
+                start => start,
+            },
+        };
         let (kind, transient) = kind_of(head.status, self.wire(), &facts, &head);
         let mut error = head.on(self.error(kind, words)).transient(transient);
         if let (None, Some(id)) = (&head.request_id, &facts.request_id) {
@@ -300,6 +304,8 @@ struct Facts {
     names: Vec<String>,
     request_id: Option<String>,
     retry_delay: Option<Duration>,
+    /// What a router was told by the server behind it.
+    upstream: Option<String>,
 }
 
 impl Facts {
@@ -321,6 +327,15 @@ impl Facts {
             names: ["type", "code", "status"].iter().filter_map(|key| string(error, key)).collect(),
             request_id: string(value, "request_id"),
             retry_delay: details.into_iter().flatten().find_map(delay),
+            upstream: error.get("metadata").and_then(|metadata| string(metadata, "raw")),
+        }
+    }
+
+    /// The words of a router with those of the server behind it.
+    fn with_upstream(&self, words: String) -> String {
+        match &self.upstream {
+            Some(upstream) if !words.contains(upstream.as_str()) => format!("{words}: {upstream}"),
+            _ => words,
         }
     }
 

@@ -198,6 +198,14 @@ fn a_call_that_the_server_could_not_read_is_asked_for_once_more() {
 }
 
 #[test]
+fn a_routers_error_tells_what_the_server_behind_it_said() {
+    let body = r#"{"error":{"code":400,"message":"Provider returned error","metadata":{"raw":"no such tool","provider_name":"x"}}}"#;
+    let server = Replay::new([Answer::error(400, body)]);
+    let error = ask(&client_of(&server).build().unwrap()).unwrap_err();
+    assert_eq!(error.message(), "Provider returned error: no such tool");
+}
+
+#[test]
 fn geminis_wait_is_read_from_its_body() {
     let body = r#"{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"slow",
         "details":[{"@type":"x.RetryInfo","retryDelay":"3600.5s"}]}}"#;
