@@ -531,8 +531,13 @@ fn fault_150_every_call_has_one_end_and_nothing_but_a_late_result_comes_after_it
                             assert!(event.at <= report.wall(), "{event:?} of {:?}", report.wall());
                         }
                         EventKind::Late { outcome } => {
-                            assert_eq!((ends, index), (1, 0));
-                            assert!(outcome.is_success());
+                            assert_eq!(ends, 1);
+                            assert!(outcome.is_success() || index != 0, "{outcome:?}");
+                            // Told to stop, a polite one may be late all the same.
+                            let Outcome::TimedOut { still_running, .. } = call.outcome else {
+                                panic!("{call:?}");
+                            };
+                            assert!(still_running);
                             assert!(event.at + ended.elapsed() > report.wall());
                         }
                         EventKind::Queued | EventKind::Retrying { .. } => assert_eq!(ends, 0),
