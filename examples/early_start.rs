@@ -5,6 +5,7 @@
 //! and once each as soon as it is whole.
 //!
 //! `cargo run --example early_start`
+#![allow(clippy::print_stdout, reason = "an example prints")]
 
 use std::thread;
 use std::time::{Duration, Instant};

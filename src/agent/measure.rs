@@ -148,8 +148,8 @@ mod tests {
 
     #[test]
     fn three_independent_calls_one_a_turn_are_worth_a_hint_once() {
-        let mut watch = Independence::default();
-        watch.results = "the customer is C-1042".to_owned();
+        let results = "the customer is C-1042".to_owned();
+        let mut watch = Independence { results, ..Independence::default() };
         assert!(!watch.calls(&[call(r#"{"city":"Bern"}"#)]));
         assert!(!watch.calls(&[call(r#"{"city":"Rome"}"#)]));
         assert!(watch.calls(&[call(r#"{"city":"Oslo"}"#)]));

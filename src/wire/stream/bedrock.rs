@@ -67,6 +67,7 @@ pub(super) struct Stream {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a message has few blocks")]
 enum Block {
     Open(Open),
     Done(Json),

@@ -468,7 +468,7 @@ fn stress(batches: usize) -> usize {
             if number.is_multiple_of(17) {
                 panic!("{number}");
             }
-            if number % 13 == 0 {
+            if number.is_multiple_of(13) {
                 return Err(args.key.into());
             }
             Ok(args.key)

@@ -23,7 +23,7 @@ const CHECKSUM: usize = 4;
 
 /// A frame that has no end yet.
 #[derive(Debug, Default)]
-pub(super) struct EventStream {
+pub(in crate::wire::stream) struct EventStream {
     begun: Vec<u8>,
 }
 

@@ -6,7 +6,7 @@ use crate::wire::stream::framing::{EVENT_LIMIT, Each, too_long, utf8};
 
 /// An element that has no end yet.
 #[derive(Debug, Default)]
-pub(super) struct JsonArray {
+pub(in crate::wire::stream) struct JsonArray {
     place: Place,
     element: Vec<u8>,
     /// Open brackets within the element.

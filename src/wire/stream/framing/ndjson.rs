@@ -6,7 +6,7 @@ use crate::wire::stream::framing::{Each, utf8};
 
 /// A line that has no end yet.
 #[derive(Debug, Default)]
-pub(super) struct Ndjson {
+pub(in crate::wire::stream) struct Ndjson {
     lines: Lines,
 }
 

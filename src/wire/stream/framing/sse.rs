@@ -7,7 +7,7 @@ use crate::wire::stream::framing::{EVENT_LIMIT, Each, too_long, utf8};
 
 /// An event that has no end yet.
 #[derive(Debug, Default)]
-pub(super) struct Sse {
+pub(in crate::wire::stream) struct Sse {
     lines: Lines,
     event: Event,
 }

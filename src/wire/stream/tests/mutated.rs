@@ -70,21 +70,21 @@ proptest! {
 
     #[test]
     fn anthropic_streams(changes in changes(), size in 1..80_usize) {
-        let stream = super::anthropic::thinking_text_and_calls().concat();
+        let stream = anthropic::thinking_text_and_calls().concat();
         check(Wire::Anthropic, &changed(stream.as_bytes(), &changes), size);
     }
 
     #[test]
     fn bedrock_frames(changes in changes(), size in 1..80_usize) {
-        check(Wire::Bedrock, &changed(&super::bedrock::parallel(), &changes), size);
-        let lines = super::bedrock::lines();
+        check(Wire::Bedrock, &changed(&bedrock::parallel(), &changes), size);
+        let lines = bedrock::lines();
         check(Wire::Bedrock, &changed(lines.as_bytes(), &changes), size);
     }
 
     #[test]
     fn gemini_events(changes in changes(), size in 1..80_usize) {
-        check(Wire::Gemini, &changed(&super::gemini::parallel(), &changes), size);
-        check(Wire::Gemini, &changed(super::gemini::array().as_bytes(), &changes), size);
+        check(Wire::Gemini, &changed(&gemini::parallel(), &changes), size);
+        check(Wire::Gemini, &changed(gemini::array().as_bytes(), &changes), size);
     }
 
     #[test]
