@@ -89,26 +89,26 @@ proptest! {
 
     #[test]
     fn openai_chunks(changes in changes(), size in 1..80_usize) {
-        let stream = super::openai::text_and_calls();
+        let stream = openai::text_and_calls();
         check(Wire::OpenAi, &changed(stream.as_bytes(), &changes), size);
     }
 
     /// What is told of a response stands in it twice more, so changes may tell it differently.
     #[test]
     fn openai_responses_events(changes in changes(), size in 1..80_usize) {
-        let stream = changed(&super::openai_responses::text_and_calls(), &changes);
+        let stream = changed(&openai_responses::text_and_calls(), &changes);
         let whole = read(Wire::OpenAiResponses, [&*stream]);
         assert_eq!(read(Wire::OpenAiResponses, stream.chunks(size)), whole);
     }
 
     #[test]
     fn cohere_events(changes in changes(), size in 1..80_usize) {
-        check(Wire::Cohere, &changed(&super::cohere::plan_and_calls(), &changes), size);
+        check(Wire::Cohere, &changed(&cohere::plan_and_calls(), &changes), size);
     }
 
     #[test]
     fn ollama_lines(changes in changes(), size in 1..80_usize) {
-        let stream = super::ollama::text_and_calls();
+        let stream = ollama::text_and_calls();
         check(Wire::Ollama, &changed(stream.as_bytes(), &changes), size);
     }
 }
