@@ -98,7 +98,7 @@ fn terms(definition: &Definition, settings: &Settings) -> Terms {
         grace: definition.grace.or(settings.grace),
         pools,
         fallback: definition.fallback.clone(),
-        prepare: !definition.exclusive && (!definition.keys.is_empty() || definition.coalesce),
+        prepare: !definition.keys.is_empty() || definition.coalesce,
         exclusive: definition.exclusive,
     }
 }

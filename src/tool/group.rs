@@ -34,8 +34,8 @@ impl Group {
         Self(Arc::new(Settings { cap: Some(cap), ..(*self.0).clone() }))
     }
 
-    /// At most `calls` starts in any `span`, retries included: a token bucket that holds `calls`.
-    /// Defaults to no limit.
+    /// `calls` starts a `span` on average, retries included, and at most `calls` at once: a token
+    /// bucket that holds `calls` and is filled evenly. Defaults to no limit.
     #[must_use]
     pub fn rate(self, calls: u32, span: Duration) -> Self {
         Self(Arc::new(Settings { rate: Some((calls, span)), ..(*self.0).clone() }))
