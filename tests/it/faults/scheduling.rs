@@ -332,7 +332,7 @@ fn fault_040_a_key_held_by_an_abandoned_writer_is_told_and_never_shared() {
             Ok(())
         })
         .writes(|args: &Keyed| args.key.clone())
-        .timeout(ms(40))
+        .timeout(ms(400))
     };
     let tools = ToolSet::new().with(hangs).with(uses.tool("write", true).timeout(ms(900)));
     Case::gated(tools, &gate).check(|rig| {
