@@ -53,13 +53,13 @@ fn names(report: &Report) -> Vec<&'static str> {
 #[test]
 fn reading_calls_start_early_and_the_others_wait_for_the_end() {
     let executor = Executor::new(ToolSet::new().with(look()).with(pay())).unwrap();
-    let calls = [call("1", "look", 100), call("2", "pay", 5), call("3", "look", 100)];
+    let calls = [call("1", "look", 1000), call("2", "pay", 5), call("3", "look", 1000)];
     let mut batch = executor.begin();
     for call in &calls {
         batch.push(call.clone());
     }
     // Only the paying call waits.
-    thread::sleep(ms(150));
+    thread::sleep(ms(1050));
     wait_until(|| (executor.stats().running, executor.stats().queued) == (0, 1));
     let start = Instant::now();
     let report = batch.finish(&Turn::from_calls(calls));
