@@ -5,6 +5,7 @@
 //! prepared streams, so it runs anywhere and always says the same.
 //!
 //! `cargo run --example agent_loop`
+#![allow(clippy::print_stdout, reason = "an example prints")]
 
 use std::io::Write;
 use std::time::Duration;

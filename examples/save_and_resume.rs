@@ -5,6 +5,7 @@
 //! read from there, the decision is made, and the loop goes on with the results it had.
 //!
 //! `cargo run --example save_and_resume`
+#![allow(clippy::print_stdout, reason = "an example prints")]
 
 use std::path::Path;
 

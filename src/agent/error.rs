@@ -24,12 +24,12 @@ struct Repr {
 enum Cause {
     Model(ModelError),
     Input(Error),
-    Ended(End),
+    Ended(Box<End>),
 }
 
 impl AgentError {
     pub(super) fn ended(end: End) -> Self {
-        Self(Box::new(Repr { cause: Cause::Ended(end), conversation: None }))
+        Self(Box::new(Repr { cause: Cause::Ended(Box::new(end)), conversation: None }))
     }
 
     pub(super) fn input(message: impl fmt::Display) -> Self {

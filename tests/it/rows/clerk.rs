@@ -68,7 +68,7 @@ pub(super) fn agent(book: &Book, pause: Duration) -> Agent {
     Agent::builder(Clerk, tools).build().unwrap()
 }
 
-pub(super) struct Clerk;
+struct Clerk;
 
 impl Model for Clerk {
     fn name(&self) -> &str {

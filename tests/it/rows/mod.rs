@@ -14,7 +14,7 @@ use toolpool::model::{Model, ModelError, ModelErrorKind, Request};
 use toolpool::rows::{Row, RowResult, Rows, RowsReport, Stopped, UnknownOutcome};
 use toolpool::{CancelToken, Tool, ToolSet, Turn, Wire};
 
-use self::clerk::{Book, Clerk};
+use self::clerk::Book;
 
 /// A folder that is gone when it is dropped.
 struct Folder(PathBuf);
