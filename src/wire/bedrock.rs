@@ -149,8 +149,8 @@ fn calls(blocks: &[Block<'_>], stop: &StopReason) -> Vec<ToolCall> {
 }
 
 /// The call of a block that is whole, in a message whose stop reason isn't known yet.
-pub(super) fn call_of(block: &Json, element: usize) -> Option<ToolCall> {
-    let block = fields::parse::<Block<'_>>(block.as_str()).ok()??;
+pub(super) fn call_of(block: &str, element: usize) -> Option<ToolCall> {
+    let block = fields::parse::<Block<'_>>(block).ok()??;
     let call = calls(&[block], &StopReason::new(StopKind::Missing, "")).pop()?;
     Some(call.at_element(element))
 }

@@ -8,10 +8,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::value::RawValue;
-
-use crate::wire::surrogates;
 
 /// Declares structs whose fields are all `Option`s of the types given. The key is the field's
 /// name, or the text after it:
@@ -43,7 +43,7 @@ macro_rules! fields {
             ) -> Result<bool, A::Error> {
                 match key {
                     $($crate::wire::fields::key!($field $($key)?) => {
-                        self.$field = $crate::wire::fields::value(map)?;
+                        $crate::wire::fields::value_into(map, &mut self.$field)?;
                     })*
                     _ => return Ok(false),
                 }
@@ -54,6 +54,13 @@ macro_rules! fields {
         impl<$life> $crate::wire::fields::Value<$life> for $name<$life> {
             fn read<D: serde::Deserializer<$life>>(from: D) -> Result<Option<Self>, D::Error> {
                 $crate::wire::fields::object(from)
+            }
+
+            fn read_into<D: serde::Deserializer<$life>>(
+                from: D,
+                place: &mut Option<Self>,
+            ) -> Result<(), D::Error> {
+                $crate::wire::fields::object_into(from, place)
             }
         }
     )*};
@@ -74,6 +81,12 @@ pub(super) use {fields, key};
 pub(super) trait Value<'de>: Sized {
     /// The value, or nothing where it is of another kind.
     fn read<D: Deserializer<'de>>(from: D) -> Result<Option<Self>, D::Error>;
+
+    /// The same, where it is to stand: structs are large, and moving them costs more than reading.
+    fn read_into<D: Deserializer<'de>>(from: D, place: &mut Option<Self>) -> Result<(), D::Error> {
+        *place = Self::read(from)?;
+        Ok(())
+    }
 }
 
 /// A struct made by [`fields!`].
@@ -84,10 +97,19 @@ pub(super) trait Fields<'de>: Default {
 
 /// A whole text as `T`; nothing where it is JSON of another kind.
 pub(super) fn parse<'de, T: Value<'de>>(text: &'de str) -> Result<Option<T>, serde_json::Error> {
-    let mut from = serde_json::Deserializer::from_str(text);
-    let value = T::read(&mut from)?;
-    from.end()?;
+    let mut value = None;
+    parse_into(text, &mut value)?;
     Ok(value)
+}
+
+/// The same, where it is to stand.
+pub(super) fn parse_into<'de, T: Value<'de>>(
+    text: &'de str,
+    place: &mut Option<T>,
+) -> Result<(), serde_json::Error> {
+    let mut from = serde_json::Deserializer::from_str(text);
+    T::read_into(&mut from, place)?;
+    from.end()
 }
 
 /// A part of a text that was read already.
@@ -102,10 +124,45 @@ pub(super) fn string(token: &str) -> Option<Cow<'_, str>> {
     if !inner.contains('\\') {
         return Some(inner.into());
     }
-    if let Ok(text) = serde_json::from_str::<String>(token) {
-        return Some(text.into());
+    unescaped(inner).map(Cow::Owned)
+}
+
+fn unescaped(mut text: &str) -> Option<String> {
+    let mut out = String::with_capacity(text.len());
+    while let Some((plain, escape)) = text.split_once('\\') {
+        out.push_str(plain);
+        let kind = *escape.as_bytes().first()?;
+        text = escape.get(1..)?;
+        out.push(match kind {
+            b'"' | b'\\' | b'/' => kind.into(),
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => {
+                let first = unit(text)?;
+                text = &text[4..];
+                let second = text.strip_prefix("\\u").and_then(unit);
+                match (first, second) {
+                    (0xd800..0xdc00, Some(second @ 0xdc00..0xe000)) => {
+                        text = &text[6..];
+                        char::from_u32(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00))?
+                    }
+                    _ => char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER),
+                }
+            }
+            _ => return None,
+        });
     }
-    serde_json::from_str::<String>(&surrogates::mended(token)?).ok().map(Cow::Owned)
+    out.push_str(text);
+    Some(out)
+}
+
+/// The code unit of a `\u` escape, whose digits the text begins with.
+fn unit(text: &str) -> Option<u32> {
+    let digits = text.get(..4).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    u32::from_str_radix(digits, 16).ok()
 }
 
 impl<'de> Value<'de> for &'de RawValue {
@@ -146,7 +203,7 @@ impl<'de, T: Value<'de>> Value<'de> for Vec<Option<T>> {
         impl<'de, T: Value<'de>> Kind<'de> for Elements<T> {
             type Value = Vec<Option<T>>;
 
-            fn seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Option<Self::Value>, A::Error> {
+            fn seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Option<Self::Value>, A::Error> {
                 let mut list = Vec::new();
                 while let Some(Read(element)) = seq.next_element()? {
                     list.push(element);
@@ -167,27 +224,83 @@ where
     map.next_value().map(|Read(value)| value)
 }
 
+/// The same, where it is to stand.
+pub(super) fn value_into<'de, T, A>(map: &mut A, place: &mut Option<T>) -> Result<(), A::Error>
+where
+    T: Value<'de>,
+    A: MapAccess<'de>,
+{
+    map.next_value_seed(Place(place))
+}
+
+struct Place<'p, T>(&'p mut Option<T>);
+
+impl<'de, T: Value<'de>> DeserializeSeed<'de> for Place<'_, T> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        T::read_into(from, self.0)
+    }
+}
+
 pub(super) fn object<'de, T, D>(from: D) -> Result<Option<T>, D::Error>
 where
     T: Fields<'de>,
     D: Deserializer<'de>,
 {
-    struct Object<T>(PhantomData<T>);
-    impl<'de, T: Fields<'de>> Kind<'de> for Object<T> {
-        type Value = T;
+    let mut object = None;
+    object_into(from, &mut object)?;
+    Ok(object)
+}
 
-        fn map<A: MapAccess<'de>>(mut map: A) -> Result<Option<T>, A::Error> {
-            let mut object = T::default();
-            while let Some(key) = map.next_key::<&RawValue>()? {
-                let key = string(key.get()).unwrap_or_default();
+pub(super) fn object_into<'de, T, D>(from: D, place: &mut Option<T>) -> Result<(), D::Error>
+where
+    T: Fields<'de>,
+    D: Deserializer<'de>,
+{
+    struct Object<'p, T>(&'p mut Option<T>);
+    impl<'de, T: Fields<'de>> Kind<'de> for Object<'_, T> {
+        type Value = ();
+
+        fn map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<()>, A::Error> {
+            let object = self.0.insert(T::default());
+            while let Some(key) = map.next_key_seed(Key)? {
                 if !object.field(&key, &mut map)? {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
-            Ok(Some(object))
+            Ok(Some(()))
         }
     }
-    from.deserialize_any(Of(Object(PhantomData)))
+    *place = None;
+    from.deserialize_any(Of(Object(place))).map(|_| ())
+}
+
+/// A key. Read as bytes, because those of a string may hold lone surrogates.
+pub(super) struct Key;
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_bytes(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_borrowed_bytes<E: Error>(self, key: &'de [u8]) -> Result<Self::Value, E> {
+        Ok(String::from_utf8_lossy(key))
+    }
+
+    fn visit_bytes<E: Error>(self, key: &[u8]) -> Result<Self::Value, E> {
+        Ok(String::from_utf8_lossy(key).into_owned().into())
+    }
 }
 
 struct Read<T>(Option<T>);
@@ -202,12 +315,12 @@ impl<'de, T: Value<'de>> Deserialize<'de> for Read<T> {
 trait Kind<'de>: Sized {
     type Value;
 
-    fn seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Option<Self::Value>, A::Error> {
+    fn seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Option<Self::Value>, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
         Ok(None)
     }
 
-    fn map<A: MapAccess<'de>>(mut map: A) -> Result<Option<Self::Value>, A::Error> {
+    fn map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<Self::Value>, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(None)
     }
@@ -247,11 +360,11 @@ impl<'de, K: Kind<'de>> Visitor<'de> for Of<K> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
-        K::seq(seq)
+        self.0.seq(seq)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        K::map(map)
+        self.0.map(map)
     }
 }
 

@@ -138,8 +138,8 @@ fn calls(parts: &[Part<'_>], stop: &StopReason) -> Vec<ToolCall> {
 }
 
 /// The call of a part that is whole, in a message whose stop reason isn't known yet.
-pub(super) fn call_of(part: &Json, element: usize) -> Option<ToolCall> {
-    let part = fields::parse::<Part<'_>>(part.as_str()).ok()??;
+pub(super) fn call_of(part: &str, element: usize) -> Option<ToolCall> {
+    let part = fields::parse::<Part<'_>>(part).ok()??;
     let call = calls(&[part], &StopReason::new(StopKind::Missing, "")).pop()?;
     Some(call.at_element(element))
 }

@@ -46,6 +46,15 @@ impl<'a> RawObject<'a> {
         }
     }
 
+    /// Puts JSON text in the place of `key`, or at the end.
+    pub(super) fn put_raw(&mut self, key: &'a str, value: &'a RawValue) {
+        self.remove_but_first(key);
+        match self.0.iter_mut().find(|(name, _)| name == key) {
+            Some((_, old)) => *old = Cow::Borrowed(value),
+            None => self.0.push((key.into(), Cow::Borrowed(value))),
+        }
+    }
+
     /// Puts `value` in the place of `key`, or at the end; for keys that are made.
     pub(super) fn put(&mut self, key: Cow<'a, str>, value: Box<RawValue>) {
         self.remove_but_first(&key);
@@ -140,9 +149,8 @@ impl<'de> Deserialize<'de> for RawObject<'de> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut entries = Vec::new();
-                while let Some(key) = map.next_key::<&RawValue>()? {
+                while let Some(key) = map.next_key_seed(fields::Key)? {
                     let value = map.next_value::<&RawValue>()?;
-                    let key = fields::string(key.get()).unwrap_or_default();
                     entries.push((key, Cow::Borrowed(value)));
                 }
                 Ok(RawObject(entries))

@@ -9,12 +9,11 @@ use std::collections::HashMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::json::Json;
 use crate::wire::anthropic;
 use crate::wire::fields::{self, fields};
 use crate::wire::raw::{self, RawObject};
 use crate::wire::stream::tell::Tell;
-use crate::wire::stream::{Format, Problem, push_json};
+use crate::wire::stream::{Format, Problem, json, push_json};
 
 fields! {
     struct Event<'a> {
@@ -89,7 +88,8 @@ struct Usage {
 #[derive(Debug)]
 enum Block {
     Open(Open),
-    Done(Json),
+    /// Its JSON text.
+    Done(String),
 }
 
 #[derive(Debug)]
@@ -110,8 +110,9 @@ impl Format for Stream {
         if data == "[DONE]" {
             return Ok(());
         }
-        let event = fields::parse::<Event<'_>>(data).map_err(|error| Problem::event(&error))?;
-        let event = event.unwrap_or_default();
+        let mut event = None;
+        fields::parse_into(data, &mut event).map_err(|error| Problem::event(&error))?;
+        let Some(event): &mut Option<Event<'_>> = &mut event else { return Ok(()) };
         if name == "error" {
             return Err(Problem::of_the_provider(data));
         }
@@ -121,7 +122,7 @@ impl Format for Stream {
                     *self = Self::default();
                     tell.restart();
                 }
-                self.begin(event.message.unwrap_or_default(), tell);
+                self.begin(event.message.take().unwrap_or_default(), tell);
             }
             "content_block_start" => {
                 if let Some(start) = event.content_block {
@@ -129,13 +130,13 @@ impl Format for Stream {
                 }
             }
             "content_block_delta" => {
-                self.delta(event.index, event.delta.unwrap_or_default(), tell)?;
+                self.delta(event.index, event.delta.get_or_insert_default(), tell)?;
             }
             "content_block_stop" => self.stop(event.index, tell),
             "message_delta" => {
-                let stop = event.delta.and_then(|delta| delta.stop_reason);
+                let stop = event.delta.take().and_then(|delta| delta.stop_reason);
                 self.stop_reason = stop.map(Cow::into_owned).or(self.stop_reason.take());
-                self.usage.update(event.usage.unwrap_or_default());
+                self.usage.update(event.usage.take().unwrap_or_default());
             }
             "message_stop" => self.stopped = true,
             "error" => return Err(Problem::of_the_provider(data)),
@@ -153,8 +154,8 @@ impl Format for Stream {
         for (at, block) in self.blocks.iter().enumerate() {
             body.push_str(if at > 0 { "," } else { "" });
             match block {
-                Block::Open(open) => body.push_str(open.whole().as_str()),
-                Block::Done(whole) => body.push_str(whole.as_str()),
+                Block::Open(open) => body.push_str(&open.whole()),
+                Block::Done(whole) => body.push_str(whole),
             }
         }
         body.push_str(r#"],"stop_reason":"#);
@@ -203,7 +204,7 @@ impl Stream {
     fn delta(
         &mut self,
         index: Option<u64>,
-        delta: Delta<'_>,
+        delta: &mut Delta<'_>,
         tell: &mut Tell<'_>,
     ) -> Result<(), Problem> {
         let place = index.and_then(|index| self.places.get(&index));
@@ -212,24 +213,24 @@ impl Stream {
         };
         match delta.kind.as_deref().unwrap_or_default() {
             "text_delta" => {
-                let text = delta.text.unwrap_or_default();
+                let text = delta.text.as_deref().unwrap_or_default();
                 if block.is_text {
-                    tell.text(&text);
+                    tell.text(text);
                 }
-                block.added("text").push_str(&text);
+                block.added("text").push_str(text);
             }
             "input_json_delta" => {
-                block.added("input").push_str(&delta.partial_json.unwrap_or_default());
+                block.added("input").push_str(delta.partial_json.as_deref().unwrap_or_default());
             }
             "thinking_delta" => {
-                block.added("thinking").push_str(&delta.thinking.unwrap_or_default());
+                block.added("thinking").push_str(delta.thinking.as_deref().unwrap_or_default());
             }
             "signature_delta" => {
-                *block.added("signature") = delta.signature.unwrap_or_default().into_owned();
+                *block.added("signature") = delta.signature.take().unwrap_or_default().into_owned();
             }
             "citations_delta" => block.citations.extend(delta.citation.map(ToOwned::to_owned)),
             "compaction_delta" => {
-                block.added("content").push_str(&delta.content.unwrap_or_default());
+                block.added("content").push_str(delta.content.as_deref().unwrap_or_default());
             }
             _ => {}
         }
@@ -277,9 +278,9 @@ impl Open {
     }
 
     /// The block as it stands in a whole message.
-    fn whole(&self) -> Json {
+    fn whole(&self) -> String {
         let Some(mut block) = RawObject::read(self.start.get()) else {
-            return Json::from_raw(&self.start);
+            return self.start.get().to_owned();
         };
         for (key, added) in &self.added {
             match *key {
@@ -287,7 +288,7 @@ impl Open {
                 // the start have none.
                 "input" if added.trim_ascii().is_empty() => {}
                 "input" => match serde_json::from_str::<&RawValue>(added) {
-                    Ok(input) => block.set(key, input),
+                    Ok(input) => block.put_raw(key, input),
                     Err(_) => block.set(key, added),
                 },
                 "signature" => block.set(key, added),
@@ -304,6 +305,6 @@ impl Open {
             let all = raw::json(&all);
             block.set("citations", &all);
         }
-        raw::json(&block)
+        json(&block)
     }
 }

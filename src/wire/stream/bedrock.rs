@@ -8,12 +8,11 @@ use std::collections::HashMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::json::Json;
 use crate::wire::bedrock;
 use crate::wire::fields::{self, fields};
 use crate::wire::raw::{self, RawObject};
 use crate::wire::stream::tell::Tell;
-use crate::wire::stream::{Format, Problem, push_json};
+use crate::wire::stream::{Format, Problem, json, push_json};
 
 fields! {
     struct Event<'a> {
@@ -70,7 +69,8 @@ pub(super) struct Stream {
 #[expect(clippy::large_enum_variant, reason = "a message has few blocks")]
 enum Block {
     Open(Open),
-    Done(Json),
+    /// Its JSON text.
+    Done(String),
 }
 
 /// What came of a block. Which kind it is, its pieces tell.
@@ -99,19 +99,20 @@ impl Format for Stream {
         if name.ends_with("Exception") {
             return Err(Problem::exception(name, data));
         }
-        let event = fields::parse::<Event<'_>>(data).map_err(|error| Problem::event(&error))?;
-        let event = event.unwrap_or_default();
+        let mut event = None;
+        fields::parse_into(data, &mut event).map_err(|error| Problem::event(&error))?;
+        let Some(event): &mut Option<Event<'_>> = &mut event else { return Ok(()) };
         match name {
-            "messageStart" => self.role = event.role.map(Cow::into_owned),
+            "messageStart" => self.role = event.role.take().map(Cow::into_owned),
             "contentBlockStart" => {
-                self.start(event.index, event.start.unwrap_or_default(), tell)?;
+                self.start(event.index, event.start.take().unwrap_or_default(), tell)?;
             }
             "contentBlockDelta" => {
-                self.delta(event.index, event.delta.unwrap_or_default(), tell)?;
+                self.delta(event.index, event.delta.take().unwrap_or_default(), tell)?;
             }
             "contentBlockStop" => self.stop(event.index, tell),
             "messageStop" => {
-                self.stop_reason = Some(event.stop_reason.unwrap_or_default().into_owned());
+                self.stop_reason = Some(event.stop_reason.take().unwrap_or_default().into_owned());
             }
             "metadata" => self.usage = event.usage.map(ToOwned::to_owned),
             _ => {}
@@ -132,7 +133,7 @@ impl Format for Stream {
         };
         for (at, block) in self.blocks.iter().filter_map(whole).enumerate() {
             body.push_str(if at > 0 { "," } else { "" });
-            body.push_str(block.as_str());
+            body.push_str(&block);
         }
         body.push_str(r#"]}},"stopReason":"#);
         push_json(&mut body, &self.stop_reason);
@@ -154,7 +155,7 @@ impl Stream {
         for (name, data) in event.entries() {
             match name {
                 "error" | "message" => {
-                    return Err(Problem::of_the_provider(raw::json(&event).as_str()));
+                    return Err(Problem::of_the_provider(&json(&event)));
                 }
                 "" => {}
                 name => self.event(name, data.get(), tell)?,
@@ -288,11 +289,11 @@ impl Open {
     }
 
     /// The block as it stands in a whole message; nothing if nothing came of it.
-    fn whole(&self) -> Option<Json> {
+    fn whole(&self) -> Option<String> {
         let whole = if let Some(start) = &self.tool_use {
             let mut call = RawObject::read(start.get())?;
             match serde_json::from_str::<&RawValue>(&self.input) {
-                Ok(input) => call.set("input", input),
+                Ok(input) => call.put_raw("input", input),
                 Err(_) if !self.input.trim_ascii().is_empty() => call.set("input", &self.input),
                 Err(_) if call.get("input").is_none() => call.set("input", &RawObject::default()),
                 Err(_) => {}
@@ -315,6 +316,6 @@ impl Open {
         } else {
             return None;
         };
-        Some(raw::json(&whole))
+        Some(json(&whole))
     }
 }

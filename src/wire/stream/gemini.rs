@@ -8,11 +8,11 @@ mod arguments;
 
 use std::borrow::Cow;
 
-use serde::Serialize;
+use serde::de::MapAccess;
+use serde::{Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use crate::json::Json;
-use crate::wire::fields::{self, fields};
+use crate::wire::fields::{self, Fields, Value, fields};
 use crate::wire::gemini;
 use crate::wire::raw::{self, RawObject};
 use crate::wire::stream::tell::Tell;
@@ -38,13 +38,6 @@ fields! {
         parts: Vec<Option<&'a RawValue>>,
     }
 
-    struct Part<'a> {
-        text: Cow<'a, str>,
-        thought: bool,
-        signature "thoughtSignature": &'a RawValue,
-        call "functionCall": Call<'a>,
-    }
-
     struct Call<'a> {
         id: &'a RawValue,
         name: &'a RawValue,
@@ -59,6 +52,38 @@ fields! {
         candidates "candidatesTokenCount": u64,
         thoughts "thoughtsTokenCount": u64,
         cached "cachedContentTokenCount": u64,
+    }
+}
+
+#[derive(Debug, Default)]
+struct Part<'a> {
+    text: Option<Cow<'a, str>>,
+    thought: Option<bool>,
+    signature: Option<&'a RawValue>,
+    call: Option<Call<'a>>,
+    /// There is something else in it.
+    has_more: bool,
+}
+
+impl<'a> Fields<'a> for Part<'a> {
+    fn field<A: MapAccess<'a>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
+        match key {
+            "text" => fields::value_into(map, &mut self.text)?,
+            "thought" => fields::value_into(map, &mut self.thought)?,
+            "thoughtSignature" => fields::value_into(map, &mut self.signature)?,
+            "functionCall" => fields::value_into(map, &mut self.call)?,
+            _ => {
+                self.has_more = true;
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl<'a> Value<'a> for Part<'a> {
+    fn read<D: Deserializer<'a>>(from: D) -> Result<Option<Self>, D::Error> {
+        fields::object(from)
     }
 }
 
@@ -82,7 +107,7 @@ enum Whole {
         text: String,
         thought: bool,
     },
-    Part(Json),
+    Part(Box<RawValue>),
 }
 
 /// A call whose arguments come in pieces.
@@ -108,23 +133,26 @@ impl Format for Stream {
         if data == "[DONE]" {
             return Ok(());
         }
-        let event = fields::parse::<Event<'_>>(data).map_err(|error| Problem::event(&error))?;
-        let event = event.unwrap_or_default();
+        let mut event = None;
+        fields::parse_into(data, &mut event).map_err(|error| Problem::event(&error))?;
+        let Some(event): &mut Option<Event<'_>> = &mut event else { return Ok(()) };
         if event.error.is_some() {
             return Err(Problem::of_the_provider(data));
         }
         if let Some(feedback) = event.prompt_feedback {
             self.prompt_feedback = Some(feedback.to_owned());
         }
-        self.usage.update(event.usage.unwrap_or_default());
-        let mut candidates = event.candidates.into_iter().flatten().flatten();
+        self.usage.update(event.usage.take().unwrap_or_default());
+        let mut candidates = event.candidates.iter_mut().flatten().flatten();
         let Some(candidate) = candidates.find(|one| one.index.unwrap_or_default() == 0) else {
             return Ok(());
         };
         self.has_candidate = true;
-        let content = candidate.content.unwrap_or_default();
-        self.role = self.role.take().or(content.role.map(Cow::into_owned));
-        for part in content.parts.into_iter().flatten().flatten() {
+        let content = candidate.content.get_or_insert_default();
+        if self.role.is_none() {
+            self.role = content.role.take().map(Cow::into_owned);
+        }
+        for part in content.parts.take().into_iter().flatten().flatten() {
             self.part(part, tell)?;
         }
         if let Some(reason) = candidate.finish_reason {
@@ -144,9 +172,15 @@ impl Format for Stream {
             if !self.parts.is_empty() {
                 body.push_str(r#""content":{"role":"#);
                 push_json(&mut body, self.role.as_deref().unwrap_or("model"));
-                body.push_str(r#","parts":"#);
-                push_json(&mut body, &self.parts);
-                body.push_str("},");
+                body.push_str(r#","parts":["#);
+                for (at, part) in self.parts.iter().enumerate() {
+                    body.push_str(if at > 0 { "," } else { "" });
+                    match part {
+                        Whole::Part(part) => body.push_str(part.get()),
+                        text => push_json(&mut body, text),
+                    }
+                }
+                body.push_str("]},");
             }
             body.push_str(r#""finishReason":"#);
             push_json(&mut body, &self.finish_reason);
@@ -170,7 +204,7 @@ impl Stream {
         let thought = part.thought == Some(true);
         let Some(text) = part.text else {
             tell.apart();
-            self.parts.push(Whole::Part(Json::from_raw(raw)));
+            self.parts.push(Whole::Part(raw.to_owned()));
             return Ok(());
         };
         match thought {
@@ -178,9 +212,8 @@ impl Stream {
             false => tell.text(&text),
         }
         // A part with anything else in it, such as a signature, is left as it came.
-        let keys = RawObject::read(raw.get()).map_or(0, |part| part.len());
-        if keys > 1 + usize::from(part.thought.is_some()) {
-            self.parts.push(Whole::Part(Json::from_raw(raw)));
+        if part.has_more || part.signature.is_some() {
+            self.parts.push(Whole::Part(raw.to_owned()));
         } else if let Some(Whole::Text { text: last, thought: same }) = self.parts.last_mut()
             && *same == thought
         {
@@ -204,7 +237,7 @@ impl Stream {
         let begins = call.name.is_some() || call.id.is_some() || call.args.is_some();
         if begins && pieces.is_empty() && !goes_on {
             self.close(tell);
-            self.push(Json::from_raw(raw), tell);
+            self.push(raw.to_owned(), tell);
             return Ok(());
         }
         if begins {
@@ -233,8 +266,8 @@ impl Stream {
         }
     }
 
-    fn push(&mut self, part: Json, tell: &mut Tell<'_>) {
-        if let Some(call) = gemini::call_of(&part, self.calls) {
+    fn push(&mut self, part: Box<RawValue>, tell: &mut Tell<'_>) {
+        if let Some(call) = gemini::call_of(part.get(), self.calls) {
             tell.call(&call);
             self.calls += 1;
         }
@@ -244,9 +277,9 @@ impl Stream {
 
 impl Open {
     /// The part as it stands in a whole message.
-    fn whole(&self) -> Json {
+    fn whole(&self) -> Box<RawValue> {
         let Some(mut part) = RawObject::read(self.part.get()) else {
-            return Json::from_raw(&self.part);
+            return self.part.clone();
         };
         let mut call = part.get("functionCall").map(|call| RawObject::read(call.get()));
         if let Some(Some(call)) = &mut call {
@@ -261,7 +294,7 @@ impl Open {
         if let Some(signature) = &self.signature {
             part.set("thoughtSignature", signature);
         }
-        raw::json(&part)
+        serde_json::value::to_raw_value(&part).unwrap_or_else(|_| self.part.clone())
     }
 }
 

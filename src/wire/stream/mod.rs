@@ -20,8 +20,6 @@ mod openai_responses;
 
 use std::fmt;
 
-use serde_json::value::RawValue;
-
 use crate::call::ToolCall;
 use crate::error::Error;
 use crate::turn::{Turn, Wire};
@@ -234,10 +232,14 @@ impl Problem {
     }
 }
 
+/// The JSON text of a value that can always be written.
+fn json(value: &(impl serde::Serialize + ?Sized)) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
+}
+
 /// Adds a value's JSON text.
 fn push_json(out: &mut String, value: &(impl serde::Serialize + ?Sized)) {
-    let value = serde_json::value::to_raw_value(value);
-    out.push_str(value.as_deref().map_or("null", RawValue::get));
+    out.push_str(&json(value));
 }
 
 #[cfg(test)]
