@@ -285,13 +285,21 @@ impl Rig {
     }
 }
 
-/// Whether it takes less than that at least once: on a busy machine one measurement says little.
-pub(super) fn takes_less(limit: Duration, mut what: impl FnMut()) -> bool {
-    (0..6).any(|_| {
-        let begin = Instant::now();
-        what();
-        begin.elapsed() < limit
-    })
+/// How long it keeps this thread's core busy, so that a busy machine makes it no longer. Where the
+/// system doesn't tell that, how long it takes.
+pub(super) fn busy(what: impl FnOnce()) -> Duration {
+    let clock = || {
+        // The system notes it at the next switch.
+        std::thread::yield_now();
+        let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        told.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+    };
+    let (begin, before) = (Instant::now(), clock());
+    what();
+    match (before, clock()) {
+        (Some(before), Some(after)) => after.saturating_sub(before),
+        _ => begin.elapsed(),
+    }
 }
 
 pub(super) fn call(batch: BatchId, index: usize) -> CallRef {
