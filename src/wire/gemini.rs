@@ -56,6 +56,10 @@ fields! {
         parts: &'a RawValue,
     }
 
+    struct Parts<'a> {
+        parts: Vec<Option<Part<'a>>>,
+    }
+
     struct Part<'a> {
         text: Cow<'a, str>,
         thought: bool,
@@ -100,8 +104,7 @@ pub(super) fn parse(body: &str) -> Result<Turn, Error> {
 }
 
 fn parts(content: &RawValue) -> Vec<Part<'_>> {
-    let parts = fields::part::<Content<'_>>(content).and_then(|content| content.parts);
-    let parts: Option<Vec<Option<Part<'_>>>> = parts.and_then(fields::part);
+    let parts = fields::part::<Parts<'_>>(content).and_then(|content| content.parts);
     parts.unwrap_or_default().into_iter().map(Option::unwrap_or_default).collect()
 }
 

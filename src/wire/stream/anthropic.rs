@@ -13,7 +13,7 @@ use crate::wire::anthropic;
 use crate::wire::fields::{self, fields};
 use crate::wire::raw::{self, RawObject};
 use crate::wire::stream::tell::Tell;
-use crate::wire::stream::{Format, Problem, json, push_json};
+use crate::wire::stream::{Format, Problem, push_json, push_string};
 
 fields! {
     struct Event<'a> {
@@ -69,6 +69,8 @@ pub(super) struct Stream {
     blocks: Vec<Block>,
     /// Where the block of an index is.
     places: HashMap<u64, usize>,
+    /// The index that began last, and where its block is.
+    last: Option<(u64, usize)>,
     /// How many of the blocks are calls.
     calls: usize,
     stop_reason: Option<String>,
@@ -187,6 +189,7 @@ impl Stream {
         }
         if let Some(index) = index {
             self.places.insert(index, self.blocks.len());
+            self.last = Some((index, self.blocks.len()));
         }
         let is_call = begun.kind.as_deref() == Some("tool_use");
         let call = is_call.then_some(self.calls);
@@ -201,14 +204,22 @@ impl Stream {
         }));
     }
 
+    /// Where the block of an index is; as a rule it is the last.
+    fn place(&self, index: Option<u64>) -> Option<usize> {
+        match (index?, self.last) {
+            (index, Some((last, at))) if index == last => Some(at),
+            (index, _) => self.places.get(&index).copied(),
+        }
+    }
+
     fn delta(
         &mut self,
         index: Option<u64>,
         delta: &mut Delta<'_>,
         tell: &mut Tell<'_>,
     ) -> Result<(), Problem> {
-        let place = index.and_then(|index| self.places.get(&index));
-        let Some(Block::Open(block)) = place.and_then(|at| self.blocks.get_mut(*at)) else {
+        let place = self.place(index);
+        let Some(Block::Open(block)) = place.and_then(|at| self.blocks.get_mut(at)) else {
             return Err(Problem::unreadable("a delta is of no block that is open"));
         };
         match delta.kind.as_deref().unwrap_or_default() {
@@ -238,8 +249,8 @@ impl Stream {
     }
 
     fn stop(&mut self, index: Option<u64>, tell: &mut Tell<'_>) {
-        let place = index.and_then(|index| self.places.get(&index));
-        let Some(block) = place.and_then(|at| self.blocks.get_mut(*at)) else { return };
+        let place = self.place(index);
+        let Some(block) = place.and_then(|at| self.blocks.get_mut(at)) else { return };
         let Block::Open(open) = block else { return };
         let whole = open.whole();
         // A call is told when all before it were; the others come at the end.
@@ -279,32 +290,61 @@ impl Open {
 
     /// The block as it stands in a whole message.
     fn whole(&self) -> String {
-        let Some(mut block) = RawObject::read(self.start.get()) else {
+        let Some(start) = RawObject::read(self.start.get()) else {
             return self.start.get().to_owned();
         };
-        for (key, added) in &self.added {
-            match *key {
-                // Tools without arguments have one empty piece, and those whose input came with
-                // the start have none.
-                "input" if added.trim_ascii().is_empty() => {}
-                "input" => match serde_json::from_str::<&RawValue>(added) {
-                    Ok(input) => block.put_raw(key, input),
-                    Err(_) => block.set(key, added),
-                },
-                "signature" => block.set(key, added),
-                _ => {
-                    let text = block.text(key).unwrap_or_default() + added;
-                    block.set(key, &text);
-                }
+        let mut block = String::with_capacity(self.start.get().len() + 64);
+        block.push('{');
+        // What was added stands where the start has its key, or at the end.
+        for (key, value) in start.entries() {
+            push_key(&mut block, key);
+            if !self.push_added(&mut block, key, &start) {
+                block.push_str(value.get());
             }
         }
-        if !self.citations.is_empty() {
-            let given = block.get("citations").map(|given| raw::array(given.get()));
+        let added = self.added.iter().map(|(key, _)| *key).chain(["citations"]);
+        for key in added.filter(|key| start.get(key).is_none()) {
+            let length = block.len();
+            push_key(&mut block, key);
+            if !self.push_added(&mut block, key, &start) {
+                block.truncate(length);
+            }
+        }
+        block.push('}');
+        block
+    }
+
+    /// Adds the value of a key that deltas added to; whether there is one.
+    fn push_added(&self, block: &mut String, key: &str, start: &RawObject<'_>) -> bool {
+        if key == "citations" && !self.citations.is_empty() {
+            let given = start.get(key).map(|given| raw::array(given.get()));
             let mut all = given.unwrap_or_default();
             all.extend(self.citations.iter().map(|citation| &**citation));
-            let all = raw::json(&all);
-            block.set("citations", &all);
+            push_json(block, &all);
+            return true;
         }
-        json(&block)
+        let Some((_, added)) = self.added.iter().find(|(name, _)| *name == key) else {
+            return false;
+        };
+        match (key, start.text(key)) {
+            // Tools without arguments have one empty piece, and those whose input came with the
+            // start have none.
+            ("input", _) if added.trim_ascii().is_empty() => return false,
+            ("input", _) => match serde_json::from_str::<&RawValue>(added) {
+                Ok(input) => block.push_str(input.get()),
+                Err(_) => push_string(block, added),
+            },
+            ("signature", _) | (_, None) => push_string(block, added),
+            (_, Some(text)) => push_string(block, &(text + added)),
+        }
+        true
     }
+}
+
+fn push_key(block: &mut String, key: &str) {
+    if block.len() > 1 {
+        block.push(',');
+    }
+    push_string(block, key);
+    block.push(':');
 }

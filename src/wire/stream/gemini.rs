@@ -16,7 +16,7 @@ use crate::wire::fields::{self, Fields, Value, fields};
 use crate::wire::gemini;
 use crate::wire::raw::{self, RawObject};
 use crate::wire::stream::tell::Tell;
-use crate::wire::stream::{Format, Problem, push_json};
+use crate::wire::stream::{Format, Problem, push_json, push_string};
 use arguments::{Arguments, Piece};
 
 fields! {
@@ -177,7 +177,11 @@ impl Format for Stream {
                     body.push_str(if at > 0 { "," } else { "" });
                     match part {
                         Whole::Part(part) => body.push_str(part.get()),
-                        text => push_json(&mut body, text),
+                        Whole::Text { text, thought } => {
+                            body.push_str(r#"{"text":"#);
+                            push_string(&mut body, text);
+                            body.push_str(if *thought { r#","thought":true}"# } else { "}" });
+                        }
                     }
                 }
                 body.push_str("]},");
@@ -295,21 +299,6 @@ impl Open {
             part.set("thoughtSignature", signature);
         }
         serde_json::value::to_raw_value(&part).unwrap_or_else(|_| self.part.clone())
-    }
-}
-
-impl Serialize for Whole {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Text<'a> {
-            text: &'a str,
-            #[serde(skip_serializing_if = "std::ops::Not::not")]
-            thought: bool,
-        }
-        match self {
-            Self::Text { text, thought } => Text { text, thought: *thought }.serialize(serializer),
-            Self::Part(part) => part.serialize(serializer),
-        }
     }
 }
 

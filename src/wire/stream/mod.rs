@@ -242,5 +242,15 @@ fn push_json(out: &mut String, value: &(impl serde::Serialize + ?Sized)) {
     out.push_str(&json(value));
 }
 
+/// Adds a text as a JSON string.
+fn push_string(out: &mut String, text: &str) {
+    if text.bytes().any(|byte| byte < b' ' || matches!(byte, b'"' | b'\\')) {
+        return push_json(out, text);
+    }
+    out.push('"');
+    out.push_str(text);
+    out.push('"');
+}
+
 #[cfg(test)]
 mod tests;
