@@ -121,10 +121,15 @@ struct Open {
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Usage {
+    #[serde(skip_serializing_if = "Option::is_none")]
     prompt_token_count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     tool_use_prompt_token_count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     candidates_token_count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     thoughts_token_count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     cached_content_token_count: Option<u64>,
 }
 
@@ -190,9 +195,12 @@ impl Format for Stream {
             push_json(&mut body, &self.finish_reason);
             body.push_str("}],");
         }
-        body.push_str(r#""promptFeedback":"#);
-        push_json(&mut body, &self.prompt_feedback);
-        body.push_str(r#","usageMetadata":"#);
+        if let Some(feedback) = &self.prompt_feedback {
+            body.push_str(r#""promptFeedback":"#);
+            body.push_str(feedback.get());
+            body.push(',');
+        }
+        body.push_str(r#""usageMetadata":"#);
         push_json(&mut body, &self.usage);
         body.push('}');
         Ok(body)
