@@ -147,6 +147,21 @@ pub(super) fn call_of(part: &str, element: usize) -> Option<ToolCall> {
     Some(call.at_element(element))
 }
 
+/// The same of what the part holds.
+pub(super) fn call_with<'a>(
+    id: Option<&'a RawValue>,
+    name: Option<&'a RawValue>,
+    args: Option<&'a RawValue>,
+    element: usize,
+) -> Option<ToolCall> {
+    let text = |raw: Option<&'a RawValue>| raw.and_then(|raw| fields::string(raw.get()));
+    let (id, name) = (text(id), text(name));
+    let call = Some(FunctionCall { id, name, args, ..FunctionCall::default() });
+    let part = Part { call, ..Part::default() };
+    let call = calls(&[part], &StopReason::new(StopKind::Missing, "")).pop()?;
+    Some(call.at_element(element))
+}
+
 /// A value of an enumeration: its name, or its number as some clients ask for.
 fn spelled(raw: &RawValue) -> String {
     fields::string(raw.get()).unwrap_or(raw.get().into()).into_owned()

@@ -67,7 +67,7 @@ fields! {
 pub(super) struct Stream {
     begun: bool,
     blocks: Vec<Block>,
-    /// Where the block of an index is.
+    /// Where the block of an index is, unless it is in that very place.
     places: HashMap<u64, usize>,
     /// The index that began last, and where its block is.
     last: Option<(u64, usize)>,
@@ -193,7 +193,11 @@ impl Stream {
             false => tell.apart(),
         }
         if let Some(index) = index {
-            self.places.insert(index, self.blocks.len());
+            if index != self.blocks.len() as u64 {
+                self.places.insert(index, self.blocks.len());
+            } else if !self.places.is_empty() {
+                self.places.remove(&index);
+            }
             self.last = Some((index, self.blocks.len()));
         }
         let is_call = begun.kind.as_deref() == Some("tool_use");
@@ -213,7 +217,7 @@ impl Stream {
     fn place(&self, index: Option<u64>) -> Option<usize> {
         match (index?, self.last) {
             (index, Some((last, at))) if index == last => Some(at),
-            (index, _) => self.places.get(&index).copied(),
+            (index, _) => self.places.get(&index).copied().or(usize::try_from(index).ok()),
         }
     }
 

@@ -249,7 +249,11 @@ impl Stream {
         let begins = call.name.is_some() || call.id.is_some() || call.args.is_some();
         if begins && pieces.is_empty() && !goes_on {
             self.close(tell);
-            self.push(raw.to_owned(), tell);
+            if let Some(call) = gemini::call_with(call.id, call.name, call.args, self.calls) {
+                tell.call(&call);
+                self.calls += 1;
+            }
+            self.parts.push(Whole::Part(raw.to_owned()));
             return Ok(());
         }
         if begins {
