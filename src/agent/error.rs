@@ -20,7 +20,6 @@ struct Repr {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "it is boxed with the error")]
 enum Cause {
     Model(ModelError),
     Input(Error),

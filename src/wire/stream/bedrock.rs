@@ -66,7 +66,6 @@ pub(super) struct Stream {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a message has few blocks")]
 enum Block {
     Open(Open),
     /// Its JSON text.
