@@ -387,13 +387,20 @@ impl Collector {
 
     /// Waits for a message or `due`, whichever comes first.
     fn wait(&self, due: Deadline, start: &mut dyn FnMut(CallRef, Arc<Job>)) {
-        let message = match due {
-            Deadline::At(at) => self.messages.recv_deadline(at),
-            Deadline::Never => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        let first = loop {
+            let message = match due {
+                Deadline::At(at) => self.messages.recv_deadline(at),
+                Deadline::Never => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            // A waiting message comes even after the deadline: look at the clock.
+            let is_nothing = matches!(message, Ok(Message::Rouse));
+            if !is_nothing || due.has_passed(Instant::now()) {
+                break message;
+            }
         };
-        for message in message.into_iter().chain(self.messages.try_iter()) {
+        for message in first.into_iter().chain(self.messages.try_iter()) {
             match message {
-                Message::Wake => {}
+                Message::Wake | Message::Rouse => {}
                 Message::Start(call, job) => start(call, job),
             }
         }

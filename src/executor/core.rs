@@ -23,6 +23,8 @@ use crate::tool::{Definition, Lane, ToolSet};
 /// What wakes a batch's collector, and what it is asked to do itself.
 pub(crate) enum Message {
     Wake,
+    /// Nothing yet, but be awake.
+    Rouse,
     /// Start a scoped call: only the collector has the scope.
     Start(CallRef, Arc<Job>),
 }
@@ -197,6 +199,7 @@ impl Core {
                 Action::Close(job) => self.run_callbacks(job.take_closers()),
                 Action::Settled(..) => {}
                 Action::Wake(id) => self.wake(id, Message::Wake),
+                Action::Rouse(id) => self.send(id, Message::Rouse),
                 Action::Drop(closed) => {
                     self.collectors.lock().remove(&closed.id);
                     self.stand_in.remove(closed.id);
@@ -237,11 +240,15 @@ impl Core {
     }
 
     fn wake(&self, id: BatchId, message: Message) {
+        self.send(id, message);
+        self.stand_in.wake(id);
+    }
+
+    fn send(&self, id: BatchId, message: Message) {
         let collector = self.collectors.lock().get(&id).cloned();
         if let Some(collector) = collector {
             let _ = collector.send(message);
         }
-        self.stand_in.wake(id);
     }
 
     /// Shuts down and waits for what runs; whether all of it ended. See

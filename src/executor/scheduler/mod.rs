@@ -70,6 +70,8 @@ pub(crate) enum Action<P> {
     Settled(P, Arc<Outcome>),
     /// Wake the thread that collects a batch.
     Wake(BatchId),
+    /// Wake it although there is nothing for it to do yet: soon there will be.
+    Rouse(BatchId),
     /// A batch that nobody waits for is over; to be dropped outside the lock.
     Drop(Box<Closed<P>>),
 }
