@@ -12,6 +12,8 @@ use toolpool::{
     Tool, ToolCall, ToolSet, Turn,
 };
 
+use crate::machine;
+
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
@@ -52,6 +54,7 @@ fn names(report: &Report) -> Vec<&'static str> {
 
 #[test]
 fn reading_calls_start_early_and_the_others_wait_for_the_end() {
+    let _shared = machine::shared();
     let executor = Executor::new(ToolSet::new().with(look()).with(pay())).unwrap();
     let calls = [call("1", "look", 1000), call("2", "pay", 5), call("3", "look", 1000)];
     let mut batch = executor.begin();
@@ -88,6 +91,7 @@ fn a_message_that_is_cut_or_breaks_off_runs_nothing_else() {
 
 #[test]
 fn a_dropped_batch_is_cancelled_without_waiting() {
+    let _shared = machine::shared();
     let executor = Executor::new(ToolSet::new().with(look())).unwrap();
     let mut batch = executor.begin();
     batch.push(call("1", "look", 60_000));

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use toolpool::wire::StreamEvent;
 use toolpool::{CallContext, Executor, Tool, ToolCall, ToolSet, Wire};
 
+use crate::machine;
+
 const RUN: Duration = Duration::from_secs(1);
 
 /// One event of a stream.
@@ -22,6 +24,7 @@ fn call(n: usize) -> String {
 
 #[test]
 fn a_turn_is_done_when_its_last_call_has_arrived_and_run() {
+    let _shared = machine::shared();
     let look = Tool::new("look", "", |_: (), cx: &CallContext| {
         cx.sleep(RUN)?;
         Ok("seen")
@@ -60,6 +63,7 @@ fn a_turn_is_done_when_its_last_call_has_arrived_and_run() {
 
 #[test]
 fn a_stream_that_breaks_off_cancels_what_it_started() {
+    let _shared = machine::shared();
     let look = Tool::new("look", "", |_: (), cx: &CallContext| {
         cx.sleep(Duration::from_secs(60))?;
         Ok("seen")

@@ -12,6 +12,8 @@ use toolpool::{
     ScopedTool, ScopedToolSet, Tool, ToolCall, ToolSet, Turn, execute_tool_calls,
 };
 
+use crate::machine;
+
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
@@ -62,6 +64,7 @@ fn names(report: &Report) -> Vec<&'static str> {
 
 #[test]
 fn calls_run_at_once_and_come_back_in_call_order() {
+    let _shared = machine::shared();
     let tools = ToolSet::new().with(nap());
     let turn =
         calls([("nap", r#"{"ms":900}"#), ("nap", r#"{"ms":600}"#), ("nap", r#"{"ms":300}"#)]);
@@ -74,6 +77,7 @@ fn calls_run_at_once_and_come_back_in_call_order() {
 
 #[test]
 fn every_way_to_fail_is_a_result_in_its_place() {
+    let _shared = machine::shared();
     let tools = ToolSet::new()
         .with(nap().timeout(ms(400)))
         .with(Tool::new("panics", "", || -> Result<u8, _> { panic!("oh no") }))
@@ -111,6 +115,7 @@ fn every_way_to_fail_is_a_result_in_its_place() {
 
 #[test]
 fn a_tool_that_never_returns_costs_a_thread_and_nothing_else() {
+    let _shared = machine::shared();
     let hangs = Tool::new("hangs", "", || -> Result<u8, _> {
         loop {
             thread::park();
@@ -237,6 +242,7 @@ fn compute_tools_run_on_rayon_and_lost_workers_are_replaced() {
 
 #[test]
 fn scoped_tools_borrow_from_the_stack() {
+    let _shared = machine::shared();
     let hits = AtomicUsize::new(0);
     for compute in [false, true] {
         let hit = ScopedTool::new("hit", "", |args: Nap| {

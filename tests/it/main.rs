@@ -13,6 +13,7 @@ mod early_start;
 mod executor;
 mod faults;
 mod handlers;
+mod machine;
 #[cfg(feature = "http")]
 mod model;
 mod readme;

@@ -432,7 +432,7 @@ fn fault_061_a_machine_that_tools_saturate_meets_its_deadlines() {
         }
         Ok(n)
     });
-    Case::new(ToolSet::new().with(spins)).set(|b| b.tool_priority(19)).check(|rig| {
+    Case::new(ToolSet::new().with(spins)).alone().set(|b| b.tool_priority(19)).check(|rig| {
         let asked = repeat("spins", 32);
         let report = rig.run_within(&asked, ms(300), |run| run);
         // Not all of them need have begun.

@@ -17,6 +17,8 @@ use toolpool::{
     Tool, ToolCall, ToolSet, Turn,
 };
 
+use crate::machine;
+
 /// A secret of every executor here.
 pub(crate) const CANARY: &str = "canary-5e1fb0c2d4";
 
@@ -117,6 +119,7 @@ pub(crate) struct Case {
     witness: Arc<Witness>,
     nests: bool,
     shuts_down: bool,
+    is_alone: bool,
 }
 
 impl Case {
@@ -142,6 +145,7 @@ impl Case {
             gate: Gate::default(),
             nests: false,
             shuts_down: false,
+            is_alone: false,
         }
     }
 
@@ -180,8 +184,16 @@ impl Case {
         self
     }
 
+    /// The case keeps every core busy: no other runs beside it.
+    pub(crate) fn alone(mut self) -> Self {
+        self.is_alone = true;
+        self
+    }
+
     /// Runs the case and checks what must hold.
     pub(crate) fn check<T>(self, body: impl FnOnce(&Rig) -> T) -> T {
+        let _shared = (!self.is_alone).then(machine::shared);
+        let _alone = self.is_alone.then(machine::alone);
         watch_the_log();
         let _watchdog = Watchdog::start();
         let opens = Opens(self.gate.clone());

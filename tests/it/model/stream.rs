@@ -11,6 +11,7 @@ use toolpool::{CancelToken, Executor, Json, Tool, ToolSet, Turn, Wire};
 
 use super::replay::{Answer, Replay};
 use super::{KEY, SAID_HI, client_of, ms, within};
+use crate::machine;
 
 /// Text, a call in two pieces, another call, the end: one event an entry, the last four of the
 /// second call and the end.
@@ -115,6 +116,7 @@ fn client(wire: Wire, server: &Replay) -> Client {
 
 #[test]
 fn a_stream_is_asked_for_and_told_while_it_arrives() {
+    let _shared = machine::shared();
     for wire in WIRES {
         let pieces: Vec<_> =
             events(wire).iter().map(|event| (ms(50), sse(&[event], "\n"))).collect();
