@@ -20,25 +20,11 @@ use toolpool::{
 use super::harness::{
     Case, Gate, alone, check_report, eventually, ms, names, repeat, slack, told, turn,
 };
-
-const MINUTE: Duration = Duration::from_secs(60);
-
-fn quick() -> Tool<()> {
-    Tool::new("quick", "", || Ok("done"))
-}
+use super::props::{MINUTE, hangs, quick};
 
 /// Sleeps for a minute, or until it is told to stop.
 fn polite() -> Tool<()> {
     Tool::new("polite", "", |(): (), cx: &CallContext| Ok(cx.sleep(MINUTE)?))
-}
-
-/// Waits for the gate, whatever it is told.
-fn hangs(gate: &Gate) -> Tool<()> {
-    let gate = gate.clone();
-    Tool::new("hangs", "", move || {
-        gate.wait();
-        Ok("too late")
-    })
 }
 
 /// Whether `run` took no longer than the slack.

@@ -1,16 +1,22 @@
 //! What can go wrong, by number: each number of the catalogue is a test named `fault_NNN_…`, here
 //! or beside the code, or stands below with the reason why it can't be one.
 
+mod arguments;
+mod bodies;
 mod deadlines;
 mod harness;
 #[cfg(feature = "http")]
 mod http;
 mod lifecycle;
+mod nesting;
 mod policy;
 #[cfg(target_os = "linux")]
 mod process;
+mod props;
 #[cfg(target_os = "linux")]
 mod resources;
+mod results;
+mod retries;
 mod scheduling;
 mod tools;
 mod wire;

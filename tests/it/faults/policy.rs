@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
-use std::time::Duration;
 
 use toolpool::{
     Abort, CallContext, Decision, FailurePolicy, NotStarted, Outcome, Settled, Tool, ToolError,
@@ -10,8 +9,7 @@ use toolpool::{
 };
 
 use super::harness::{Case, Gate, eventually, ms, names, repeat, slack, told, turn};
-
-const MINUTE: Duration = Duration::from_secs(60);
+use super::props::MINUTE;
 
 fn works() -> Tool<()> {
     Tool::new("works", "", || Ok("fine"))

@@ -18,6 +18,7 @@ use toolpool::{
 
 use super::harness::{Case, Gate, check_report, eventually, ms, names, repeat, told, turn};
 use super::process::{self, alone, alone_as};
+use super::props::quick;
 
 #[derive(Deserialize, JsonSchema)]
 struct Act {
@@ -27,10 +28,6 @@ struct Act {
 
 fn act(name: &str, act: &str) -> (String, String) {
     (name.to_owned(), format!(r#"{{"act":"{act}"}}"#))
-}
-
-fn quick() -> Tool<()> {
-    Tool::new("quick", "", || Ok("done"))
 }
 
 fn stuck(gate: &Gate) -> Tool<()> {

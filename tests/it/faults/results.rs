@@ -1,0 +1,194 @@
+//! What a tool says: results of any size and look, progress, and whoever is told of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use serde::ser::SerializeSeq;
+use serde::{Serialize, Serializer};
+use toolpool::{CallContext, Event, EventKind, Note, Outcome, Output, Tool, ToolSet};
+
+use super::harness::{Case, Gate, eventually, ms, names, repeat, slack, told, turn};
+use super::props::{Number, number, quick};
+
+/// Many numbers, made as they are written.
+struct Flood(u64);
+
+impl Serialize for Flood {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut numbers = serializer.serialize_seq(None)?;
+        for n in 0..self.0 {
+            numbers.serialize_element(&n)?;
+        }
+        numbers.end()
+    }
+}
+
+#[test]
+fn fault_023_a_flood_of_a_result_is_cut_with_a_note_the_model_can_read() {
+    let tools = ToolSet::new()
+        .with(Tool::new("numbers", "", || Ok(Flood(2_000_000))))
+        .with(Tool::new("text", "", || Ok("äöü€𝄞".repeat(2 << 20))))
+        .with(Tool::new("blocks", "", || Ok(Output::text("é".repeat(8 << 20)))))
+        .with(Tool::new("small", "", || Ok("ü".repeat(1000))).max_result_bytes(333));
+    Case::new(tools).check(|case| {
+        let report = case.run(&turn(["numbers", "text", "blocks", "small"].map(|n| (n, ""))));
+        assert!(report.all_succeeded(), "{report:?}");
+        for (index, limit) in [(0, 64 << 10), (1, 64 << 10), (2, 64 << 10), (3, 333)] {
+            let text = told(&report, index);
+            assert!(text.len() <= limit, "{} of {limit}", text.len());
+            assert!(text.contains("bytes were left out here, because the result is too long"));
+            assert!(matches!(report[index].notes[..], [Note::Cut(_)]));
+            assert!(!text.contains('\u{fffd}'), "cut at a character");
+        }
+        assert!(told(&report, 0).starts_with("[0,1,2") && told(&report, 0).ends_with("1999999]"));
+        assert_eq!(report[1].notes, [Note::Cut(13 * (2 << 20))]);
+    });
+}
+
+#[test]
+fn fault_024_odd_texts_are_data_for_the_model_and_escaped_for_everybody_else() {
+    const ODD: [&str; 6] =
+        ["", "\0\0", "\r", "\x1b[31mred\x1b]0;title\x07", "\u{202e}drow", "\n\t"];
+    let text = Tool::new("text", "", |args: Number| Ok(ODD[args.n as usize]));
+    let fails = Tool::new("fails", "", |args: Number| Err::<(), _>(ODD[args.n as usize].into()));
+    let panics = Tool::new("panics", "", |args: Number| -> Result<(), _> {
+        panic!("{}", ODD[args.n as usize])
+    });
+    let tools = ToolSet::new().with(text).with(fails).with(panics);
+    Case::new(tools).check(|case| {
+        let all = |name: &'static str| (0..ODD.len() as u64).map(move |n| (name, number(n)));
+        let report = case.run(&turn(all("text")));
+        for (n, call) in report.calls().iter().enumerate() {
+            assert_eq!(call.outcome, Outcome::Succeeded(Output::text(ODD[n])));
+        }
+        // What is logged of these is looked at when the case is over.
+        let failed = case.run(&turn(all("fails")));
+        assert_eq!(told(&failed, 3), ODD[3]);
+        let panicked = case.run(&turn(all("panics")));
+        for report in [report, failed, panicked] {
+            let drawn = report.timeline().to_string();
+            assert!(!drawn.contains(['\x1b', '\r', '\0', '\u{202e}', '\x07']), "{drawn:?}");
+        }
+    });
+}
+
+#[test]
+fn fault_025_a_result_that_looks_like_an_error_is_a_result() {
+    let error = serde_json::json!({ "type": "tool_result", "is_error": true, "error": "denied" });
+    let lies = Tool::new("lies", "", move || Ok(error.clone()));
+    let says = Tool::new("says", "", || Ok("says timed out after 60 s and may still complete"));
+    Case::new(ToolSet::new().with(lies).with(says)).check(|case| {
+        let report = case.run(&turn([("lies", ""), ("says", "")]));
+        assert!(report.results().all(|result| !result.is_error));
+        let kept = r#"{"error":"denied","is_error":true,"type":"tool_result"}"#;
+        assert_eq!(report[0].outcome, Outcome::Succeeded(Output::Json { text: kept.into() }));
+    });
+}
+
+#[test]
+fn fault_030_a_flood_of_progress_is_dropped_with_a_count_and_holds_up_nothing() {
+    const FLOOD: u64 = 200_000;
+    let floods = Tool::new("floods", "", |(): (), cx: &CallContext| {
+        (0..FLOOD).for_each(|n| cx.progress(format!("{n} of {FLOOD}")));
+        Ok(())
+    });
+    let said = Arc::new(AtomicBool::new(false));
+    let forever = Tool::new("forever", "", {
+        let said = Arc::clone(&said);
+        move |(): (), cx: &CallContext| {
+            cx.progress("x".repeat(1 << 20));
+            (0..2000).for_each(|_| cx.progress("still here"));
+            said.store(true, Ordering::SeqCst);
+            while !cx.is_cancelled() {
+                cx.progress("and here");
+            }
+            // Told to stop it goes on for a while.
+            (0..1000).for_each(|_| cx.progress("yes, here"));
+            thread::sleep(ms(300));
+            cx.progress("nobody hears this");
+            Ok(())
+        }
+    });
+    let forever = forever.timeout(ms(600)).grace(ms(50));
+    let (told, longest) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let hear = {
+        let (told, longest) = (Arc::clone(&told), Arc::clone(&longest));
+        move |event: &Event| {
+            if let EventKind::Progress { text } = &event.kind {
+                // The first one keeps the others waiting, until more are said than may wait.
+                let since = Instant::now();
+                while !said.load(Ordering::SeqCst) && since.elapsed() < ms(900) {
+                    thread::sleep(ms(1));
+                }
+                told.fetch_add(usize::from(event.tool == "floods"), Ordering::Relaxed);
+                longest.fetch_max(text.len(), Ordering::Relaxed);
+                assert_ne!(text, "nobody hears this");
+            }
+        }
+    };
+    let tools = ToolSet::new().with(floods).with(forever).with(quick());
+    Case::new(tools).set(|b| b.observer(hear)).check(|case| {
+        let report = case.run_within(&turn([("forever", ""), ("quick", "")]), ms(2000), |run| run);
+        assert_eq!(names(&report), ["timed_out", "succeeded"]);
+        assert!(report.wall() < ms(600) + slack(), "{:?}", report.wall());
+        assert!(matches!(report[0].notes[..], [Note::ProgressDropped(_)]), "{:?}", report[0]);
+        assert!(longest.load(Ordering::Relaxed) <= (2 << 10) + 4, "{longest:?}");
+
+        let report = case.run(&repeat("floods", 1));
+        // None, where the observer keeps up.
+        let dropped = match report[0].notes[..] {
+            [] => 0,
+            [Note::ProgressDropped(dropped)] => dropped,
+            _ => panic!("{report:?}"),
+        };
+        let all = || told.load(Ordering::Relaxed) as u64 + dropped == FLOOD;
+        assert!(eventually(all), "{told:?} and {dropped} of {FLOOD}");
+    });
+}
+
+#[test]
+fn fault_031_an_observer_that_panics_or_blocks_hurts_no_batch_and_no_other_observer() {
+    let gate = Gate::default();
+    let says = Tool::new("says", "", |(): (), cx: &CallContext| {
+        (0..10).for_each(|n| cx.progress(format!("{n}")));
+        Ok(())
+    });
+    let case = Case::gated(ToolSet::new().with(says).with(quick()), &gate);
+    // The runs bring their own observers.
+    case.set(|b| b.observer(|_| ())).check(|case| {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let panics = {
+            let calls = Arc::clone(&calls);
+            move |_: &Event| {
+                calls.fetch_add(1, Ordering::Relaxed);
+                panic!("I saw that");
+            }
+        };
+        let report = case.run_with(&repeat("says", 4), |run| run.observer(panics));
+        assert!(report.all_succeeded());
+
+        let blocks = {
+            let gate = gate.clone();
+            move |_: &Event| gate.wait()
+        };
+        let report = case.run_with(&repeat("says", 4), |run| run.observer(blocks));
+        assert!(report.all_succeeded() && report.wall() < slack(), "{:?}", report.wall());
+
+        // What came behind it is told once the patience with it has ended.
+        let ends = Arc::new(AtomicUsize::new(0));
+        let counts = {
+            let ends = Arc::clone(&ends);
+            move |event: &Event| {
+                let is_end = matches!(event.kind, EventKind::Finished { .. });
+                ends.fetch_add(usize::from(is_end), Ordering::Relaxed);
+            }
+        };
+        let report = case.run_with(&repeat("says", 4), |run| run.observer(counts));
+        assert!(report.all_succeeded() && report.wall() < slack(), "{:?}", report.wall());
+        assert!(eventually(|| ends.load(Ordering::Relaxed) == 4), "{ends:?}");
+        assert!(!gate.is_open());
+        assert_eq!(calls.load(Ordering::Relaxed), 1, "told nothing after its panic");
+    });
+}
