@@ -345,8 +345,8 @@ pub use cancel::{CancelToken, OnCancel};
 pub use effect::{Effect, Lane};
 pub use error::{Error, ToolError, ToolErrorKind};
 pub use executor::{
-    Approval, ApprovalRequest, Batch, Event, EventKind, Executor, ExecutorBuilder, Resolution, Run,
-    Stats, Suspended, ToolStats, execute_tool_calls,
+    Approval, ApprovalRequest, Batch, Event, EventKind, Executor, ExecutorBuilder, Resolution,
+    Resumed, Run, Stats, Suspended, ToolStats, execute_tool_calls,
 };
 pub use json::Json;
 pub use outcome::{Abort, Limit, NotStarted, Outcome, Rejected};

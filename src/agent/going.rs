@@ -174,9 +174,7 @@ impl<'a> Going<'a> {
             .deadline(self.terms.until)
             .cancel(&self.terms.cancel);
         request.prompt.parallel = settings.parallel.switch();
-        // Only a whole turn lends the permits of the call it is nested in.
-        let nested = self.executor.is_within_a_call();
-        let early = settings.early_start && !is_last && !nested;
+        let early = settings.early_start && !is_last;
         let (tell, terms, executor) = (&mut self.tell, &self.terms, self.executor);
         let mut batch: Option<Batch> = None;
         let turn = self.agent.model.stream(&request, &mut |event| match event {

@@ -172,7 +172,7 @@ impl<'a> AgentRun<'a> {
         };
         let turn = suspended.turn().clone();
         let going = Going::begin(self)?;
-        let report = executor.resume(suspended, resolutions)?;
+        let report = going.equip(executor.resume(suspended, resolutions)?).run();
         going.conversation.take_suspended();
         going.go_on(&turn, report)
     }

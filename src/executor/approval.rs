@@ -43,11 +43,21 @@ pub enum Approval {
 pub(crate) type Approver = dyn Fn(&[ApprovalRequest<'_>]) -> Vec<Approval> + Send + Sync;
 
 /// A call before it is handed in.
+#[derive(Debug)]
 pub(super) struct Planned {
     pub(super) call: ToolCall,
     /// The place of its tool, or how the call ends instead.
     pub(super) admitted: Result<usize, Outcome>,
     pub(super) note: Option<Note>,
+    /// Whether it ended in an earlier run: nobody is told of it again.
+    pub(super) known: bool,
+}
+
+impl Planned {
+    /// A call of which is known how it ended.
+    pub(super) fn known(call: ToolCall, outcome: Outcome) -> Self {
+        Self { call, admitted: Err(outcome), note: None, known: true }
+    }
 }
 
 /// Looks at calls, the first of which is the turn's `first`.
@@ -58,16 +68,24 @@ pub(super) fn plan(
     settings: &Settings,
 ) -> Vec<Planned> {
     let planned = calls.iter().enumerate().map(|(n, call)| {
-        let admitted =
-            admission::admit(call, first + n, tools, settings).and_then(|at| {
-                match tools.definitions()[at].is_deferred() {
-                    true => Err(Outcome::NotStarted(NotStarted::Deferred)),
-                    false => Ok(at),
-                }
-            });
-        Planned { call: call.clone(), admitted, note: None }
+        let admitted = admit(call, first + n, tools, settings);
+        Planned { call: call.clone(), admitted, note: None, known: false }
     });
     planned.collect()
+}
+
+/// The place of a call's tool, if it may run here.
+fn admit(
+    call: &ToolCall,
+    index: usize,
+    tools: &ToolSet,
+    settings: &Settings,
+) -> Result<usize, Outcome> {
+    let at = admission::admit(call, index, tools, settings)?;
+    match tools.definitions()[at].is_deferred() {
+        true => Err(Outcome::NotStarted(NotStarted::Deferred)),
+        false => Ok(at),
+    }
 }
 
 /// Whether a planned call has to be approved before it runs.
@@ -140,6 +158,6 @@ pub(super) fn edit(
 ) {
     let edited = plan.call.with_arguments(arguments);
     plan.note = Some(Note::Edited(edited.arguments().to_owned()));
-    plan.admitted = admission::admit(&edited, index, tools, settings);
+    plan.admitted = admit(&edited, index, tools, settings);
     plan.call = edited;
 }

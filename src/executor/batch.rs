@@ -8,6 +8,8 @@ use crate::executor::Executor;
 use crate::executor::approval;
 use crate::executor::collector::{Collector, Options};
 use crate::executor::core::{Core, Tooling};
+use crate::executor::job::{self, Job, Lent};
+use crate::executor::lanes::LostWorker;
 use crate::executor::scheduler::Ending;
 use crate::outcome::NotStarted;
 use crate::report::Report;
@@ -18,6 +20,10 @@ use crate::turn::Turn;
 /// A call of a read-only tool starts as soon as it is pushed. All others wait for
 /// [`finish`](Self::finish), which is given the whole message, and run only if its stop reason
 /// allows it. From the first call on that needs approval, all wait for `finish`.
+///
+/// A batch begun in a tool is a nested one: it has the tool's context, ends by the tool's deadline,
+/// and while the tool waits in [`finish`](Self::finish) others may have the tool's permits. Until
+/// then its calls wait for permits of their own, beside the tool's.
 ///
 /// Dropping a batch cancels it and doesn't wait.
 ///
@@ -40,17 +46,20 @@ pub struct Batch {
     tooling: Arc<Tooling>,
     collector: Collector,
     options: Options,
-    /// How many of the pushed calls were handed in; the others wait for approval.
+    /// The call it was begun in.
+    parent: Option<Arc<Job>>,
+    /// The first of these were handed in; the others wait for approval.
     pushed: Vec<ToolCall>,
     waits: bool,
 }
 
 impl Batch {
-    pub(super) fn new(executor: &Executor, options: Options) -> Self {
+    pub(super) fn new(executor: &Executor, mut options: Options) -> Self {
+        let parent = job::nest(&executor.core, &mut options);
         let (core, tooling) = (Arc::clone(&executor.core), Arc::clone(&executor.tooling));
         let collector = Collector::open(&core, &tooling, options.clone().without_deadline());
         core.leave(collector.id);
-        Self { core, tooling, collector, options, pushed: Vec::new(), waits: false }
+        Self { core, tooling, collector, options, parent, pushed: Vec::new(), waits: false }
     }
 
     /// Hands in the next call of the message, which is complete. Doesn't block.
@@ -89,6 +98,7 @@ impl Batch {
         let mut planned = approval::plan(&turn.calls()[first..], first, tools, settings);
         approval::ask(&mut planned, first, tools, self.options.approver.as_ref(), settings);
         self.core.attend(self.collector.id);
+        let _waiting = self.wait();
         self.collector.complete(planned, &self.options);
         self.collector.finish()
     }
@@ -110,7 +120,19 @@ impl Batch {
         let first = self.collector.calls().min(calls.len());
         let planned = approval::plan(&calls[first..], first, tools, settings);
         self.collector.push(planned, true);
+        let _waiting = self.wait();
         self.collector.finish()
+    }
+
+    /// While this thread waits others may have the permits of the call it runs, or the one that
+    /// the batch was begun in.
+    fn wait(&self) -> (Option<Lent>, Option<LostWorker>) {
+        let current = job::current(&self.core).map(|(_, job)| job);
+        let lost = match current {
+            Some(_) => None,
+            None => self.core.compute.lose_worker(),
+        };
+        (current.or(self.parent.clone()).map(|job| job.lend()), lost)
     }
 }
 

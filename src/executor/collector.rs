@@ -79,7 +79,7 @@ impl Options {
     pub(crate) fn nest(&mut self, parent: CallRef, cx: &CallContext, run: &RunShared) {
         self.parent = Some(parent);
         self.depth = run.depth + 1;
-        self.latest = cx.deadline();
+        self.latest = self.latest.min(cx.deadline());
         self.cancel.push(cx.cancel_token().clone());
         if self.context.is_none() {
             self.context = run.context.clone();
@@ -131,7 +131,7 @@ pub(crate) fn run(
     let mut planned = approval::plan(turn.calls(), 0, tools, settings);
     for (index, outcome) in &options.known {
         if let Some(planned) = planned.get_mut(*index) {
-            planned.admitted = Err(outcome.clone());
+            *planned = Planned::known(planned.call.clone(), outcome.clone());
         }
     }
     approval::ask(&mut planned, 0, tools, options.approver.as_ref(), settings);
@@ -259,7 +259,7 @@ impl Collector {
         let specs: Vec<_> = planned.into_iter().map(|planned| self.spec(planned, held)).collect();
         self.core.with(|scheduler, now, out| {
             if let Some(watch) = &self.run.watch {
-                for (n, spec) in specs.iter().enumerate() {
+                for (n, spec) in specs.iter().enumerate().filter(|(_, spec)| !spec.payload.known) {
                     let queued = EventKind::Queued;
                     watch.send(&self.core.observation, now, first + n, &spec.call, queued);
                 }
@@ -270,7 +270,7 @@ impl Collector {
     }
 
     fn spec(&mut self, planned: Planned, held: bool) -> CallSpec<Arc<Job>> {
-        let Planned { call, admitted, note } = planned;
+        let Planned { call, admitted, note, known } = planned;
         let index = self.calls;
         self.calls += 1;
         self.notes.extend(note.map(|note| (index, note)));
@@ -300,6 +300,7 @@ impl Collector {
                 terms.track,
                 call.clone(),
                 index,
+                known,
             ),
             terms: Arc::clone(terms),
             call,
@@ -411,10 +412,12 @@ impl Collector {
         self.core.uncollect(self.id);
         match closed {
             Some(closed) => {
+                let known: Vec<_> = closed.slots.iter().map(|slot| slot.payload.known).collect();
                 let report = report(closed, std::mem::take(&mut self.notes));
                 let completed = self.completed.map(|at| at.saturating_duration_since(self.opened));
                 let report = report.with_message_ended(completed);
-                self.core.tools.record_all(&report);
+                let fresh = report.calls().iter().zip(known).filter(|(_, known)| !known);
+                self.core.tools.record_all(fresh.map(|(call, _)| call));
                 report
             }
             None => Report::new(Vec::new(), Duration::ZERO, None),

@@ -50,6 +50,8 @@ pub(crate) struct Job {
     track: Track,
     pub(crate) call: ToolCall,
     pub(crate) index: usize,
+    /// Whether it ended in an earlier run, and isn't told of or counted again.
+    pub(crate) known: bool,
     pub(crate) cancel: CancelToken,
     closers: Closers,
     /// How many nested batches it waits for.
@@ -81,6 +83,7 @@ impl Job {
         track: Track,
         call: ToolCall,
         index: usize,
+        known: bool,
     ) -> Arc<Self> {
         Arc::new(Self {
             run,
@@ -89,6 +92,7 @@ impl Job {
             track,
             call,
             index,
+            known,
             cancel: CancelToken::new(),
             closers: Closers::default(),
             nested: AtomicUsize::new(0),
@@ -199,7 +203,7 @@ impl Job {
 
     /// Tells the run's observer, if it has one.
     pub(crate) fn tell(&self, now: Instant, kind: impl FnOnce() -> EventKind) -> bool {
-        let watch = self.run.watch.as_ref();
+        let watch = self.run.watch.as_ref().filter(|_| !self.known);
         watch.is_none_or(|watch| {
             watch.send(&self.run.core.observation, now, self.index, &self.call, kind())
         })
@@ -223,30 +227,34 @@ impl Job {
         self.closers.take()
     }
 
-    /// Runs a batch within the call `parent` is of, whose permits others may have meanwhile.
-    pub(crate) fn run_nested(
-        &self,
-        cx: &CallContext,
-        turn: &Turn,
-        tooling: &Arc<Tooling>,
-        mut options: Options,
-    ) -> Report {
-        let core = &self.run.core;
-        let parent = self.call_ref();
-        options.nest(parent, cx, &self.run);
-        // Several threads of one tool may nest at once; the last to come back resumes.
-        core.with(|scheduler, now, out| {
+    /// Lets others have the call's permits while it waits for a batch.
+    pub(crate) fn lend(self: &Arc<Self>) -> Lent {
+        // Several threads of one tool may wait at once; the last to come back resumes.
+        self.run.core.with(|scheduler, now, out| {
             if self.nested.fetch_add(1, Ordering::Relaxed) == 0 {
-                scheduler.lend(parent, now, out);
+                scheduler.lend(self.call_ref(), now, out);
             }
         });
-        let report = collector::run(core, tooling, turn, options);
-        core.with(|scheduler, _, _| {
-            if self.nested.fetch_sub(1, Ordering::Relaxed) == 1 {
-                scheduler.resume(parent);
+        Lent(Arc::clone(self))
+    }
+
+    /// Makes a run part of this call.
+    fn adopt(&self, options: &mut Options, cx: &CallContext) {
+        options.nest(self.call_ref(), cx, &self.run);
+    }
+}
+
+/// The permits of a call that waits for a batch; it takes them back when this is dropped.
+pub(crate) struct Lent(Arc<Job>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let job = &self.0;
+        job.run.core.with(|scheduler, _, _| {
+            if job.nested.fetch_sub(1, Ordering::Relaxed) == 1 {
+                scheduler.resume(job.call_ref());
             }
         });
-        report
     }
 }
 
@@ -256,10 +264,19 @@ pub(crate) fn current(core: &Arc<Core>) -> Option<(CallContext, Arc<Job>)> {
     Arc::ptr_eq(&current.1.run.core, core).then_some(current)
 }
 
+/// Makes a run part of the call that runs on this thread, if one does.
+pub(crate) fn nest(core: &Arc<Core>, options: &mut Options) -> Option<Arc<Job>> {
+    let (cx, parent) = current(core)?;
+    parent.adopt(options, &cx);
+    Some(parent)
+}
+
 impl Host for Job {
-    fn run_nested(&self, turn: &Turn, cx: &CallContext) -> Report {
-        let options = Options::new(&self.run.core.settings);
-        self.run_nested(cx, turn, &self.run.tooling, options)
+    fn run_nested(self: Arc<Self>, turn: &Turn, cx: &CallContext) -> Report {
+        let mut options = Options::new(&self.run.core.settings);
+        self.adopt(&mut options, cx);
+        let _lent = self.lend();
+        collector::run(&self.run.core, &self.run.tooling, turn, options)
     }
 
     fn closers(&self) -> &Closers {

@@ -44,7 +44,7 @@ pub use observer::{Event, EventKind};
 pub(crate) use recorder::Recorder;
 pub use run::Run;
 pub use stats::{Stats, ToolStats};
-pub use suspended::{Resolution, Suspended};
+pub use suspended::{Resolution, Resumed, Suspended};
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -154,11 +154,6 @@ impl Executor {
             core: Arc::clone(&self.core),
             _handle: Arc::clone(&self._handle),
         })
-    }
-
-    /// Whether this thread runs one of the executor's own calls.
-    pub(crate) fn is_within_a_call(&self) -> bool {
-        job::current(&self.core).is_some()
     }
 
     /// The tools.

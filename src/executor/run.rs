@@ -10,8 +10,10 @@ use crate::error::Error;
 use crate::executor::approval::{Approval, ApprovalRequest};
 use crate::executor::batch::Batch;
 use crate::executor::collector::{self, Options};
+use crate::executor::job::Lent;
 use crate::executor::observer::{Event, Watched};
 use crate::executor::recorder::Recorder;
+use crate::executor::suspended::Resumed;
 use crate::executor::{Executor, job, scoped};
 use crate::outcome::Outcome;
 use crate::policy::FailurePolicy;
@@ -21,7 +23,8 @@ use crate::tool::ScopedToolSet;
 use crate::turn::Turn;
 
 /// One run of a turn with settings of its own, made by [`Executor::turn`]; or of a batch that is
-/// still to grow, made by [`Executor::batch`].
+/// still to grow, made by [`Executor::batch`]; or of a suspended turn, made by
+/// [`Executor::resume`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -53,6 +56,12 @@ pub struct Run<'a, Of = &'a Turn> {
 impl<'a, Of> Run<'a, Of> {
     pub(super) fn new(executor: &'a Executor, of: Of) -> Self {
         Self { executor, of, options: Options::new(&executor.core.settings) }
+    }
+
+    /// On a thread that runs a call this becomes part of it, and lends the call's permits until
+    /// what is returned is dropped.
+    fn nest(&mut self) -> Option<Lent> {
+        job::nest(&self.executor.core, &mut self.options).map(|parent| parent.lend())
     }
 
     /// How long the batch may take, counted from [`run`](Self::run). Defaults to the executor's.
@@ -151,20 +160,18 @@ impl<'a> Run<'a, &'a Turn> {
     }
 
     /// Runs the calls and waits for them; see [`Executor::run`].
-    pub fn run(self) -> Report {
-        let Self { executor, of: turn, options } = self;
-        match job::current(&executor.core) {
-            Some((cx, parent)) => parent.run_nested(&cx, turn, &executor.tooling, options),
-            None => collector::run(&executor.core, &executor.tooling, turn, options),
-        }
+    pub fn run(mut self) -> Report {
+        let _lent = self.nest();
+        collector::run(&self.executor.core, &self.executor.tooling, self.of, self.options)
     }
 
     /// Runs the calls with tools that borrow; see [`Executor::run_scoped`].
     ///
     /// # Errors
     /// A tool that can't be used, as [`ToolSet::check`](crate::ToolSet::check) tells it.
-    pub fn run_scoped(self, tools: ScopedToolSet<'_>) -> Result<Report, Error> {
+    pub fn run_scoped(mut self, tools: ScopedToolSet<'_>) -> Result<Report, Error> {
         tools.set.check()?;
+        let _lent = self.nest();
         Ok(scoped::run(&self.executor.core, tools, self.of, self.options))
     }
 }
@@ -173,6 +180,18 @@ impl Run<'_, ()> {
     /// Begins the batch. Its deadline is counted from [`Batch::finish`].
     pub fn begin(self) -> Batch {
         Batch::new(self.executor, self.options)
+    }
+}
+
+impl Run<'_, Resumed> {
+    /// Runs the calls that may run now, and gives a report of the whole turn; see
+    /// [`Executor::resume`].
+    pub fn run(mut self) -> Report {
+        let _lent = self.nest();
+        let Self { executor, of, options } = self;
+        of.run(|planned| {
+            collector::run_planned(&executor.core, &executor.tooling, planned, options)
+        })
     }
 }
 

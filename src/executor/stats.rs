@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::executor::core::Core;
 use crate::outcome::{Outcome, Rejected};
-use crate::report::Report;
+use crate::report::CallReport;
 use crate::sync::Mutex;
 
 /// Figures of the moment, and of each tool since the executor was built.
@@ -64,8 +64,8 @@ pub(crate) struct ToolCounts(Mutex<BTreeMap<String, Histogram>>);
 impl ToolCounts {
     /// Counts the calls of a batch that is over; names of no tool are the model's and would never
     /// end.
-    pub(crate) fn record_all(&self, report: &Report) {
-        for call in report {
+    pub(crate) fn record_all<'a>(&self, calls: impl Iterator<Item = &'a CallReport>) {
+        for call in calls {
             if !matches!(call.outcome, Outcome::Rejected(Rejected::UnknownTool { .. })) {
                 let run_time = call.started.map(|_| call.run_time());
                 self.record(call.call.name(), &call.outcome, run_time);

@@ -4,9 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::call::ToolCall;
 use crate::error::Error;
-use crate::executor::Executor;
 use crate::executor::approval::{self, Planned};
-use crate::executor::collector::{self, Options};
+use crate::executor::{Executor, Run};
 use crate::outcome::{NotStarted, Outcome, Rejected};
 use crate::output::Output;
 use crate::report::{CallReport, Report};
@@ -31,7 +30,7 @@ use crate::turn::Turn;
 ///
 /// let suspended: Suspended = serde_json::from_str(&stored)?;
 /// assert_eq!(suspended.pending().map(|(index, _)| index).collect::<Vec<_>>(), [1]);
-/// let report = executor.resume(suspended, [(1, Resolution::Allow)])?;
+/// let report = executor.resume(suspended, [(1, Resolution::Allow)])?.run();
 /// assert_eq!(report[0].content().to_text(), "seen");
 /// assert_eq!(report[1].content().to_text(), "paid");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -93,9 +92,39 @@ fn is_deferred(call: &CallReport) -> bool {
     call.outcome == Outcome::NotStarted(NotStarted::Deferred)
 }
 
+/// A suspended turn with decisions: what [`Executor::resume`] is about to run.
+#[derive(Debug)]
+pub struct Resumed {
+    report: Report,
+    /// The calls that may run now.
+    planned: Vec<(usize, Planned)>,
+}
+
+impl Resumed {
+    /// Has the calls run, and gives the report of the whole turn. All calls are handed in, so that
+    /// each keeps its place; those that don't run now are known.
+    pub(super) fn run(self, run: impl FnOnce(Vec<Planned>) -> Report) -> Report {
+        let Self { mut report, planned } = self;
+        let known = |call: &CallReport| Planned::known(call.call.clone(), call.outcome.clone());
+        let mut all: Vec<_> = report.calls().iter().map(known).collect();
+        let mut places = Vec::new();
+        for (index, call) in planned {
+            all[index] = call;
+            places.push(index);
+        }
+        report.merge(run(all), &places);
+        report
+    }
+}
+
 impl Executor {
-    /// Goes on with a suspended turn: runs the calls that are allowed now, and gives a report of
-    /// the whole turn. Calls that aren't resolved stay deferred.
+    /// Goes on with a suspended turn: a run of the calls that are allowed now, whose settings are
+    /// those of any [`Run`]. Its report is of the whole turn, with the finished results kept.
+    ///
+    /// The calls keep their places in the turn, and with the same
+    /// [seed](Run::idempotency_seed) their keys. The failure policy sees the whole turn, a call
+    /// that failed before it was suspended or is denied now included. The decisions are the approval:
+    /// nobody is asked again, and a call without a decision stays deferred.
     ///
     /// # Errors
     /// A resolution for a call that doesn't wait for one.
@@ -103,42 +132,36 @@ impl Executor {
         &self,
         suspended: Suspended,
         resolutions: impl IntoIterator<Item = (usize, Resolution)>,
-    ) -> Result<Report, Error> {
+    ) -> Result<Run<'_, Resumed>, Error> {
         let Suspended { turn: _, mut report } = suspended;
         let (tools, settings) = (&self.tooling.set, &self.core.settings);
-        let mut planned = Vec::new();
-        let mut places = Vec::new();
+        let mut planned: Vec<(usize, Planned)> = Vec::new();
         for (index, resolution) in resolutions {
             let waits = report.calls().get(index).is_some_and(is_deferred);
-            if !waits || places.contains(&index) {
+            if !waits || planned.iter().any(|(other, _)| *other == index) {
                 return Err(Error::input(format_args!(
                     "call {index} doesn't wait for a resolution"
                 )));
             }
-            let call = report[index].call.clone();
-            let plan = |call: &ToolCall| {
-                approval::plan(std::slice::from_ref(call), 0, tools, settings).pop()
-            };
+            let call = &report[index].call;
             match resolution {
                 Resolution::Answer(output) => report.settle(index, Outcome::Succeeded(output)),
                 Resolution::Deny(why) => {
                     report.settle(index, Outcome::Rejected(Rejected::Denied(why)));
                 }
                 Resolution::Allow => {
-                    planned.extend(plan(&call));
-                    places.push(index);
+                    let call = approval::plan(std::slice::from_ref(call), index, tools, settings);
+                    planned.extend(call.into_iter().map(|call| (index, call)));
                 }
                 Resolution::Edit(arguments) => {
-                    let mut edited = Planned { call, admitted: Ok(0), note: None };
-                    approval::edit(&mut edited, 0, arguments, tools, settings);
-                    planned.push(edited);
-                    places.push(index);
+                    let outcome = report[index].outcome.clone();
+                    let mut edited =
+                        Planned { known: false, ..Planned::known(call.clone(), outcome) };
+                    approval::edit(&mut edited, index, arguments, tools, settings);
+                    planned.push((index, edited));
                 }
             }
         }
-        let options = Options::new(settings);
-        let resumed = collector::run_planned(&self.core, &self.tooling, planned, options);
-        report.merge(resumed, &places);
-        Ok(report)
+        Ok(Run::new(self, Resumed { report, planned }))
     }
 }

@@ -123,23 +123,23 @@ impl Report {
         }
     }
 
-    /// Takes over the calls of a later run, whose n-th is this report's `places[n]`; the later
-    /// run's times follow this one's.
+    /// Takes over the calls at these places from a later run of the same turn, whose times follow
+    /// this one's.
     pub(crate) fn merge(&mut self, later: Self, places: &[usize]) {
-        for (mut call, &index) in later.calls.into_iter().zip(places) {
-            let Some(place) = self.calls.get_mut(index) else { continue };
+        for (index, mut call) in later.calls.into_iter().enumerate() {
+            let Some(place) = self.calls.get_mut(index).filter(|_| places.contains(&index)) else {
+                continue;
+            };
             call.submitted += self.wall;
             call.started = call.started.map(|started| started + self.wall);
             call.ended += self.wall;
             let mut notes = std::mem::take(&mut place.notes);
+            call.notes.retain(|note| !notes.contains(note));
             notes.append(&mut call.notes);
             *place = CallReport { notes, ..call };
         }
         self.wall += later.wall;
-        if let Some(abort) = later.aborted {
-            let index = abort.index.and_then(|index| places.get(index).copied());
-            self.aborted.get_or_insert(Abort { index, ..abort });
-        }
+        self.aborted = self.aborted.take().or(later.aborted);
     }
 
     /// The calls, in call order.

@@ -25,7 +25,7 @@ pub struct CallContext(Arc<ContextParts>);
 /// What an executor does for a handler that runs on it.
 pub(crate) trait Host: Send + Sync {
     /// Runs a batch for the call `cx` is of, and lends the call's permits meanwhile.
-    fn run_nested(&self, turn: &Turn, cx: &CallContext) -> Report;
+    fn run_nested(self: Arc<Self>, turn: &Turn, cx: &CallContext) -> Report;
     /// The closers of the call.
     fn closers(&self) -> &Closers;
     /// Offers progress to the observer; doesn't block.
@@ -225,7 +225,7 @@ impl CallContext {
     /// Runs a batch of calls from within this call, on the same executor. While it waits this call
     /// lends its permits, so that caps can't deadlock; the batch ends by this call's deadline.
     pub fn run(&self, turn: &Turn) -> Report {
-        self.0.host.run_nested(turn, self)
+        Arc::clone(&self.0.host).run_nested(turn, self)
     }
 
     /// Tells an observer how far the call is. Doesn't block; dropped with a count when it comes

@@ -229,7 +229,7 @@ mod tests {
     struct NoHost(Closers);
 
     impl Host for NoHost {
-        fn run_nested(&self, _: &Turn, _: &CallContext) -> Report {
+        fn run_nested(self: Arc<Self>, _: &Turn, _: &CallContext) -> Report {
             Report::new(Vec::new(), std::time::Duration::ZERO, None)
         }
 

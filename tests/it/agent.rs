@@ -342,7 +342,10 @@ fn a_tool_ends_the_run_when_it_succeeds() {
 
 #[test]
 fn a_call_that_needs_a_decision_suspends_the_conversation_and_survives_being_stored() {
-    let pay = Tool::new("pay", "", |args: N| Ok(format!("paid {}", args.n))).needs_approval();
+    let pay = Tool::new("pay", "", |args: N, cx: &CallContext| {
+        Ok(format!("paid {} by {}", args.n, cx.get::<&str>().unwrap_or(&"nobody")))
+    })
+    .needs_approval();
     let executor = Executor::builder(ToolSet::new().with(double()).with(pay))
         .approval(|requests| requests.iter().map(|_| Approval::Defer).collect())
         .build()
@@ -364,13 +367,14 @@ fn a_call_that_needs_a_decision_suspends_the_conversation_and_survives_being_sto
     assert!(agent.run(&mut conversation).unwrap_err().is_input());
     assert!(agent.resume(&mut conversation, [(0, Resolution::Allow)]).unwrap_err().is_input());
     // One decision is not enough.
-    let end = agent.resume(&mut conversation, [(1, Resolution::Allow)]).unwrap();
+    let run = agent.on(&mut conversation).context("ada");
+    let end = run.resume([(1, Resolution::Allow)]).unwrap();
     assert_eq!(end.name(), "suspended");
     let deny = Resolution::Deny("too much".to_owned());
     let end = agent.resume(&mut conversation, [(2, deny)]).unwrap();
     assert_eq!(end.answer(), Some("paid"));
     let all = texts(conversation.messages());
-    assert!(all.contains("paid 50") && all.contains("too much") && !all.contains("paid 60"));
+    assert!(all.contains("paid 50 by ada") && all.contains("too much") && !all.contains("paid 60"));
     is_intact(&conversation);
     assert!(agent.resume(&mut conversation, []).unwrap_err().is_input());
 }

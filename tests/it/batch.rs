@@ -1,6 +1,6 @@
 //! Calls that start while the message is still being written, approval, suspension, observation.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,8 +8,9 @@ use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toolpool::{
-    Approval, CallContext, EventKind, Executor, NotStarted, Outcome, Rejected, Report, Resolution,
-    Tool, ToolCall, ToolSet, Turn,
+    Approval, CallContext, CancelToken, EventKind, Executor, FailurePolicy, NotStarted, Outcome,
+    Rejected, Report, Resolution, ScopedTool, ScopedToolSet, Suspended, Tool, ToolCall, ToolSet,
+    Turn,
 };
 
 use crate::machine;
@@ -151,12 +152,189 @@ fn approval_allows_edits_denies_and_defers() {
     let suspended = report.into_suspended(&turn).unwrap();
     assert!(executor.resume(suspended.clone(), [(0, Resolution::Allow)]).unwrap_err().is_input());
     let answer = Resolution::Answer("paid in cash".into());
-    let report = executor.resume(suspended.clone(), [(4, answer)]).unwrap();
+    let report = executor.resume(suspended.clone(), [(4, answer)]).unwrap().run();
     assert_eq!(report[4].content().to_text(), "paid in cash");
     let edited = Resolution::Edit(r#"{"n":40}"#.into());
-    let report = executor.resume(suspended, [(4, edited)]).unwrap();
+    let report = executor.resume(suspended, [(4, edited)]).unwrap().run();
     assert_eq!(report[4].content().to_text(), "40");
     assert_eq!(report[1].content().to_text(), "1");
+}
+
+/// An executor that defers every call of `pay`, and a turn of it that is suspended.
+fn suspended(pay: impl Into<Tool>, calls: Vec<ToolCall>) -> (Executor, Suspended) {
+    let tools = ToolSet::new().with(look()).with(pay.into());
+    let executor = Executor::builder(tools)
+        .approval(|requests| requests.iter().map(|_| Approval::Defer).collect())
+        .build()
+        .unwrap();
+    let turn = Turn::from_calls(calls);
+    let suspended = executor.turn(&turn).idempotency_seed("row-7").run().into_suspended(&turn);
+    (executor, suspended.unwrap())
+}
+
+#[test]
+fn a_resumed_run_has_settings_of_its_own_and_its_calls_keep_their_places() {
+    let pay = Tool::new("pay", "", |_: Amount, cx: &CallContext| {
+        Ok(format!("{} {} {}", cx.get::<&str>().unwrap(), cx.index(), cx.idempotency_key()))
+    })
+    .needs_approval();
+    let calls = vec![call("0", "look", 0), call("1", "pay", 1), call("2", "pay", 2)];
+    let (executor, suspended) = suspended(pay, calls);
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&events);
+    let run = executor.resume(suspended, [(2, Resolution::Allow)]).unwrap();
+    let report = run
+        .context("ada")
+        .idempotency_seed("row-7")
+        .observer(move |event| heard.lock().push((event.index, name(&event.kind))))
+        .run();
+    assert_eq!(names(&report), ["succeeded", "deferred", "succeeded"]);
+    let told = report[2].content().to_text();
+    assert!(told.starts_with("ada 2 row-7-2-"), "{told}");
+    wait_until(|| events.lock().iter().any(|event| event.1 == "finished"));
+    assert_eq!(*events.lock(), [(2, "queued"), (2, "started"), (2, "finished")]);
+    let looked = executor.stats().tools["look"].calls;
+    assert_eq!(looked, 1, "what ran before isn't counted twice");
+}
+
+#[test]
+fn a_resumed_run_ends_by_its_deadline_when_it_is_cancelled_and_as_its_policy_says() {
+    let waits = |n| call("", "pay", n);
+    let pay = || {
+        Tool::new("pay", "", |args: Amount, cx: &CallContext| {
+            cx.sleep(ms(args.n))?;
+            match args.n {
+                0 => Err("refused".into()),
+                n => Ok(n),
+            }
+        })
+        .needs_approval()
+    };
+    let all = |n: usize| (0..n).map(|index| (index, Resolution::Allow)).collect::<Vec<_>>();
+
+    let (executor, one) = suspended(pay(), vec![waits(60_000)]);
+    let report = executor.resume(one, all(1)).unwrap().deadline(ms(300)).run();
+    assert_eq!(names(&report), ["timed_out"], "{report:?}");
+
+    let (executor, one) = suspended(pay(), vec![waits(60_000)]);
+    let hangup = CancelToken::new();
+    hangup.cancel();
+    let report = executor.resume(one, all(1)).unwrap().cancel(&hangup).run();
+    assert!(report[0].started.is_none() && report[0].is_error(), "{report:?}");
+
+    let (executor, two) = suspended(pay(), vec![waits(0), waits(1)]);
+    let run = executor.resume(two, all(2)).unwrap();
+    let report = run.policy(FailurePolicy::abort_on_first()).max_parallel(1).run();
+    assert_eq!(report.aborted().and_then(|abort| abort.index), Some(0));
+    assert_eq!(report[1].content().to_text(), "not run: call 1 (pay) failed");
+
+    let (executor, two) = suspended(pay(), vec![waits(1), waits(1)]);
+    let decisions = [(0, Resolution::Deny("no".into())), (1, Resolution::Allow)];
+    let run = executor.resume(two, decisions).unwrap();
+    let report = run.policy(FailurePolicy::abort_on_first()).run();
+    assert_eq!(names(&report)[0], "denied");
+    assert!(report[1].started.is_none(), "what was denied counts: {report:?}");
+}
+
+#[test]
+fn a_deferred_tool_stays_deferred_when_it_is_allowed_or_edited() {
+    let ask = || Tool::deferred("pay", "", &serde_json::json!({ "type": "object" }));
+    for decision in [Resolution::Allow, Resolution::Edit(r#"{"n":2}"#.into())] {
+        let (executor, one) = suspended(ask(), vec![call("1", "pay", 1)]);
+        let report = executor.resume(one, [(0, decision)]).unwrap().run();
+        assert_eq!(names(&report), ["deferred"]);
+    }
+}
+
+/// A tool that runs a batch of `of` through the executor it runs on, each kind of batch in turn.
+fn nests(name: &str, of: &'static str, slot: &Arc<OnceLock<Executor>>) -> Tool<Amount> {
+    let slot = Arc::clone(slot);
+    Tool::new(name, "", move |args: Amount, cx: &CallContext| {
+        let executor = slot.get().unwrap();
+        let turn = Turn::from_calls([call("", of, args.n), call("", of, args.n)]);
+        let mut sum = 0;
+        let mut add = |report: Report| {
+            for call in &report {
+                sum += call.content().to_text().parse::<u64>().unwrap_or(1000);
+            }
+        };
+        let mut batch = executor.begin();
+        batch.push(turn.calls()[0].clone());
+        add(batch.finish(&turn));
+        let helper = executor.begin();
+        let helped = thread::scope(|scope| scope.spawn(|| helper.finish(&turn)).join());
+        add(helped.unwrap());
+        add(cx.run(&turn));
+        Ok(sum)
+    })
+    .read_only()
+}
+
+#[test]
+fn a_batch_begun_in_a_tool_lends_the_tools_permits_while_it_is_waited_for() {
+    let slot = Arc::new(OnceLock::new());
+    let tools = ToolSet::new()
+        .with(nests("first", "second", &slot).max_parallel(1))
+        .with(nests("second", "third", &slot))
+        .with(nests("third", "look", &slot).compute())
+        .with(look());
+    let executor = Executor::builder(tools)
+        .max_parallel(1)
+        .rayon_threads(1)
+        .call_timeout(ms(60_000))
+        .build()
+        .unwrap();
+    slot.set(executor.clone()).unwrap();
+    let report = executor.run(&Turn::from_calls([call("", "first", 1), call("", "first", 1)]));
+    // Six calls a level, three levels deep.
+    assert_eq!(report[0].content().to_text(), (6 * 6 * 6).to_string(), "{report:?}");
+    assert_eq!(names(&report), ["succeeded", "succeeded"]);
+    wait_until(|| executor.stats().running + executor.stats().batches == 0);
+}
+
+#[test]
+fn a_batch_in_a_tool_has_the_tools_context_deadline_and_depth() {
+    let slot = Arc::new(OnceLock::<Executor>::new());
+    let (inner, outer) = (Arc::clone(&slot), Arc::clone(&slot));
+    let reads = Tool::new("reads", "", |_: (), cx: &CallContext| {
+        Ok(format!("{} {}", cx.get::<&str>().unwrap_or(&"nobody"), cx.remaining() < ms(30_000)))
+    });
+    let deeper = Tool::new("deeper", "", move || {
+        let turn = Turn::from_calls([ToolCall::new("", "reads", "")]);
+        Ok(inner.get().unwrap().begin().finish(&turn)[0].content().to_text())
+    });
+    let begins = Tool::new("begins", "", move || {
+        let executor = outer.get().unwrap();
+        let turn = ["reads", "deeper"].map(|name| ToolCall::new("", name, ""));
+        let report = executor.begin().finish(&Turn::from_calls(turn));
+        let texts = report.calls().iter().map(|call| call.content().to_text());
+        Ok(texts.collect::<Vec<_>>().join(", "))
+    })
+    .timeout(ms(20_000));
+    let tools = ToolSet::new().with(reads).with(deeper).with(begins);
+    let executor = Executor::builder(tools).max_depth(1).build().unwrap();
+    slot.set(executor.clone()).unwrap();
+    let turn = Turn::from_calls([ToolCall::new("", "begins", "")]);
+    let report = executor.turn(&turn).context("ada").run();
+    let told = report[0].content().to_text();
+    assert_eq!(told, "ada true, not run: calls may be nested 1 deep");
+}
+
+#[test]
+fn borrowed_tools_in_a_tool_lend_its_permits() {
+    let slot = Arc::new(OnceLock::<Executor>::new());
+    let inner = Arc::clone(&slot);
+    let scopes = Tool::new("scopes", "", move |args: Amount| {
+        let count = ScopedTool::new("count", "", || Ok(args.n));
+        let turn = Turn::from_calls([ToolCall::new("", "count", "")]);
+        let tools = ScopedToolSet::new().with(count);
+        let report = inner.get().unwrap().run_scoped(&turn, tools).unwrap();
+        Ok(report[0].content().to_text())
+    });
+    let executor = Executor::builder(ToolSet::new().with(scopes)).max_parallel(1).build().unwrap();
+    slot.set(executor.clone()).unwrap();
+    let report = executor.run(&Turn::from_calls([call("", "scopes", 5)]));
+    assert_eq!(report[0].content().to_text(), "5");
 }
 
 #[test]

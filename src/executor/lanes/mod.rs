@@ -4,7 +4,7 @@ mod blocking;
 mod compute;
 
 pub(crate) use blocking::{BlockingLane, LaneSettings};
-pub(crate) use compute::{ComputeLane, ComputePool};
+pub(crate) use compute::{ComputeLane, ComputePool, LostWorker};
 
 use std::sync::Arc;
 
