@@ -3,10 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use log::Level;
 use serde::{Deserialize, Serialize};
 
 use crate::call::ToolCall;
 use crate::executor::admission;
+use crate::executor::say;
 use crate::executor::settings::Settings;
 use crate::outcome::{NotStarted, Outcome, Rejected};
 use crate::report::Note;
@@ -119,11 +121,19 @@ pub(super) fn ask(
                 Ok(answers) if answers.len() == requests.len() => Ok(answers),
                 Ok(answers) => {
                     let (given, asked) = (answers.len(), requests.len());
-                    log::error!("the approver gave {given} answers to {asked} requests");
+                    say::later(
+                        Level::Error,
+                        format_args!("the approver gave {given} answers to {asked} requests"),
+                    );
                     Err("its approval failed")
                 }
-                Err(_) => {
-                    log::error!("the approver panicked; no call is approved");
+                Err(payload) => {
+                    // Its drop may panic, too.
+                    std::mem::forget(payload);
+                    say::later(
+                        Level::Error,
+                        format_args!("the approver panicked; no call is approved"),
+                    );
                     Err("its approval failed")
                 }
             }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use log::Level;
+
 use crate::call::ToolCall;
 use crate::executor::Executor;
 use crate::executor::approval;
@@ -10,6 +12,7 @@ use crate::executor::collector::{Collector, Options};
 use crate::executor::core::{Core, Tooling};
 use crate::executor::job::{self, Job, Lent};
 use crate::executor::lanes::LostWorker;
+use crate::executor::say;
 use crate::executor::scheduler::Ending;
 use crate::outcome::NotStarted;
 use crate::report::Report;
@@ -88,7 +91,10 @@ impl Batch {
     pub fn finish(mut self, turn: &Turn) -> Report {
         let (tools, settings) = (&self.tooling.set, &self.core.settings);
         if !is_same(&self.pushed, turn.calls()) {
-            log::error!("a batch was finished with a message that doesn't hold its calls");
+            say::later(
+                Level::Error,
+                format_args!("a batch was finished with a message that doesn't hold its calls"),
+            );
             return self.end(turn.calls(), NotStarted::StreamBroken);
         }
         if let Some(stop) = turn.calls().iter().find_map(ToolCall::withheld_reason) {

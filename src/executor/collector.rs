@@ -182,7 +182,7 @@ impl Collector {
                 .map_err(|payload| {
                     // Its drop may panic, too.
                     std::mem::forget(payload);
-                    say::say(Level::Error, format_args!("the around hook panicked"));
+                    say::later(Level::Error, format_args!("the around hook panicked"));
                     mistake = Some("the around hook panicked".to_owned());
                 })
                 .ok()
@@ -374,7 +374,7 @@ impl Collector {
                 // Its drop may panic, too.
                 std::mem::forget(payload);
                 self.policy_failed = true;
-                say::say(
+                say::later(
                     Level::Error,
                     format_args!("the failure policy panicked; the batch is aborted"),
                 );

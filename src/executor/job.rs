@@ -13,7 +13,7 @@ use crate::executor::around::Around;
 use crate::executor::attempt;
 use crate::executor::collector::{self, Options};
 use crate::executor::core::{Core, Tooling};
-use crate::executor::lanes::Task;
+use crate::executor::lanes::{self, Task};
 use crate::executor::observer::{EventKind, Watch, Watched};
 use crate::executor::recorder::Recorder;
 use crate::executor::say;
@@ -137,6 +137,7 @@ impl Job {
             recorder.ended(self.index, &finish.outcome);
         }
         let line = attempt::finish_line(&self.call, &finish.outcome);
+        lanes::leave();
         let (fate, next) = core.with_next(
             |scheduler, now, out| {
                 let failed = finish.retry.and(self.run.watch.as_ref());
@@ -153,16 +154,19 @@ impl Job {
             // A context that outlives its call says that it is cancelled.
             core.run_callbacks(self.cancel.signal());
         }
-        // Only now, because a logger that blocks must not hold up the result.
+        // Only now, because a logger that blocks must not hold up the result. Nor what comes next.
+        let is_free = next.is_none() && self.track == Track::Blocking;
+        let say = if is_free { say::say } else { say::later };
         if let Some((level, line)) = line {
-            say::say(level, format_args!("{line}"));
+            say(level, format_args!("{line}"));
         }
         if let Fate::Late(outcome) = fate {
-            say::say(
-                log::Level::Debug,
-                format_args!("late result of {:?} dropped: {}", self.call.name(), outcome.name()),
-            );
+            let name = outcome.name();
             self.tell(Instant::now(), || EventKind::Late { outcome: outcome.into() });
+            say(
+                log::Level::Debug,
+                format_args!("late result of {:?} dropped: {name}", self.call.name()),
+            );
         }
         next
     }

@@ -3,7 +3,8 @@
 //! Events are sent under the scheduler's lock, so their order is that of what happened; sending
 //! doesn't block. The thread starts with the first event, and where events come faster than they
 //! are told a second one that guards it: an observer that panics or takes over a second is switched
-//! off, and another thread takes the queue over.
+//! off, and another thread takes the queue over. The guard looks several times, so that a machine
+//! that stood still for a second blames nobody.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,14 +15,16 @@ use std::time::{Duration, Instant};
 use log::Level;
 
 use crate::call::ToolCall;
-use crate::executor::say::{say, warn};
+use crate::executor::say::{later, warn};
 use crate::executor::scheduler::BatchId;
 use crate::outcome::Outcome;
-use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Condvar, Mutex, thread};
 
 /// How long an observer may take for one event.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How often it must be found at that event meanwhile.
+const LOOKS: u32 = 4;
 /// How long the thread is kept when nothing happens.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Most progress events that wait to be told.
@@ -133,6 +136,7 @@ struct Shared {
     filled: Condvar,
     overtaken: Condvar,
     progress: AtomicUsize,
+    switched_off: AtomicU64,
 }
 
 #[derive(Default)]
@@ -183,6 +187,11 @@ impl Observation {
         true
     }
 
+    /// How many observers were switched off.
+    pub(crate) fn switched_off(&self) -> u64 {
+        self.0.switched_off.load(Ordering::Relaxed)
+    }
+
     /// Tells what is queued, then lets the threads go. Doesn't wait.
     pub(crate) fn close(&self) {
         self.0.state.lock().closed = true;
@@ -191,13 +200,14 @@ impl Observation {
     }
 }
 
-fn switch_off(observer: &Watched, why: &str) {
-    if !observer.off.swap(true, Ordering::Relaxed) {
-        say(Level::Error, format_args!("an observer {why}; it is told nothing more"));
-    }
-}
-
 impl Shared {
+    fn switch_off(&self, observer: &Watched, why: &str) {
+        if !observer.off.swap(true, Ordering::Relaxed) {
+            self.switched_off.fetch_add(1, Ordering::Relaxed);
+            later(Level::Error, format_args!("an observer {why}; it is told nothing more"));
+        }
+    }
+
     fn start_teller(self: &Arc<Self>, state: &mut State) {
         state.teller += 1;
         let (shared, teller) = (Arc::clone(self), state.teller);
@@ -246,12 +256,12 @@ impl Shared {
                 if let Err(payload) = told {
                     // Its drop may panic, too.
                     std::mem::forget(payload);
-                    switch_off(&observer, "panicked");
+                    self.switch_off(&observer, "panicked");
                 }
             }
             // The user's own drop runs here, not under the lock.
             if catch_unwind(AssertUnwindSafe(|| drop((observer, event)))).is_err() {
-                say(Level::Error, format_args!("an observer panicked when it was dropped"));
+                later(Level::Error, format_args!("an observer panicked when it was dropped"));
             }
             state = self.state.lock();
             if state.teller == teller {
@@ -263,21 +273,24 @@ impl Shared {
     /// A guard's life: where an observer takes too long, it lets another teller go on.
     fn guard(self: &Arc<Self>) {
         let mut state = self.state.lock();
+        let (mut at, mut looks) = (None, 0);
         loop {
+            let since = state.busy.as_ref().map(|(_, since)| *since);
+            looks = if at == since { looks + 1 } else { 0 };
+            at = since;
             match &state.busy {
-                Some((observer, since)) if since.elapsed() >= PATIENCE => {
+                Some((observer, since)) if looks >= LOOKS && since.elapsed() >= PATIENCE => {
                     let slow = observer.upgrade();
                     state.busy = None;
                     self.start_teller(&mut state);
                     drop(state);
                     if let Some(slow) = slow {
-                        switch_off(&slow, "took over a second for one event");
+                        self.switch_off(&slow, "took over a second for one event");
                     }
                     state = self.state.lock();
                 }
-                Some((_, since)) => {
-                    let until = *since + PATIENCE;
-                    self.overtaken.wait_until(&mut state, until);
+                Some(_) => {
+                    self.overtaken.wait_for(&mut state, PATIENCE / LOOKS);
                 }
                 None => {
                     let span = if state.closed { PATIENCE } else { KEEP_ALIVE };

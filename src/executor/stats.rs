@@ -26,6 +26,9 @@ pub struct Stats {
     pub batches: usize,
     /// Threads of the Blocking lane, idle ones included.
     pub blocking_threads: usize,
+    /// Observers that were switched off since the beginning, because they panicked or took over a
+    /// second for one event.
+    pub observers_off: u64,
     /// Each tool that was called.
     pub tools: BTreeMap<String, ToolStats>,
 }
@@ -53,6 +56,7 @@ pub(super) fn collect(core: &Core) -> Stats {
         late: counts.late,
         batches: counts.batches,
         blocking_threads: core.blocking.threads(),
+        observers_off: core.observation.switched_off(),
         tools: core.tools.snapshot(),
     }
 }

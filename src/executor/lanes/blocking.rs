@@ -63,6 +63,7 @@ impl BlockingLane {
                 self.state.lock().threads -= 1;
                 return Err(task);
             }
+            say::catch_up();
         }
         self.sender.send(task).map_err(|unsent| unsent.0)
     }

@@ -3,6 +3,7 @@
 //! A pool can't replace a worker that hangs, or that waits in a nested batch. Such workers count
 //! as lost, and when none is left the next generation takes the calls: a new pool of our own.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use rayon::ThreadPool;
@@ -23,9 +24,45 @@ pub(crate) struct ComputeLane {
 
 struct Generation {
     pool: ComputePool,
-    /// Tasks that were handed to the pool and haven't come back, and workers that wait for a
-    /// batch.
+    /// Tasks that were handed to the pool and whose user code hasn't come back, and workers that
+    /// wait for a batch.
     busy: AtomicUsize,
+}
+
+/// A task's place in the count of its pool.
+struct Place {
+    generation: Arc<Generation>,
+    taken: bool,
+}
+
+crate::sync::local! {
+    /// The place of the task that runs on this worker.
+    static PLACE: RefCell<Option<Place>> = const { RefCell::new(None) };
+}
+
+/// The task that runs on this thread is about to run user code.
+pub(super) fn enter() {
+    PLACE.with(|place| {
+        if let Some(place) = &mut *place.borrow_mut()
+            && !place.taken
+        {
+            place.taken = true;
+            place.generation.busy.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+}
+
+/// The user code of the task that runs on this thread is over. Said before its permit is given
+/// back: who gets that permit finds a free worker, and needs no other pool.
+pub(crate) fn leave() {
+    PLACE.with(|place| {
+        if let Some(place) = &mut *place.borrow_mut()
+            && place.taken
+        {
+            place.taken = false;
+            place.generation.busy.fetch_sub(1, Ordering::Relaxed);
+        }
+    });
 }
 
 /// A worker that waits instead of working, until this is dropped.
@@ -56,8 +93,12 @@ impl ComputeLane {
         let lane = Arc::clone(self);
         let pool = Arc::clone(&generation.pool);
         pool.spawn(move || {
+            // A task that waits within rayon may have this one on top of it.
+            let own = Some(Place { generation, taken: true });
+            let below = PLACE.with(|place| place.replace(own));
             task.run();
-            generation.busy.fetch_sub(1, Ordering::Relaxed);
+            leave();
+            PLACE.with(|place| place.replace(below));
             lane.retire();
         });
         Ok(())

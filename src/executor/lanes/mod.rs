@@ -4,7 +4,7 @@ mod blocking;
 mod compute;
 
 pub(crate) use blocking::{BlockingLane, LaneSettings};
-pub(crate) use compute::{ComputeLane, ComputePool, LostWorker};
+pub(crate) use compute::{ComputeLane, ComputePool, LostWorker, leave};
 
 use std::sync::Arc;
 
@@ -29,7 +29,10 @@ impl Task {
         let mut next = Some(self);
         while let Some(task) = next {
             next = match task {
-                Self::Call(call, job) => job.run_attempt(call),
+                Self::Call(call, job) => {
+                    compute::enter();
+                    job.run_attempt(call)
+                }
                 Self::Prepare(call, job) => job.prepare(call),
                 Self::Errand(errand) => {
                     crate::executor::attempt::guarded("an errand", errand);

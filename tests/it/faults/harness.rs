@@ -205,7 +205,7 @@ impl Case {
         let value = body(&rig);
         drop(opens);
         rig.check_the_rest(self.nests, self.shuts_down, self.width);
-        self.witness.check(&rig.executor);
+        self.witness.check(&rig);
         let findings = LOG.findings.lock();
         assert!(findings.is_empty(), "logged: {findings:#?}");
         value
@@ -283,6 +283,16 @@ impl Rig {
 
     pub(crate) fn stats(&self) -> Stats {
         self.executor.stats()
+    }
+
+    /// Whether an observer was switched off, on a machine that had no time for it. What it would
+    /// have been told isn't known then, and the test says so.
+    pub(crate) fn lost_an_observer(&self) -> bool {
+        let lost = self.stats().observers_off > 0;
+        if lost {
+            println!("an observer was switched off, so its events are not checked");
+        }
+        lost
     }
 
     fn check_the_rest(&self, nests: bool, shuts_down: bool, width: usize) {
@@ -371,7 +381,7 @@ impl Witness {
             EventKind::Retrying { .. } => Told::Retrying,
             EventKind::Finished { .. } => Told::Finished,
             EventKind::Late { .. } => Told::Late,
-            other => panic!("{other:?}"),
+            other => return LOG.findings.lock().push(format!("an unknown event: {other:?}")),
         };
         if format!("{event:?}").contains(CANARY) {
             LOG.findings.lock().push(format!("an event with a secret: {}", event.tool));
@@ -379,21 +389,25 @@ impl Witness {
         self.events.lock().entry((event.batch, event.index)).or_default().push(told);
     }
 
-    fn check(&self, executor: &Executor) {
+    fn check(&self, rig: &Rig) {
         let count = |wanted: fn(&Told) -> bool| {
             self.events.lock().values().flatten().filter(|told| wanted(told)).count()
         };
         if count(|_| true) == 0 {
             return; // The case has an observer of its own.
         }
-        let late = executor.stats().late as usize;
+        let late = rig.stats().late as usize;
         let entered = self.entered.load(Ordering::Relaxed);
         let all_told = || {
             count(|told| *told == Told::Finished) >= count(|told| *told == Told::Queued)
                 && count(|told| *told == Told::Late) >= late
                 && count(|told| matches!(told, Told::Started(_))) >= entered
         };
-        assert!(eventually(all_told), "{late} late, {entered} entered, {:?}", self.events.lock());
+        let told = eventually(|| all_told() || rig.stats().observers_off > 0);
+        if rig.lost_an_observer() {
+            return;
+        }
+        assert!(told, "{late} late, {entered} entered, {:?}", self.events.lock());
         assert_eq!(count(|told| *told == Told::Late), late);
         assert_eq!(count(|told| matches!(told, Told::Started(_))), entered, "all runs are known");
         for (call, told) in &*self.events.lock() {

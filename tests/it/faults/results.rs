@@ -119,7 +119,7 @@ fn fault_030_a_flood_of_progress_is_dropped_with_a_count_and_holds_up_nothing() 
             if let EventKind::Progress { text } = &event.kind {
                 // The first one keeps the others waiting, until more are said than may wait.
                 let since = Instant::now();
-                while !said.load(Ordering::SeqCst) && since.elapsed() < ms(900) {
+                while !said.load(Ordering::SeqCst) && since.elapsed() < ms(500) {
                     thread::sleep(ms(1));
                 }
                 told.fetch_add(usize::from(event.tool == "floods"), Ordering::Relaxed);
@@ -144,7 +144,8 @@ fn fault_030_a_flood_of_progress_is_dropped_with_a_count_and_holds_up_nothing() 
             _ => panic!("{report:?}"),
         };
         let all = || told.load(Ordering::Relaxed) as u64 + dropped == FLOOD;
-        assert!(eventually(all), "{told:?} and {dropped} of {FLOOD}");
+        assert!(eventually(|| all() || case.stats().observers_off > 0), "{told:?} and {dropped}");
+        assert!(all() || case.lost_an_observer(), "{told:?} and {dropped} of {FLOOD}");
     });
 }
 
@@ -187,7 +188,10 @@ fn fault_031_an_observer_that_panics_or_blocks_hurts_no_batch_and_no_other_obser
         };
         let report = case.run_with(&repeat("says", 4), |run| run.observer(counts));
         assert!(report.all_succeeded() && report.wall() < slack(), "{:?}", report.wall());
-        assert!(eventually(|| ends.load(Ordering::Relaxed) == 4), "{ends:?}");
+        // Two of the three were switched off for what they did.
+        let all = || ends.load(Ordering::Relaxed) == 4;
+        assert!(eventually(|| all() || case.stats().observers_off > 2), "{ends:?}");
+        assert!(case.stats().observers_off >= 2, "{:?}", case.stats());
         assert!(!gate.is_open());
         assert_eq!(calls.load(Ordering::Relaxed), 1, "told nothing after its panic");
     });

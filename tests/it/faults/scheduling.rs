@@ -568,6 +568,27 @@ fn fault_048_hung_compute_tools_are_replaced_by_a_new_pool() {
 }
 
 #[test]
+fn fault_048_a_worker_that_gave_back_its_permit_is_free() {
+    let on = Tool::new("on", "", || Ok(thread::current().name().map(str::to_owned)));
+    let nests = Tool::new("nests", "", |(): (), cx: &CallContext| {
+        Ok(cx.run(&repeat("on", 2))[1].content().to_text())
+    });
+    let tools = ToolSet::new().with(on.compute()).with(nests.compute());
+    Case::new(tools).set(|b| b.rayon_threads(1)).check(|rig| {
+        for _ in 0..2000 {
+            assert_eq!(told(&rig.run(&repeat("on", 1)), 0), "toolpool-compute-0-0");
+        }
+        // While a worker waits for a nested turn, another pool takes its calls.
+        for _ in 0..100 {
+            for name in ["nests", "on"] {
+                let on = told(&rig.run(&repeat(name, 1)), 0);
+                assert!(matches!(&*on, "toolpool-compute-0-0" | "toolpool-compute-1-0"), "{on}");
+            }
+        }
+    });
+}
+
+#[test]
 fn fault_050_odd_long_and_many_keys_cost_no_time() {
     let tools = ToolSet::new().with(
         Tool::new("touch", "", |args: Keys| Ok(args.keys.len()))
