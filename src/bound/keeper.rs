@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::bound::secrets::Redactor;
 use crate::bound::spill::Spill;
 use crate::bound::unescape::Unescape;
 use crate::bound::{Bounded, ResultLimit, note, note_room};
@@ -12,6 +13,8 @@ use crate::output::Output;
 pub(super) struct Keeper<'a> {
     limit: &'a ResultLimit,
     string: Option<Unescape>,
+    redactor: Option<Redactor>,
+    begun: bool,
     /// All of it, as long as it is within the limit; then the head, and behind it a ring that
     /// holds the tail.
     kept: Vec<u8>,
@@ -31,7 +34,19 @@ struct Over {
 
 impl<'a> Keeper<'a> {
     pub(super) fn new(limit: &'a ResultLimit) -> Self {
-        Self { limit, string: None, kept: Vec::new(), total: 0, over: None }
+        let redactor = (!limit.secrets.is_empty()).then(|| Redactor::new(&limit.secrets));
+        Self { limit, string: None, redactor, begun: false, kept: Vec::new(), total: 0, over: None }
+    }
+
+    /// Takes what the value says, secrets still in it.
+    fn take(&mut self, bytes: &[u8]) {
+        match self.redactor.take() {
+            None => self.push(bytes),
+            Some(mut redactor) => {
+                redactor.feed(bytes, |piece| self.push(piece));
+                self.redactor = Some(redactor);
+            }
+        }
     }
 
     fn push(&mut self, bytes: &[u8]) {
@@ -95,13 +110,16 @@ impl<'a> Keeper<'a> {
     }
 
     pub(super) fn finish(mut self) -> Bounded {
+        if let Some(redactor) = self.redactor.take() {
+            redactor.finish(|piece| self.push(piece));
+        }
         let Some(over) = self.over else {
             let text = String::from_utf8_lossy(&self.kept).into_owned();
             let output = match self.string {
                 Some(_) => Output::Text { text },
                 None => Output::Json { text },
             };
-            return Bounded { output, cut: None };
+            return output.into();
         };
         self.kept[over.head..].rotate_left(over.at - over.head);
         let (head, tail) = self.kept.split_at(over.head);
@@ -109,7 +127,7 @@ impl<'a> Keeper<'a> {
         let left_out = self.total - (head.len() + tail.len()) as u64;
         let file = over.spill.and_then(Spill::keep);
         let text = head.to_owned() + &note(left_out, self.total, file.as_deref()) + tail;
-        Bounded { output: Output::Text { text }, cut: Some(self.total) }
+        Bounded { cut: Some(self.total), ..Output::Text { text }.into() }
     }
 }
 
@@ -125,13 +143,14 @@ fn whole_end(bytes: &[u8]) -> &str {
 
 impl io::Write for Keeper<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.total == 0 && self.string.is_none() && bytes.starts_with(b"\"") {
+        if !self.begun && bytes.starts_with(b"\"") {
             self.string = Some(Unescape::default());
         }
+        self.begun = true;
         match self.string.take() {
-            None => self.push(bytes),
+            None => self.take(bytes),
             Some(mut string) => {
-                string.feed(bytes, |piece| self.push(piece));
+                string.feed(bytes, |piece| self.take(piece));
                 self.string = Some(string);
             }
         }

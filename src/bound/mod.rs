@@ -4,12 +4,15 @@
 //! and no more. Runs on the worker, as user code does; knows no executor.
 
 mod keeper;
+mod secrets;
 mod spill;
 mod unescape;
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+
+pub(crate) use crate::bound::secrets::Secrets;
 
 use crate::bound::keeper::Keeper;
 use crate::bound::spill::Spill;
@@ -24,8 +27,12 @@ pub(crate) struct ResultLimit {
     pub(crate) text: usize,
     /// Bytes of one image or document, decoded.
     pub(crate) media: usize,
+    /// Images and documents.
+    pub(crate) media_count: usize,
     /// The directory where the whole of a cut text is put.
     pub(crate) spill: Option<PathBuf>,
+    /// What is taken out of texts before they are cut.
+    pub(crate) secrets: Secrets,
 }
 
 /// An output within its limit.
@@ -35,7 +42,21 @@ pub struct Bounded {
     pub(crate) output: Output,
     /// How many bytes of text it had, where it was cut.
     pub(crate) cut: Option<u64>,
+    /// How many images and documents were left out.
+    pub(crate) media_left_out: u64,
 }
+
+impl From<Output> for Bounded {
+    /// An output that is within its limit.
+    fn from(output: Output) -> Self {
+        Self { output, cut: None, media_left_out: 0 }
+    }
+}
+
+/// From so many blocks on, empty texts among them go.
+const MANY_BLOCKS: usize = 1024;
+/// Most bytes of a medium's type and name.
+const MEDIA_WORDS: usize = 1024;
 
 /// Serialises a handler's value within the limit, whatever its size: a top-level string is text,
 /// all else JSON, and JSON that had to be cut is text.
@@ -52,25 +73,55 @@ pub(crate) fn serialized(
 ///
 /// # Errors
 /// An image or a document over its limit: half of one is nothing.
-pub(crate) fn output(output: Output, limit: &ResultLimit) -> Result<Bounded, ToolError> {
+pub(crate) fn output(mut output: Output, limit: &ResultLimit) -> Result<Bounded, ToolError> {
+    if !limit.secrets.is_empty() {
+        output.redact(&mut |text| limit.secrets.redacted(text));
+    }
     match output {
         Output::Text { text } | Output::Json { text } if text.len() > limit.text => {
             let (blocks, cut) = cut_blocks(vec![Block::Text { text }], limit);
             let text = texts(&blocks).collect();
-            Ok(Bounded { output: Output::Text { text }, cut: Some(cut) })
+            Ok(Bounded { cut: Some(cut), ..Output::Text { text }.into() })
         }
-        Output::Blocks { blocks } => {
+        Output::Blocks { mut blocks } => {
+            if blocks.len() > MANY_BLOCKS {
+                blocks.retain(|block| !matches!(block, Block::Text { text } if text.is_empty()));
+            }
+            let (total, left_out) = leave_out_media(&mut blocks, limit.media_count);
             for block in &blocks {
                 check_media(block, limit.media)?;
             }
-            if texts(&blocks).map(str::len).sum::<usize>() <= limit.text {
-                return Ok(Bounded { output: Output::Blocks { blocks }, cut: None });
+            let mut cut = None;
+            if texts(&blocks).map(str::len).sum::<usize>() > limit.text {
+                let (kept, bytes) = cut_blocks(blocks, limit);
+                (blocks, cut) = (kept, Some(bytes));
             }
-            let (blocks, cut) = cut_blocks(blocks, limit);
-            Ok(Bounded { output: Output::Blocks { blocks }, cut: Some(cut) })
+            if left_out > 0 {
+                blocks.push(Block::text(media_note(left_out, total)));
+            }
+            Ok(Bounded { output: Output::Blocks { blocks }, cut, media_left_out: left_out })
         }
-        within => Ok(Bounded { output: within, cut: None }),
+        within => Ok(within.into()),
     }
+}
+
+/// Keeps the first images and documents; tells how many there were and how many went.
+fn leave_out_media(blocks: &mut Vec<Block>, most: usize) -> (u64, u64) {
+    let mut media = 0;
+    blocks.retain(|block| {
+        let is_text = matches!(block, Block::Text { .. });
+        media += usize::from(!is_text);
+        is_text || media <= most
+    });
+    (media as u64, media.saturating_sub(most) as u64)
+}
+
+/// What the model reads of what was left out.
+fn media_note(left_out: u64, total: u64) -> String {
+    format!(
+        "[… {left_out} of {total} images and documents were left out here, because the result has \
+         too many …]"
+    )
 }
 
 fn texts(blocks: &[Block]) -> impl Iterator<Item = &str> {
@@ -81,11 +132,22 @@ fn texts(blocks: &[Block]) -> impl Iterator<Item = &str> {
 }
 
 fn check_media(block: &Block, limit: usize) -> Result<(), ToolError> {
-    let (what, base64) = match block {
+    let (what, base64, words) = match block {
         Block::Text { .. } => return Ok(()),
-        Block::Image { base64, .. } => ("image", base64),
-        Block::Document { base64, .. } => ("document", base64),
+        Block::Image { base64, media_type } => ("image", base64, media_type.len()),
+        Block::Document { base64, media_type, name } => {
+            ("document", base64, media_type.len() + name.as_ref().map_or(0, String::len))
+        }
     };
+    if words > MEDIA_WORDS {
+        return Err(ToolError::new(
+            ToolErrorKind::Other,
+            format_args!(
+                "the {what}'s type and name have {words} bytes, more than the limit of \
+                 {MEDIA_WORDS} bytes"
+            ),
+        ));
+    }
     let digits = base64.trim_end_matches('=').len();
     let bytes = digits / 4 * 3 + (digits % 4).saturating_sub(1);
     if bytes <= limit {

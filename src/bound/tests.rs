@@ -7,7 +7,7 @@ use serde::ser::{Error as _, SerializeSeq};
 use super::*;
 
 fn limit(text: usize) -> ResultLimit {
-    ResultLimit { text, media: 1000, spill: None }
+    ResultLimit { text, media: 1000, media_count: 9, spill: None, secrets: Secrets::default() }
 }
 
 fn text_of(bounded: &Bounded) -> &str {
@@ -308,4 +308,39 @@ proptest! {
             prop_assert!(text_of(&bounded).len() <= bytes.max(note_room(None)));
         }
     }
+}
+
+#[test]
+fn fault_136_media_beyond_their_number_are_left_out_with_a_note() {
+    let image = || Block::Image { media_type: "image/png".to_owned(), base64: "AAAA".to_owned() };
+    let few = Output::blocks((0..9).map(|_| image()).chain([Block::text("nine")]));
+    let bounded = output(few.clone(), &limit(10)).unwrap();
+    assert_eq!((bounded.output, bounded.media_left_out), (few, 0));
+
+    let blocks = (0..1000).flat_map(|_| [image(), Block::text("")]);
+    let many = Output::blocks([Block::text("all")].into_iter().chain(blocks));
+    let bounded = output(many, &limit(10)).unwrap();
+    assert_eq!((bounded.cut, bounded.media_left_out), (None, 991));
+    let note = "[… 991 of 1000 images and documents were left out here, because the result has too \
+                many …]";
+    let kept: Vec<_> = [Block::text("all")]
+        .into_iter()
+        .chain((0..9).map(|_| image()))
+        .chain([Block::text(note)])
+        .collect();
+    assert_eq!(bounded.output, Output::Blocks { blocks: kept });
+}
+
+#[test]
+fn a_medium_with_a_long_name_is_refused() {
+    let named = Block::Document {
+        media_type: "application/pdf".to_owned(),
+        base64: "AAAA".to_owned(),
+        name: Some("n".repeat(2000)),
+    };
+    let error = output(Output::blocks([named]), &limit(10)).unwrap_err();
+    assert_eq!(
+        error.model_text(),
+        "the document's type and name have 2015 bytes, more than the limit of 1024 bytes"
+    );
 }

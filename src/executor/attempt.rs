@@ -77,6 +77,8 @@ pub(super) fn finish(
     let mut outcome = match result {
         Ok(Ok(bounded)) => {
             notes.extend(bounded.cut.map(Note::Cut));
+            let left_out = Some(bounded.media_left_out).filter(|left_out| *left_out > 0);
+            notes.extend(left_out.map(Note::MediaLeftOut));
             Outcome::Succeeded(bounded.output)
         }
         Ok(Err(error)) if error.is_bad_arguments() => {

@@ -150,6 +150,14 @@ impl ExecutorBuilder {
         self
     }
 
+    /// Keeps the first `count` images and documents of a result; of the others the model is told how
+    /// many there were. A result so has at most `count` times
+    /// [`max_media_bytes`](Self::max_media_bytes) of them. Defaults to 20.
+    pub fn max_media(mut self, count: usize) -> Self {
+        self.settings.max_media = count;
+        self
+    }
+
     /// Puts the whole of each cut result into a file in `directory`, which the note names.
     /// Nobody removes these files. Defaults to none.
     pub fn keep_cut_results_in(mut self, directory: impl Into<PathBuf>) -> Self {
@@ -272,10 +280,10 @@ impl ExecutorBuilder {
 
     /// A text that must not get out, such as a key that tools use: wherever it stands in an
     /// output, an error or a panic's message it is replaced before the model, an observer or the
-    /// log is told. May be given several times; short texts would be found everywhere, so give
+    /// log is told, and before the text is cut. May be given several times; short texts would be found everywhere, so give
     /// whole secrets. Defaults to none.
     pub fn secret(mut self, secret: impl Into<String>) -> Self {
-        self.settings.secrets.push(secret.into());
+        self.settings.secrets.add(secret.into());
         self
     }
 
@@ -293,7 +301,7 @@ impl ExecutorBuilder {
             ("rayon_threads", settings.compute_threads.unwrap_or(1)),
             ("max_calls", settings.max_calls),
         ];
-        if settings.secrets.iter().any(String::is_empty) {
+        if settings.secrets.has_empty() {
             return Err(Error::config("an empty text can't be a secret"));
         }
         if let Some((name, _)) = caps.into_iter().find(|(_, cap)| *cap == 0) {

@@ -8,16 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::bound::ResultLimit;
+use crate::bound::{ResultLimit, Secrets};
 use crate::executor::approval::Approver;
 use crate::executor::around::AroundFactory;
 use crate::executor::observer::Watched;
 use crate::outcome::Outcome;
 use crate::policy::FailurePolicy;
 use crate::tool::Lane;
-
-/// What stands in the place of a secret.
-const REDACTED: &str = "[redacted]";
 
 /// What an [`ExecutorBuilder`](crate::ExecutorBuilder) sets. A tool's own setting goes before, a
 /// run's own before both.
@@ -36,6 +33,7 @@ pub(crate) struct Settings {
     pub(crate) allow_duplicate_keys: bool,
     pub(crate) max_result_bytes: usize,
     pub(crate) max_media_bytes: usize,
+    pub(crate) max_media: usize,
     pub(crate) spill: Option<PathBuf>,
     pub(crate) max_queued: usize,
     pub(crate) max_abandoned: usize,
@@ -48,7 +46,7 @@ pub(crate) struct Settings {
     pub(crate) observer: Option<Arc<Watched>>,
     pub(crate) around: Option<Arc<AroundFactory>>,
     /// Texts that must not get out.
-    pub(crate) secrets: Vec<String>,
+    pub(crate) secrets: Secrets,
     pub(crate) random: Random,
 }
 
@@ -82,6 +80,7 @@ impl Default for Settings {
             allow_duplicate_keys: false,
             max_result_bytes: 64 << 10,
             max_media_bytes: 5 << 20,
+            max_media: 20,
             spill: None,
             max_queued: 1 << 17,
             max_abandoned: 256,
@@ -93,7 +92,7 @@ impl Default for Settings {
             approver: None,
             observer: None,
             around: None,
-            secrets: Vec::new(),
+            secrets: Secrets::default(),
             random: Random::default(),
         }
     }
@@ -114,19 +113,17 @@ impl Settings {
         ResultLimit {
             text: own.unwrap_or(self.max_result_bytes),
             media: self.max_media_bytes,
+            media_count: self.max_media,
             spill: self.spill.clone(),
+            secrets: self.secrets.clone(),
         }
     }
 
     /// Takes the secrets out of what leaves a worker.
     pub(crate) fn redact(&self, outcome: &mut Outcome) {
         if !self.secrets.is_empty() {
-            outcome.redact(&mut |text| self.redacted(text));
+            outcome.redact(&mut |text| self.secrets.redacted(text));
         }
-    }
-
-    pub(crate) fn redacted(&self, text: &str) -> String {
-        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, REDACTED))
     }
 
     /// Any number, for jitter.

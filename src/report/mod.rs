@@ -47,6 +47,8 @@ pub enum Note {
     Fallback(Box<Outcome>),
     /// The output was cut; how many bytes it had.
     Cut(u64),
+    /// Images and documents of the output were left out, because it had too many; how many.
+    MediaLeftOut(u64),
     /// An earlier call of the turn has the same id; its index.
     DuplicateId(usize),
     /// The result is that of an identical call, which ran once for both; its index.

@@ -228,6 +228,7 @@ fn a_report_is_read_back_as_it_was() {
     let notes = vec![
         Note::Fallback(Box::new(Outcome::Panicked(None))),
         Note::Cut(1_048_576),
+        Note::MediaLeftOut(7),
         Note::DuplicateId(0),
         Note::CoalescedWith(1),
         Note::Edited(r#"{"order": 8}"#.to_owned()),

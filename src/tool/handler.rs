@@ -260,7 +260,13 @@ mod tests {
             cancel: Default::default(),
             seed: "seed".into(),
             context: Some(Arc::new(7u8)),
-            result_limit: ResultLimit { text: 1000, media: 1000, spill: None },
+            result_limit: ResultLimit {
+                text: 1000,
+                media: 1000,
+                media_count: 9,
+                spill: None,
+                secrets: Default::default(),
+            },
             host: Arc::new(NoHost::default()),
         });
         let handler = definition.handler.unwrap();

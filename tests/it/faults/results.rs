@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
-use toolpool::{CallContext, Event, EventKind, Note, Outcome, Output, Tool, ToolSet};
+use toolpool::{Block, CallContext, Event, EventKind, Note, Outcome, Output, Tool, ToolSet};
 
-use super::harness::{Case, Gate, eventually, ms, names, repeat, slack, told, turn};
+use super::harness::{CANARY, Case, Gate, eventually, ms, names, repeat, slack, told, turn};
 use super::props::{Number, number, quick};
 
 /// Many numbers, made as they are written.
@@ -195,4 +195,82 @@ fn fault_031_an_observer_that_panics_or_blocks_hurts_no_batch_and_no_other_obser
         assert!(!gate.is_open());
         assert_eq!(calls.load(Ordering::Relaxed), 1, "told nothing after its panic");
     });
+}
+
+#[test]
+fn fault_154_no_cut_leaves_half_of_a_secret() {
+    /// Long texts with the canary behind `n` characters, twice.
+    fn around(n: usize) -> String {
+        let text = format!("{}{CANARY}{}", ".".repeat(n), ".".repeat(4000 - n));
+        text.repeat(2)
+    }
+    let half = &CANARY[..CANARY.len() / 2];
+    let other_half = &CANARY[CANARY.len() / 2..];
+    let directory = std::env::temp_dir().join(format!("toolpool-halves-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let text = Tool::new("text", "", |args: Number| Ok(around(args.n as usize)));
+    let json = Tool::new("json", "", |args: Number| Ok([around(args.n as usize)]));
+    let blocks = Tool::new("blocks", "", |args: Number| {
+        Ok(Output::blocks(["start".to_owned(), around(args.n as usize)].map(Block::text)))
+    });
+    let fails = Tool::new("fails", "", |args: Number| -> Result<(), _> {
+        Err(std::io::Error::other(around(args.n as usize)).into())
+    });
+    let says = Tool::new("says", "", |args: Number| -> Result<(), _> {
+        Err(around(args.n as usize).into())
+    });
+    let panics = Tool::new("panics", "", |args: Number| -> Result<(), _> {
+        panic!("{}", around(args.n as usize))
+    });
+    let progress = Tool::new("progress", "", |args: Number, cx: &CallContext| {
+        cx.progress(around(args.n as usize));
+        Ok(())
+    });
+    let tools = ToolSet::new()
+        .with(text.max_result_bytes(1000))
+        .with(json.max_result_bytes(1000))
+        .with(blocks.max_result_bytes(1000))
+        .with(fails.reveal_errors())
+        .with(says)
+        .with(panics)
+        .with(progress);
+    let halves = Arc::new(AtomicUsize::new(0));
+    let heard = Arc::new(AtomicUsize::new(0));
+    let hear = {
+        let (halves, heard) = (Arc::clone(&halves), Arc::clone(&heard));
+        move |event: &Event| {
+            if let EventKind::Progress { text } = &event.kind {
+                let shows = text.contains(half) || text.contains(other_half);
+                halves.fetch_add(usize::from(shows), Ordering::Relaxed);
+                heard.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    };
+    let case = Case::new(tools).set(|b| b.observer(hear).keep_cut_results_in(&directory));
+    // A result's head and tail, and the end of other texts.
+    let edges = (300..460).chain(3500..3700).step_by(3);
+    let ends = (2020..2060).step_by(3);
+    let mut calls = Vec::new();
+    for (places, names) in [
+        (edges.collect::<Vec<_>>(), &["text", "json", "blocks"][..]),
+        (ends.collect(), &["fails", "says", "panics", "progress"]),
+    ] {
+        calls.extend(places.iter().flat_map(|n| names.iter().map(|name| (*name, number(*n)))));
+    }
+    let said = calls.iter().filter(|(name, _)| *name == "progress").count();
+    case.set(|b| b.max_calls(10_000)).check(|case| {
+        let report = case.run(&turn(calls));
+        for call in &report {
+            let ended = serde_json::to_string(&(&call.outcome, call.content().to_text())).unwrap();
+            assert!(!ended.contains(half) && !ended.contains(other_half), "{ended}");
+        }
+        let all = || heard.load(Ordering::Relaxed) == said;
+        assert!(eventually(|| all() || case.stats().observers_off > 0), "{heard:?}");
+        assert_eq!(halves.load(Ordering::Relaxed), 0, "said as progress");
+    });
+    for file in std::fs::read_dir(&directory).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        assert!(text.contains("[redacted]") && !text.contains(CANARY));
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
 }
