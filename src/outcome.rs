@@ -126,8 +126,6 @@ pub enum Rejected {
     TooDeep(usize),
     /// It would wait for a call that waits for it; what it would wait for.
     WouldDeadlock(String),
-    /// The tool failed too often lately and rests.
-    CircuitOpen,
 }
 
 impl Outcome {
@@ -200,7 +198,6 @@ impl Rejected {
             Self::AbandonedLimit => ("abandoned_limit", true),
             Self::TooDeep(_) => ("too_deep", false),
             Self::WouldDeadlock(_) => ("would_deadlock", false),
-            Self::CircuitOpen => ("circuit_open", true),
         }
     }
 }
@@ -244,8 +241,7 @@ impl Outcome {
                 | Rejected::TooManyCalls(_)
                 | Rejected::Busy
                 | Rejected::AbandonedLimit
-                | Rejected::TooDeep(_)
-                | Rejected::CircuitOpen => {}
+                | Rejected::TooDeep(_) => {}
             },
         }
     }

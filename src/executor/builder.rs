@@ -124,7 +124,7 @@ impl ExecutorBuilder {
     }
 
     /// Refuses arguments that nest deeper. Defaults to 64; more than 127 has no effect on tools
-    /// that decode with serde, which stops there.
+    /// that decode with serde, which stops there, and more than 10 000 none at all.
     pub fn max_argument_depth(mut self, depth: usize) -> Self {
         self.settings.max_argument_depth = depth;
         self

@@ -1,8 +1,8 @@
 //! One pass over a JSON text: whether it is JSON, how deep it is, whether a key stands twice.
 //!
 //! What is accepted is what `serde_json` decodes into strings and raw numbers, so a number may be
-//! larger than any type, and a lone surrogate is refused. The stack is a vector: a million opening
-//! brackets cost memory, not the thread.
+//! larger than any type, and a lone surrogate is refused. The stack is a vector, and nothing is read
+//! deeper than [`DEPTH_LIMIT`]: a million opening brackets cost neither the thread nor memory.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -44,6 +44,8 @@ pub(crate) fn scan(text: &str) -> Result<Scan, SyntaxError> {
     })
 }
 
+/// How deep a text may nest to be read. What a call's arguments may is far less, and set elsewhere.
+const DEPTH_LIMIT: usize = 10_000;
 /// Most bytes of a duplicate key's path.
 const PATH_LIMIT: usize = 200;
 /// From so many keys on, an object's keys are looked up by hash.
@@ -184,6 +186,9 @@ pub(super) fn walk<'a>(text: &'a str, events: &mut impl Events<'a>) -> Result<()
     let mut open: Vec<bool> = Vec::new();
     loop {
         match reader.skip_space() {
+            Some(b'{' | b'[') if open.len() >= DEPTH_LIMIT => {
+                return Err(reader.error("more than 10000 levels"));
+            }
             Some(b'{') => {
                 reader.at += 1;
                 events.open(true);

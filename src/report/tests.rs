@@ -95,7 +95,6 @@ fn outcomes() -> Vec<Outcome> {
         Rejected::AbandonedLimit,
         Rejected::TooDeep(3),
         Rejected::WouldDeadlock("the key order/7".to_owned()),
-        Rejected::CircuitOpen,
     ];
     all.extend(rejected.map(Outcome::Rejected));
     all
@@ -133,7 +132,6 @@ fn kind(outcome: &Outcome) -> usize {
             Rejected::AbandonedLimit => 23,
             Rejected::TooDeep(_) => 24,
             Rejected::WouldDeadlock(_) => 25,
-            Rejected::CircuitOpen => 26,
         },
     }
 }

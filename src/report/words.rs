@@ -149,9 +149,6 @@ fn rejected(reason: &Rejected, name: Name<'_>) -> String {
             let what = Shown::new(what, 64);
             format!("not run: {name} would wait for {what}, which waits for it")
         }
-        Rejected::CircuitOpen => {
-            format!("not run: {name} failed repeatedly; try another way, or call it again later")
-        }
     }
 }
 

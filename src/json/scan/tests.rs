@@ -1,3 +1,4 @@
+use super::super::canonical;
 use super::*;
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -227,13 +228,16 @@ fn a_duplicate_among_many_keys_is_found() {
 }
 
 #[test]
-fn a_million_brackets_do_not_overflow_the_stack() {
-    let bomb = "[".repeat(1_000_000);
-    assert_eq!(error(&bomb), "the text ends too early at byte 1000000");
-    let closed = format!("{bomb}{}", "]".repeat(1_000_000));
-    assert_eq!(scan(&closed).unwrap().depth, 1_000_000);
-    let objects = format!("{}1{}", r#"{"a":"#.repeat(300_000), "}".repeat(300_000));
-    assert_eq!(scan(&objects).unwrap().depth, 300_000);
+fn fault_085_nothing_is_read_deeper_than_the_limit() {
+    let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+    assert_eq!(scan(&nested(DEPTH_LIMIT)).unwrap().depth, DEPTH_LIMIT);
+    assert_eq!(error(&nested(DEPTH_LIMIT + 1)), "more than 10000 levels at byte 10000");
+    assert_eq!(error(&"[".repeat(1_000_000)), "more than 10000 levels at byte 10000");
+    assert_eq!(error(&r#"{"a":"#.repeat(1_000_000)), "more than 10000 levels at byte 50000");
+    assert_eq!(canonical(&nested(1_000_000)), nested(1_000_000), "as it is");
+    let levels = DEPTH_LIMIT - 1;
+    let objects = format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
+    assert_eq!(scan(&objects).unwrap().depth, levels);
     let twice = objects.replacen('1', r#"{"b":1,"b":2}"#, 1);
     assert_eq!(duplicate(&twice).unwrap().len(), PATH_LIMIT + '…'.len_utf8());
 }

@@ -245,7 +245,7 @@ impl Tools {
             terms: Arc::clone(terms),
             held: begun && random.percent(60),
             settled: match random.below(50) {
-                0 => Some(Outcome::Rejected(Rejected::CircuitOpen)),
+                0 => Some(Outcome::Rejected(Rejected::Busy)),
                 1 => Some(Outcome::NotStarted(NotStarted::Deferred)),
                 _ => None,
             },

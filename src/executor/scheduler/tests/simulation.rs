@@ -17,7 +17,6 @@ const ENDS: &[&str] = &[
     "bad_arguments",
     "busy",
     "cancelled",
-    "circuit_open",
     "deadline",
     "deferred",
     "failed",
