@@ -65,8 +65,14 @@ fn check(wire: Wire, stream: &[u8], size: usize) {
     }
 }
 
+/// `PROPTEST_CASES`, but not less than 400.
+fn config() -> ProptestConfig {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    ProptestConfig { cases: config.cases.max(400), ..config }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn anthropic_streams(changes in changes(), size in 1..80_usize) {
