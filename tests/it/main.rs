@@ -21,3 +21,4 @@ mod rows;
 mod tidy;
 mod timeline;
 mod wire;
+mod workers;

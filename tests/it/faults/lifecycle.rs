@@ -1,9 +1,7 @@
 //! How executors, batches and processes end, and where a turn can be run from.
 //!
-//! Not tested: a library that is unloaded while its executor's threads run, a build with
-//! `panic = "abort"`, and a call of `run` on a worker of an async runtime, of which there is none
-//! among the dependencies. `run` is a function that blocks, wherever it is called; the design notes
-//! say what follows from that.
+//! Not tested: a library that is unloaded while its executor's threads run, and a build with
+//! `panic = "abort"`. `run` on the workers of an async runtime is tested in `workers`.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};

@@ -1,6 +1,8 @@
 //! Models: the clients against a server on loopback.
 
 mod client;
+#[cfg(target_os = "linux")]
+mod leaks;
 pub(crate) mod replay;
 mod stream;
 

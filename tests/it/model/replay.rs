@@ -236,6 +236,11 @@ impl Replay {
         lock(&self.shared.seen).clone()
     }
 
+    /// Forgets the requests so far, and says how many they were.
+    pub fn forget(&self) -> usize {
+        std::mem::take(&mut *lock(&self.shared.seen)).len()
+    }
+
     /// How many answers are left.
     pub fn left(&self) -> usize {
         lock(&self.shared.answers).len()
