@@ -328,6 +328,16 @@ pub struct Error(Box<Repr>);
 struct Repr {
     kind: ErrorKind,
     message: String,
+    broken: Option<Broken>,
+}
+
+/// Why a provider's answer is no message, where that is known.
+#[derive(Debug, Clone)]
+pub(crate) enum Broken {
+    /// It ended too early.
+    Cut,
+    /// The provider said so: the name it gave the error outside of it, if any, and the error.
+    Said { name: String, body: String },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -340,7 +350,18 @@ pub(crate) enum ErrorKind {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl fmt::Display) -> Self {
-        Self(Box::new(Repr { kind, message: bounded(&message) }))
+        Self(Box::new(Repr { kind, message: bounded(&message), broken: None }))
+    }
+
+    pub(crate) fn because(mut self, broken: Option<Broken>) -> Self {
+        self.0.broken = broken;
+        self
+    }
+
+    /// Why a provider's answer is no message.
+    #[cfg(feature = "http")]
+    pub(crate) fn broken(&self) -> Option<&Broken> {
+        self.0.broken.as_ref()
     }
 
     pub(crate) fn config(message: impl fmt::Display) -> Self {

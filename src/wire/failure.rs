@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use serde_json::value::RawValue;
 
-use crate::error::Error;
+use crate::error::{Broken, Error};
 use crate::turn::Wire;
 use crate::wire::fields::{self, Value, fields};
 
@@ -33,7 +33,10 @@ pub(super) fn unreadable(wire: Wire, error: &serde_json::Error) -> Error {
 /// The error for a body without a message; `what` says what was looked for in vain.
 pub(super) fn no_message(wire: Wire, body: &str, what: &str) -> Error {
     match providers_words(body) {
-        Some(words) => Error::input(format_args!("{wire} answered with an error: {words}")),
+        Some(words) => {
+            let said = Broken::Said { name: String::new(), body: body.to_owned() };
+            Error::input(format_args!("{wire} answered with an error: {words}")).because(Some(said))
+        }
         None => Error::input(format_args!("{wire} body is no message: {what}")),
     }
 }

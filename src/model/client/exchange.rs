@@ -4,19 +4,19 @@ use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::Value;
 use ureq::http::{HeaderMap, Response};
 use ureq::{Body, Error};
 
+use crate::error::Broken;
 use crate::model::Model;
 use crate::model::client::Client;
+use crate::model::client::facts::Facts;
 use crate::model::client::lines::Lease;
 use crate::model::client::provider::stream_type;
 use crate::model::client::retry::asked_wait;
 use crate::model::error::{ModelError, ModelErrorKind};
 use crate::model::request::Request;
 use crate::time::Deadline;
-use crate::turn::Wire;
 use crate::wire::providers_words;
 
 /// Most that is read of an answer that is an error.
@@ -25,10 +25,6 @@ const ERROR_BODY: u64 = 64 * 1024;
 const NOTHING_LEFT: Duration = Duration::from_millis(20);
 /// Most that is shown of an answer that is no message.
 const SHOWN: usize = 200;
-/// What Groq calls it when the model wrote what is no call.
-const MISSPELLED: &str = "tool_use_failed";
-/// The signs of it in a text.
-const MISSPELLINGS: [&str; 2] = [MISSPELLED, "(what the model wrote: "];
 const REQUEST_ID_HEADERS: [&str; 4] =
     ["request-id", "x-request-id", "x-amzn-requestid", "x-amzn-request-id"];
 
@@ -66,6 +62,10 @@ impl Head {
             ),
             should_retry: header("x-should-retry").and_then(|text| text.trim().parse().ok()),
         }
+    }
+
+    fn asks_to_wait(&self) -> bool {
+        self.retry_after.is_some()
     }
 
     fn on(&self, error: ModelError) -> ModelError {
@@ -166,35 +166,59 @@ impl Client {
         }
     }
 
-    /// A body that is a success by its status and no message.
+    /// An answer that is a success by its status and no message; `body` is what came of one that
+    /// is no stream.
     pub(super) fn no_message(
         &self,
         head: &Head,
-        body: &[u8],
+        body: Option<&[u8]>,
         why: &crate::error::Error,
     ) -> ModelError {
-        let text = String::from_utf8_lossy(body);
-        if let Some(words) = providers_words(&text) {
-            let facts = Facts::of(&text);
-            let words = facts.with_upstream(words);
-            let (kind, transient) = match facts.code {
-                Some(code) if code >= 400 => kind_of(code, self.wire(), &facts, head),
-                _ => kind_by_name(&words),
-            };
-            return head.on(self.error(kind, words)).transient(transient).sent();
-        }
-        let (kind, size, start) = (&head.content_type, body.len(), self.start_of(&text));
-        let what = format_args!("{why} ({kind}, {size} bytes: {start})");
+        let why = match why.broken() {
+            Some(Broken::Said { name, body }) => return self.said(head, name, body).sent(),
+            Some(Broken::Cut) => {
+                return head.on(self.error(ModelErrorKind::Interrupted, why)).sent();
+            }
+            None => why,
+        };
+        let what = match body {
+            None => why.to_string(),
+            Some(body) => {
+                let (kind, size) = (&head.content_type, body.len());
+                let start = self.start_of(&String::from_utf8_lossy(body));
+                format!("{why} ({kind}, {size} bytes: {start})")
+            }
+        };
         head.on(self.error(ModelErrorKind::Unreadable, what)).sent()
     }
 
-    /// A stream that broke off or is none.
-    pub(super) fn broken_stream(&self, head: &Head, why: &crate::error::Error) -> ModelError {
-        let why = why.to_string();
-        let (kind, transient) = kind_by_name(&why);
-        let misspelled = MISSPELLINGS.iter().any(|sign| why.contains(sign));
-        let error = head.on(self.error(kind, why)).transient(transient).sent();
-        if misspelled { error.worth_another() } else { error }
+    /// An error that the provider sent, and the name it gave it outside of its body, if any.
+    fn said(&self, head: &Head, name: &str, body: &str) -> ModelError {
+        let facts = Facts::of(body, name);
+        let words = match providers_words(body) {
+            Some(words) => facts.with_upstream(words),
+            None => self.start_of(body),
+        };
+        let words = match name {
+            "" => words,
+            name => format!("{name}: {words}"),
+        };
+        let (kind, transient) = match head.status {
+            200..300 => facts.kind(self.wire(), head.should_retry, &words),
+            status => facts.kind_of(status, self.wire(), head.asks_to_wait(), head.should_retry),
+        };
+        let words = if words.is_empty() { "no reason given".to_owned() } else { words };
+        let mut error = head.on(self.error(kind, words)).transient(transient);
+        if let (None, Some(id)) = (&head.request_id, &facts.request_id) {
+            error = error.with_request_id(id);
+        }
+        if facts.is_misspelled(head.status) {
+            error = error.worth_another();
+        }
+        match head.retry_after.or(facts.retry_delay) {
+            Some(wait) => error.with_retry_after(wait),
+            None => error,
+        }
     }
 
     /// The start of a text, to be shown; cut when no secret is left in it that could be cut, too.
@@ -222,27 +246,7 @@ impl Client {
         {
             return error;
         }
-        let text = String::from_utf8_lossy(&read);
-        let facts = Facts::of(&text);
-        let words = match providers_words(&text) {
-            Some(words) => facts.with_upstream(words),
-            None => match self.start_of(&text) {
-                start if start.is_empty() => "no reason given".to_owned(),
-                start => start,
-            },
-        };
-        let (kind, transient) = kind_of(head.status, self.wire(), &facts, &head);
-        let mut error = head.on(self.error(kind, words)).transient(transient);
-        if let (None, Some(id)) = (&head.request_id, &facts.request_id) {
-            error = error.with_request_id(id);
-        }
-        if head.status == 400 && facts.names(MISSPELLED) {
-            error = error.worth_another();
-        }
-        match head.retry_after.or(facts.retry_delay) {
-            Some(wait) => error.with_retry_after(wait),
-            None => error,
-        }
+        self.said(&head, "", &String::from_utf8_lossy(&read))
     }
 
     /// Names what kept a request from being sent or its answer from being read.
@@ -295,96 +299,4 @@ impl Client {
         };
         named.because(error)
     }
-}
-
-/// What an error's body tells beside its words.
-#[derive(Default)]
-struct Facts {
-    code: Option<u16>,
-    names: Vec<String>,
-    request_id: Option<String>,
-    retry_delay: Option<Duration>,
-    /// What a router was told by the server behind it.
-    upstream: Option<String>,
-}
-
-impl Facts {
-    fn of(body: &str) -> Self {
-        let Ok(value) = serde_json::from_str::<Value>(body) else { return Self::default() };
-        let value = value.get(0).unwrap_or(&value);
-        let error = value.get("error").unwrap_or(value);
-        let string = |of: &Value, key: &str| of.get(key).and_then(Value::as_str).map(str::to_owned);
-        let delay = |detail: &Value| {
-            let text = detail.get("retryDelay")?.as_str()?.strip_suffix('s')?.parse().ok()?;
-            Duration::try_from_secs_f64(text).ok()
-        };
-        let details = error.get("details").and_then(Value::as_array);
-        Self {
-            code: error
-                .get("code")
-                .and_then(Value::as_u64)
-                .and_then(|code| u16::try_from(code).ok()),
-            names: ["type", "code", "status"].iter().filter_map(|key| string(error, key)).collect(),
-            request_id: string(value, "request_id"),
-            retry_delay: details.into_iter().flatten().find_map(delay),
-            upstream: error.get("metadata").and_then(|metadata| string(metadata, "raw")),
-        }
-    }
-
-    /// The words of a router with those of the server behind it.
-    fn with_upstream(&self, words: String) -> String {
-        match &self.upstream {
-            Some(upstream) if !words.contains(upstream.as_str()) => format!("{words}: {upstream}"),
-            _ => words,
-        }
-    }
-
-    fn names(&self, name: &str) -> bool {
-        self.names.iter().any(|known| known == name)
-    }
-}
-
-/// What a status means, and whether it may pass.
-fn kind_of(status: u16, wire: Wire, facts: &Facts, head: &Head) -> (ModelErrorKind, bool) {
-    use ModelErrorKind as Kind;
-    let asks_to_wait = head.retry_after.is_some() || facts.retry_delay.is_some();
-    let kind = match status {
-        401 | 403 => Kind::Unauthorized,
-        402 => Kind::OutOfQuota,
-        404 => Kind::NotFound,
-        408 | 504 => Kind::ServerFailed,
-        413 => Kind::RequestTooLarge,
-        429 if facts.names("insufficient_quota") => Kind::OutOfQuota,
-        // Told to slow down and not until when: Anthropic says so when the money is used up.
-        429 if wire == Wire::Anthropic && !asks_to_wait => Kind::OutOfQuota,
-        429 => Kind::RateLimited,
-        503 | 529 => Kind::Overloaded,
-        500.. => Kind::ServerFailed,
-        _ => Kind::Invalid,
-    };
-    let transient =
-        kind.is_transient() && !matches!(status, 501 | 505) || matches!(status, 408 | 409 | 425);
-    (kind, head.should_retry.unwrap_or(transient))
-}
-
-/// What the provider's words mean where no status tells it, because the answer began as a success.
-fn kind_by_name(words: &str) -> (ModelErrorKind, bool) {
-    let said = |names: &[&str]| names.iter().any(|name| words.contains(name));
-    let kind = if said(&["insufficient_quota"]) {
-        ModelErrorKind::OutOfQuota
-    } else if said(&["invalid_request_error", "INVALID_ARGUMENT", "validationException"]) {
-        ModelErrorKind::Invalid
-    } else if said(&["overloaded", "UNAVAILABLE", "serviceUnavailable"]) {
-        ModelErrorKind::Overloaded
-    } else if said(&["rate_limit", "RESOURCE_EXHAUSTED", "throttling"]) {
-        ModelErrorKind::RateLimited
-    } else if said(&["stream ended before the message did"]) {
-        ModelErrorKind::Interrupted
-    } else if said(&["stream is not readable", "body is not readable", "body is no message"]) {
-        ModelErrorKind::Unreadable
-    } else {
-        ModelErrorKind::ServerFailed
-    };
-    let transient = said(&["api_error", "server_error", "INTERNAL", "internalServer"]);
-    (kind, transient || kind.is_transient() && kind != ModelErrorKind::ServerFailed)
 }

@@ -6,6 +6,7 @@
 
 mod builder;
 mod exchange;
+mod facts;
 mod lines;
 mod provider;
 mod resolve;
@@ -228,7 +229,7 @@ impl Model for Client {
                 read.extend_from_slice(more);
                 ControlFlow::Continue(())
             })?;
-            self.wire().parse(&read).map_err(|error| self.no_message(&head, &read, &error))
+            self.wire().parse(&read).map_err(|error| self.no_message(&head, Some(&read), &error))
         })
     }
 
@@ -260,7 +261,7 @@ impl Model for Client {
                 Some(error) => Err(error),
                 None => assembler.finish(&mut tell),
             };
-            turn.map_err(|error| self.broken_stream(&head, &error))
+            turn.map_err(|error| self.no_message(&head, None, &error))
         })
     }
 }

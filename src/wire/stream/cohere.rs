@@ -114,7 +114,7 @@ impl Format for Stream {
             "citation-start" => self.citations.extend(piece.citations.map(ToOwned::to_owned)),
             "message-end" => {
                 if let Some(error) = delta.error.filter(|error| !error.is_empty()) {
-                    return Err(Problem(format!("answered with an error: {error}")));
+                    return Err(Problem::of_the_provider(&error));
                 }
                 self.stop = delta.finish_reason.unwrap_or_default().into_owned();
                 self.usage = delta.usage.map(ToOwned::to_owned);

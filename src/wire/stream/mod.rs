@@ -21,7 +21,7 @@ mod openai_responses;
 use std::fmt;
 
 use crate::call::ToolCall;
-use crate::error::Error;
+use crate::error::{Broken, Error};
 use crate::turn::{Turn, Wire};
 use crate::wire::failure::providers_words;
 use crate::wire::stream::framing::Framing;
@@ -198,11 +198,14 @@ trait Format: fmt::Debug + Send + Sync {
 
 /// Why a stream can't be read on: a sentence whose subject is the format.
 #[derive(Debug)]
-struct Problem(String);
+struct Problem {
+    text: String,
+    broken: Option<Broken>,
+}
 
 impl Problem {
     fn unreadable(why: impl fmt::Display) -> Self {
-        Self(format!("stream is not readable: {why}"))
+        Self { text: format!("stream is not readable: {why}"), broken: None }
     }
 
     /// An event that is not JSON.
@@ -212,23 +215,29 @@ impl Problem {
 
     /// The stream ended, and the message didn't.
     fn cut() -> Self {
-        Self("stream ended before the message did".to_owned())
+        let text = "stream ended before the message did".to_owned();
+        Self { text, broken: Some(Broken::Cut) }
     }
 
     /// An error that the provider sent; `data` is the event.
     fn of_the_provider(data: &str) -> Self {
-        let words = providers_words(data);
-        Self(format!("answered with an error: {}", words.as_deref().unwrap_or(data)))
+        Self::exception("", data)
     }
 
-    /// An error that has its name beside it.
+    /// An error that has its name beside it, if it is given one.
     fn exception(name: &str, data: &str) -> Self {
         let words = providers_words(data);
-        Self(format!("answered with an error: {name}: {}", words.as_deref().unwrap_or(data)))
+        let words = words.as_deref().unwrap_or(data);
+        let (name, body) = (name.to_owned(), data.to_owned());
+        let text = match name.as_str() {
+            "" => format!("answered with an error: {words}"),
+            name => format!("answered with an error: {name}: {words}"),
+        };
+        Self { text, broken: Some(Broken::Said { name, body }) }
     }
 
     fn error(&self, wire: Wire) -> Error {
-        Error::input(format_args!("{wire} {}", self.0))
+        Error::input(format_args!("{wire} {}", self.text)).because(self.broken.clone())
     }
 }
 

@@ -239,6 +239,31 @@ fn a_stream_of_which_nothing_was_told_is_asked_for_again() {
 }
 
 #[test]
+fn an_error_in_a_stream_has_the_kind_that_its_name_says() {
+    for wire in WIRES {
+        for (name, kind) in [
+            ("rate_limit_error", ModelErrorKind::RateLimited),
+            ("authentication_error", ModelErrorKind::Unauthorized),
+            ("invalid_request_error", ModelErrorKind::Invalid),
+            ("request_too_large", ModelErrorKind::RequestTooLarge),
+            ("api_error", ModelErrorKind::ServerFailed),
+        ] {
+            // After a piece of text, so that nothing is asked again.
+            let body = sse(&[events(wire)[..3].to_vec(), vec![&error(wire, name)]].concat(), "\n");
+            let server = Replay::new([Answer::stream([(ms(0), body)])]);
+            let error = stream(&client(wire, &server)).1.unwrap_err();
+            assert_eq!((error.kind(), error.attempts()), (kind, 1), "{wire}: {error}");
+        }
+        let server = Replay::new([Answer::stream([(ms(0), cut(wire))]).cut_after(5000)]);
+        let error = stream(&client(wire, &server)).1.unwrap_err();
+        assert_eq!(error.kind(), ModelErrorKind::Interrupted, "{wire}: {error}");
+        let server = Replay::new([Answer::stream([(ms(0), "data: {\n\n".to_owned())])]);
+        let error = stream(&client(wire, &server)).1.unwrap_err();
+        assert_eq!(error.kind(), ModelErrorKind::Unreadable, "{wire}: {error}");
+    }
+}
+
+#[test]
 fn a_call_that_the_server_could_not_read_in_a_stream_is_asked_for_once_more() {
     let bad = r#"{"error":{"message":"no call","type":"invalid_request_error","code":"tool_use_failed","failed_generation":"<f","status_code":400}}"#;
     let bad = || Answer::stream([(ms(0), sse(&[bad], "\n"))]);

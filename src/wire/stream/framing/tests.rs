@@ -27,7 +27,7 @@ fn check(wire: Wire, bytes: &[u8], expected: &[(&str, &str)]) {
 fn check_broken(wire: Wire, bytes: &[u8], why: &str) {
     for size in 1..=bytes.len() {
         let problem = events(wire, bytes, size).unwrap_err();
-        assert!(problem.0.contains(why), "{problem:?} in pieces of {size}");
+        assert!(problem.text.contains(why), "{problem:?} in pieces of {size}");
     }
 }
 

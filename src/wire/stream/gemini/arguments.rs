@@ -206,7 +206,7 @@ mod tests {
             let mut arguments = Arguments::default();
             let piece = Piece { path: Some(path.into()), ..Piece::default() };
             let problem = arguments.add(piece).unwrap_err();
-            assert!(problem.0.contains("path"), "{path}");
+            assert!(problem.text.contains("path"), "{path}");
         }
     }
 }
