@@ -61,9 +61,11 @@ fn check_arguments(
     if let Some(key) = scan.duplicate_key.as_ref().filter(|_| !settings.allow_duplicate_keys) {
         return Err(bad_arguments(format!("the key `{key}` stands twice in the arguments")));
     }
-    if call.is_free_text() != tool.free_text {
-        let wanted = if tool.free_text { "free text" } else { "a JSON object" };
-        return Err(bad_arguments(format!("it takes {wanted}")));
+    if call.is_free_text() && !tool.free_text {
+        return Err(bad_arguments("it takes a JSON object".to_owned()));
+    }
+    if tool.arguments_of(call).is_none() {
+        return Err(bad_arguments("it takes a JSON object of one string, `input`".to_owned()));
     }
     Ok(())
 }

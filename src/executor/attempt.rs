@@ -56,10 +56,12 @@ fn panic_text(payload: Box<dyn Any + Send>) -> Option<String> {
 pub(super) fn invoke(
     handler: &dyn Invoke,
     run: &RunShared,
+    definition: &Definition,
     call: &ToolCall,
     cx: &CallContext,
 ) -> Result<Result<Bounded, ToolError>, Panic> {
-    let invoke = || around::wrap(run.around.as_ref(), cx, || handler.invoke(call.arguments(), cx));
+    let arguments = definition.arguments_of(call).unwrap_or_default();
+    let invoke = || around::wrap(run.around.as_ref(), cx, || handler.invoke(arguments, cx));
     #[cfg(feature = "tracing")]
     let invoke = || crate::executor::spans::in_span(&run.caller, call, cx, invoke);
     contained(invoke)
@@ -104,8 +106,9 @@ pub(super) fn finish(
 /// Computes a call's keys, and what identical calls have in common.
 pub(super) fn prepare(definition: &Definition, call: &ToolCall) -> Result<Prepared, Outcome> {
     let mut prepared = Prepared::default();
+    let arguments = definition.arguments_of(call).unwrap_or_default();
     for keys in &definition.keys {
-        match contained(|| keys(call.arguments())) {
+        match contained(|| keys(arguments)) {
             Ok(Ok(keys)) => prepared.keys.extend(keys),
             Ok(Err(error)) => {
                 let text = error.model_text().to_owned();
@@ -124,8 +127,7 @@ pub(super) fn prepare(definition: &Definition, call: &ToolCall) -> Result<Prepar
         return Err(Outcome::Rejected(Rejected::BadArguments(why)));
     }
     if definition.coalesce {
-        prepared.identity =
-            Some(format!("{}\n{}", definition.id, json::canonical(call.arguments())));
+        prepared.identity = Some(format!("{}\n{}", definition.id, json::canonical(arguments)));
     }
     Ok(prepared)
 }

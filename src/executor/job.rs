@@ -128,7 +128,7 @@ impl Job {
             recorder.map_or(Ok(()), |recorder| recorder.starting(self.index, &self.call));
         let recorder = recorder.filter(|_| recorded.is_ok());
         let result = match recorded {
-            Ok(()) => attempt::invoke(handler, &self.run, &self.call, &cx),
+            Ok(()) => attempt::invoke(handler, &self.run, definition, &self.call, &cx),
             Err(error) => Ok(Err(error)),
         };
         drop(entered);

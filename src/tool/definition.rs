@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::call::ToolCall;
 use crate::effect::{Effect, Lane};
 use crate::error::Error;
 use crate::json::Json;
@@ -71,6 +72,8 @@ pub(crate) struct Definition {
     pub(crate) validator: Option<Validator>,
     /// What is wrong with it; told when it is registered.
     pub(crate) problem: Option<String>,
+    /// What its handler's argument type takes.
+    pub(crate) takes: Takes,
     pub(crate) free_text: bool,
     pub(crate) effect: Effect,
     pub(crate) lane: Option<Lane>,
@@ -92,7 +95,25 @@ pub(crate) struct Definition {
     pub(crate) handler: Option<Arc<dyn Invoke>>,
 }
 
+/// What an argument type takes, as far as it can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Takes {
+    Object,
+    Text,
+    /// Whatever it decodes; its schema was given by hand.
+    Anything,
+}
+
 impl Definition {
+    /// The arguments of a call as its handler takes them, as JSON text: of one that gives free text
+    /// to a provider that has no such tools, the text. Nothing where there is none.
+    pub(crate) fn arguments_of<'a>(&self, call: &'a ToolCall) -> Option<&'a str> {
+        match self.free_text && !call.is_free_text() {
+            true => schema::text_of(call.arguments()),
+            false => Some(call.arguments()),
+        }
+    }
+
     /// Whether its calls are answered from outside.
     pub(crate) fn is_deferred(&self) -> bool {
         self.handler.is_none() && !self.is_scoped
@@ -112,6 +133,7 @@ impl Definition {
             schema,
             validator,
             problem,
+            takes: Takes::Anything,
             free_text: false,
             effect: Effect::default(),
             lane: None,
@@ -281,11 +303,41 @@ impl<A> Tool<A> {
         self
     }
 
-    /// Says that the model gives free text instead of JSON, where the provider has such tools
-    /// (OpenAI's custom tools). The handler takes a `String`. Defaults to no.
+    /// Says that the model gives free text instead of JSON: a query, a patch, a program. The handler
+    /// takes a `String`; one that takes an object is refused when the tool is registered. Defaults
+    /// to no.
+    ///
+    /// OpenAI has such tools and calls them custom; its models write the text as it is. Every other
+    /// provider is told of an object whose only key, `input`, is a string, and the handler is given
+    /// that string. A schema given by hand isn't used.
+    ///
+    /// ```
+    /// use toolpool::{Tool, ToolCall, ToolSet, execute_tool_calls};
+    ///
+    /// let count = Tool::new("count", "Counts words", |text: String| {
+    ///     Ok(text.split_whitespace().count())
+    /// });
+    /// let tools = ToolSet::new().with(count.takes_free_text());
+    /// let custom = ToolCall::free_text("1", "count", "to be or not");
+    /// let function = ToolCall::new("2", "count", r#"{"input": "to be or not"}"#);
+    /// let report = execute_tool_calls(&tools, &[custom, function])?;
+    /// assert!(report.results().iter().all(|result| result.content.to_text() == "4"));
+    /// # Ok::<(), toolpool::Error>(())
+    /// ```
     #[must_use]
     pub fn takes_free_text(mut self) -> Self {
-        self.definition.free_text = true;
+        let definition = &mut self.definition;
+        definition.free_text = true;
+        match definition.takes {
+            Takes::Text => definition.problem = None,
+            Takes::Anything => {}
+            Takes::Object => {
+                let why = "it takes free text, so its handler has to take a `String`";
+                definition.problem.get_or_insert(why.to_owned());
+            }
+        }
+        definition.schema = schema::of_text();
+        definition.validator = None;
         self
     }
 }
@@ -309,6 +361,10 @@ impl<A: Arguments> Tool<A> {
     {
         let mut definition =
             Definition::new(name.into(), description.into(), schema::of_type::<A>());
+        definition.takes = match schema::is_text::<A>() {
+            true => Takes::Text,
+            false => Takes::Object,
+        };
         let validator = definition.validator.clone();
         definition.handler =
             Some(Arc::new(Typed { function: handler, validator, types: PhantomData }));

@@ -183,7 +183,8 @@ where
 {
     fn invoke(&self, arguments: &str, cx: &CallContext) -> Result<Bounded, ToolError> {
         if let Some(validator) = &self.validator
-            && !cx.call().is_free_text()
+            // Free text has no schema.
+            && !arguments.starts_with('"')
         {
             validator.validate(arguments).map_err(ToolError::bad_arguments)?;
         }

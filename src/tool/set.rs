@@ -288,8 +288,12 @@ mod tests {
         assert!(of(json!({ "type": "string" })).contains(r#"must be of type "object""#));
         assert!(of(json!({})).contains("must have the type"));
         assert!(of(json!(true)).contains("must have the type"));
+        let text = Tool::new("t", "", |text: String| Ok(text));
+        assert!(refused(text.into()).contains("says `takes_free_text`"));
         let number = Tool::new("t", "", |n: u8| Ok(n));
         assert!(refused(number.into()).contains("object"));
+        let nothing = Tool::new("t", "", |(): ()| Ok(1)).takes_free_text();
+        assert!(refused(nothing.into()).contains("has to take a `String`"));
         let nothing = Tool::new("t", "", |(): ()| Ok(1));
         assert_eq!(nothing.schema().as_str(), r#"{"properties":{},"type":"object"}"#);
         assert!(ToolSet::new().try_with(nothing).is_ok());

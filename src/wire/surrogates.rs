@@ -23,29 +23,39 @@ pub(super) fn mended(text: &str) -> Option<String> {
     }
     let mut out = String::new();
     let mut kept = 0;
-    let mut at = 0;
-    while let Some(found) = text[at..].find('\\') {
-        let escape = at + found;
-        match unit(text, escape) {
-            Some(0xd800..0xdc00) if matches!(unit(text, escape + 6), Some(0xdc00..0xe000)) => {
-                at = escape + 12;
-            }
-            Some(0xd800..0xe000) => {
-                out += &text[kept..escape];
-                out += "\\ufffd";
-                at = escape + 6;
-                kept = at;
-            }
-            Some(_) => at = escape + 6,
-            // Any other escape is of one character, which is ASCII.
-            None => at = text.len().min(escape + 2),
-        }
+    for (escape, _) in lone_halves(text) {
+        out += &text[kept..escape];
+        out += "\\ufffd";
+        kept = escape + 6;
     }
     if kept == 0 {
         return None;
     }
     out += &text[kept..];
     Some(out)
+}
+
+/// The places of the escapes of lone surrogates in a JSON text, and their code units.
+pub(super) fn lone_halves(text: &str) -> impl Iterator<Item = (usize, u16)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while let Some(found) = text[at..].find('\\') {
+            let escape = at + found;
+            match unit(text, escape) {
+                Some(0xd800..0xdc00) if matches!(unit(text, escape + 6), Some(0xdc00..0xe000)) => {
+                    at = escape + 12;
+                }
+                Some(half @ 0xd800..0xe000) => {
+                    at = escape + 6;
+                    return Some((escape, half));
+                }
+                Some(_) => at = escape + 6,
+                // Any other escape is of one character, which is ASCII.
+                None => at = text.len().min(escape + 2),
+            }
+        }
+        None
+    })
 }
 
 /// The code unit of a `\u` escape at this place, if there is one.

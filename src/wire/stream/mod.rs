@@ -7,6 +7,7 @@
 //! is parsed twice but that message, once, at the end. No I/O here, no thread and no clock.
 
 mod framing;
+mod halves;
 mod parts;
 mod tell;
 
@@ -25,6 +26,7 @@ use crate::error::{Broken, Error};
 use crate::turn::{Turn, Wire};
 use crate::wire::failure::providers_words;
 use crate::wire::stream::framing::Framing;
+use crate::wire::stream::halves::Halves;
 use crate::wire::stream::tell::{Tell, Told};
 
 /// Most bytes of one stream; what is kept of it is of the same order.
@@ -50,7 +52,8 @@ pub enum StreamEvent<'a> {
 ///
 /// The framing is found out from the first bytes: server-sent events, lines of JSON, an array of
 /// JSON, Amazon's event stream. A server that sends a whole body although a stream was asked for
-/// is understood, too.
+/// is understood, too. A character that the server cuts in two, as a surrogate pair over two
+/// pieces of text, comes whole with the second.
 ///
 /// ```
 /// use toolpool::wire::StreamEvent;
@@ -84,6 +87,7 @@ pub enum StreamEvent<'a> {
 pub struct Assembler {
     wire: Wire,
     framing: Framing,
+    halves: Halves,
     format: Box<dyn Format>,
     told: Told,
     fed: usize,
@@ -103,7 +107,15 @@ impl Wire {
             Self::Ollama => Box::<ollama::Stream>::default(),
         };
         let framing = Framing::new(self);
-        Assembler { wire: self, framing, format, told: Told::default(), fed: 0, broken: None }
+        Assembler {
+            wire: self,
+            framing,
+            halves: Halves::default(),
+            format,
+            told: Told::default(),
+            fed: 0,
+            broken: None,
+        }
     }
 }
 
@@ -128,8 +140,9 @@ impl Assembler {
         let done = match self.fed > STREAM_LIMIT {
             true => Err(Problem::unreadable("it is longer than 128 MiB")),
             false => {
-                let format = &mut self.format;
-                self.framing.feed(bytes, &mut |name, data| format.event(name, data, &mut tell))
+                let (format, halves) = (&mut self.format, &mut self.halves);
+                let mut each = |name: &str, data: &str| format.event(name, data, &mut tell);
+                self.framing.feed(bytes, &mut |name, data| halves.event(name, data, &mut each))
             }
         };
         done.map_err(|problem| self.break_off(problem))
@@ -150,9 +163,11 @@ impl Assembler {
             tell.rest(&turn);
             return Ok(turn);
         }
-        let format = &mut self.format;
+        let (format, halves) = (&mut self.format, &mut self.halves);
+        let mut each = |name: &str, data: &str| format.event(name, data, &mut tell);
         self.framing
-            .finish(&mut |name, data| format.event(name, data, &mut tell))
+            .finish(&mut |name, data| halves.event(name, data, &mut each))
+            .and_then(|()| halves.finish(&mut each))
             .map_err(|problem| problem.error(self.wire))?;
         let body = self.format.end(&mut tell).map_err(|problem| problem.error(self.wire))?;
         let turn = self.wire.parse(&body)?;

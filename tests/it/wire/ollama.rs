@@ -23,6 +23,6 @@ fn calls_that_were_parsed_elsewhere_get_a_message() {
 fn there_are_functions_alone() {
     let tools = Wire::Ollama.tools(&tools());
     assert!(tools.as_str().ends_with(
-        r#"{"type":"function","function":{"name":"write_sql","description":"Runs SQL","parameters":{"type":"object"}}}]"#
+        r#"{"type":"function","function":{"name":"write_sql","description":"Runs SQL","parameters":{"additionalProperties":false,"properties":{"input":{"type":"string"}},"required":["input"],"type":"object"}}}]"#
     ));
 }

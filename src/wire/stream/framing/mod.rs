@@ -18,7 +18,7 @@ use sse::Sse;
 const EVENT_LIMIT: usize = 32 << 20;
 
 /// Takes an event's name, empty where the framing has none, and its data, never blank.
-type Each<'a> = dyn FnMut(&str, &str) -> Result<(), Problem> + 'a;
+pub(super) type Each<'a> = dyn FnMut(&str, &str) -> Result<(), Problem> + 'a;
 
 /// How the bytes of a stream are cut into events.
 #[derive(Debug)]
@@ -71,9 +71,10 @@ impl Framing {
     }
 
     /// The body, if it is none of the streams.
-    pub(super) fn whole(&self) -> Option<&[u8]> {
+    pub(super) fn whole(&mut self) -> Option<&[u8]> {
         match self {
             Self::Whole(body) => Some(body),
+            Self::Ndjson(lines) => lines.whole(),
             _ => None,
         }
     }

@@ -269,3 +269,21 @@ fn events_in_chunks_of_amazons_frames() {
     let framed = read_all_ways(Wire::Anthropic, &stream);
     assert_eq!(framed, read(Wire::Anthropic, [events.concat().as_bytes()]));
 }
+
+#[test]
+fn a_character_cut_in_two_comes_whole_in_text_and_arguments() {
+    let stream = begin()
+        + &start(0, r#"{"type":"text","text":""}"#)
+        + &delta(0, "text", r#""text":"Hi \ud83d""#)
+        + &delta(0, "text", r#""text":"\ude00""#)
+        + &stop(0)
+        + &start(1, r#"{"type":"tool_use","id":"t1","name":"add","input":{}}"#)
+        + &delta(1, "input_json", r#""partial_json":"{\"x\":\"\ud83d""#)
+        + &delta(1, "input_json", r#""partial_json":"\ude00 \\ud83d""#)
+        + &delta(1, "input_json", r#""partial_json":"\\ude00\"}""#)
+        + &stop(1)
+        + &end("tool_use");
+    let content = r#"{"type":"text","text":"Hi 😀"},{"type":"tool_use","id":"t1","name":"add","input":{"x":"😀 \ud83d\ude00"}}"#;
+    let turn = check(Wire::Anthropic, stream, &whole(content, "tool_use"));
+    assert_eq!(turn.calls()[0].arguments(), r#"{"x":"😀 \ud83d\ude00"}"#);
+}

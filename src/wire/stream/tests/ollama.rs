@@ -31,6 +31,27 @@ fn lines_make_the_whole_body() {
     assert_eq!(moments(Wire::Ollama, &lines), told);
     // A whole body is a stream of one line, whose end may be missing.
     check(Wire::Ollama, whole, whole);
+    let pretty: serde_json::Value = serde_json::from_str(whole).unwrap();
+    let pretty = serde_json::to_string_pretty(&pretty).unwrap();
+    check(Wire::Ollama, &*pretty, &pretty);
+    check(Wire::Ollama, format!("\n{pretty}\n"), &pretty);
+    let cut = &pretty[..pretty.len() - 3];
+    check_broken(
+        Wire::Ollama,
+        cut.to_owned(),
+        "ollama body is not readable: EOF while parsing a value at line 28 column 23",
+    );
+}
+
+#[test]
+fn a_character_cut_in_two_comes_whole() {
+    let lines = LINES.join("\n").replace("Let me ", r"Let me \ud83d").replace("see", r"\ude00 see");
+    let whole =
+        r#"{"message":{"role":"assistant","content":"Let me \ud83d\ude00 see"},"done":true}"#;
+    let text = read_all_ways(Wire::Ollama, lines.as_bytes()).text;
+    assert_eq!(text, Wire::Ollama.parse(whole).unwrap().text());
+    let alone = lines.replace(r"\ude00", "");
+    assert_eq!(read_all_ways(Wire::Ollama, alone.as_bytes()).text, "Let me \u{fffd} see");
 }
 
 #[test]
