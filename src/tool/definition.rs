@@ -321,7 +321,7 @@ impl<A> Tool<A> {
     /// let custom = ToolCall::free_text("1", "count", "to be or not");
     /// let function = ToolCall::new("2", "count", r#"{"input": "to be or not"}"#);
     /// let report = execute_tool_calls(&tools, &[custom, function])?;
-    /// assert!(report.results().iter().all(|result| result.content.to_text() == "4"));
+    /// assert!(report.results().all(|result| result.content.to_text() == "4"));
     /// # Ok::<(), toolpool::Error>(())
     /// ```
     #[must_use]

@@ -38,7 +38,7 @@ fn lines_make_the_whole_body() {
     let cut = &pretty[..pretty.len() - 3];
     check_broken(
         Wire::Ollama,
-        cut.to_owned(),
+        cut,
         "ollama body is not readable: EOF while parsing a value at line 28 column 23",
     );
 }
