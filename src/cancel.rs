@@ -2,7 +2,7 @@
 //!
 //! No lock is held while a callback runs, and a parent keeps no dropped child.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
@@ -47,7 +47,7 @@ struct Inner {
 #[derive(Default)]
 struct State {
     next_id: u64,
-    children: HashMap<u64, Weak<Inner>>,
+    children: BTreeMap<u64, Weak<Inner>>,
     callbacks: Vec<(u64, OnCancelled)>,
 }
 
@@ -80,12 +80,15 @@ impl CancelToken {
     /// As [`cancel`](Self::cancel), with the callbacks given back to be run elsewhere.
     pub(crate) fn signal(&self) -> Vec<Callback> {
         let mut callbacks = Vec::new();
-        let mut pending = vec![Arc::clone(&self.0)];
-        while let Some(inner) = pending.pop() {
+        let mut next = Some(Arc::clone(&self.0));
+        let mut pending = Vec::new();
+        while let Some(inner) = next.or_else(|| pending.pop()) {
+            next = None;
             let mut state = inner.state.lock();
             inner.cancelled.store(true, Ordering::Release);
             let registered = std::mem::take(&mut state.callbacks);
-            pending.extend(state.children.drain().filter_map(|(_, child)| child.upgrade()));
+            let children = std::mem::take(&mut state.children);
+            pending.extend(children.into_values().filter_map(|child| child.upgrade()));
             drop(state);
             inner.changed.notify_all();
             for (_, registered) in registered {

@@ -114,7 +114,8 @@ impl<'a> Keeper<'a> {
             redactor.finish(|piece| self.push(piece));
         }
         let Some(over) = self.over else {
-            let text = String::from_utf8_lossy(&self.kept).into_owned();
+            let text = String::from_utf8(self.kept)
+                .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
             let output = match self.string {
                 Some(_) => Output::Text { text },
                 None => Output::Json { text },

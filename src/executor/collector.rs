@@ -2,9 +2,8 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use log::Level;
@@ -18,7 +17,8 @@ use crate::executor::observer::{EventKind, Watch, Watched};
 use crate::executor::recorder::Recorder;
 use crate::executor::say;
 use crate::executor::scheduler::{
-    Action, BatchId, BatchSpec, CallRef, CallSpec, Closed, Ending, Scheduler, Track, Undecided,
+    Action, BatchId, BatchSpec, CallRef, CallSpec, Closed, Ending, Scheduler, SlotReport, Track,
+    Undecided,
 };
 use crate::executor::settings::Settings;
 use crate::outcome::{Abort, Outcome, Rejected};
@@ -220,9 +220,7 @@ impl Collector {
                 core: Arc::clone(core),
                 tooling: Arc::clone(tooling),
                 context: options.context,
-                seed: options
-                    .seed
-                    .unwrap_or_else(|| format!("{:016x}", core.settings.random()).into()),
+                seed: options.seed.map(OnceLock::from).unwrap_or_default(),
                 recorder: options.recorder,
                 depth: options.depth,
                 batch: id,
@@ -436,7 +434,7 @@ impl Drop for Collector {
 }
 
 fn report(mut closed: Closed<Arc<Job>>, notes: Vec<(usize, Note)>) -> Report {
-    let mut ids = HashMap::new();
+    let mut doubles = doubles(&closed.slots).into_iter().peekable();
     for (index, note) in notes {
         if let Some(slot) = closed.slots.get_mut(index) {
             slot.notes.insert(0, note);
@@ -445,16 +443,8 @@ fn report(mut closed: Closed<Arc<Job>>, notes: Vec<(usize, Note)>) -> Report {
     let calls = closed.slots.into_iter().enumerate().map(|(index, slot)| {
         let mut notes = slot.notes;
         notes.extend(slot.payload.progress_dropped().map(Note::ProgressDropped));
-        if !slot.call.id().is_empty() {
-            match ids.entry(slot.call.id().to_owned()) {
-                Entry::Occupied(first) => {
-                    notes.push(Note::DuplicateId(*first.get()));
-                }
-                Entry::Vacant(free) => {
-                    free.insert(index);
-                }
-            }
-        }
+        let double = doubles.next_if(|(double, _)| *double == index);
+        notes.extend(double.map(|(_, first)| Note::DuplicateId(first)));
         CallReport {
             effect: slot.payload.definition.as_ref().map_or(Effect::Mutating, |d| d.effect),
             lane: match slot.payload.track() {
@@ -471,4 +461,15 @@ fn report(mut closed: Closed<Arc<Job>>, notes: Vec<(usize, Note)>) -> Report {
         }
     });
     Report::new(calls.collect(), closed.wall, closed.abort)
+}
+
+/// The calls whose id an earlier call has, too, and the first that has it.
+fn doubles(slots: &[SlotReport<Arc<Job>>]) -> Vec<(usize, usize)> {
+    let mut firsts = HashMap::with_capacity(slots.len());
+    let ids = slots.iter().map(|slot| slot.call.id()).enumerate();
+    let doubles = ids.filter(|(_, id)| !id.is_empty()).filter_map(|(index, id)| {
+        let first = *firsts.entry(id).or_insert(index);
+        (first != index).then_some((index, first))
+    });
+    doubles.collect()
 }

@@ -1,9 +1,10 @@
 //! The state under the lock, and what is done once it is free.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::bound::ResultLimit;
 use crate::cancel::Callback;
 use crate::executor::job::{self, Job};
 use crate::executor::lanes::{BlockingLane, ComputeLane, Task};
@@ -29,13 +30,13 @@ pub(crate) enum Message {
     Start(CallRef, Arc<Job>),
 }
 
-type Actions = Vec<Action<Arc<Job>>>;
+pub(crate) type Actions = Vec<Action<Arc<Job>>>;
 
 /// What all handles of an executor share.
 pub(crate) struct Core {
     scheduler: Mutex<Scheduler<Arc<Job>>>,
     /// Locked after the scheduler, never before.
-    collectors: Mutex<HashMap<BatchId, Sender<Message>>>,
+    collectors: Mutex<BTreeMap<BatchId, Sender<Message>>>,
     pub(crate) blocking: Arc<BlockingLane>,
     pub(crate) compute: Arc<ComputeLane>,
     pub(crate) settings: Settings,
@@ -50,6 +51,7 @@ pub(crate) struct Core {
 pub(crate) struct Tooling {
     pub(crate) set: ToolSet,
     pub(crate) terms: Vec<Arc<Terms>>,
+    pub(crate) result_limits: Vec<ResultLimit>,
     /// Of a call that never runs.
     pub(crate) no_terms: Arc<Terms>,
 }
@@ -63,8 +65,13 @@ impl Tooling {
             }
             Arc::new(terms)
         });
+        let limits = set
+            .definitions()
+            .iter()
+            .map(|definition| settings.result_limit(definition.max_result_bytes));
         Arc::new(Self {
             terms: terms.collect(),
+            result_limits: limits.collect(),
             no_terms: Arc::new(Terms {
                 track: Track::Blocking,
                 timeout: None,
@@ -105,6 +112,15 @@ fn terms(definition: &Definition, settings: &Settings) -> Terms {
     }
 }
 
+/// Tells the observers of the calls that were settled.
+pub(crate) fn tell_settled(now: Instant, actions: &mut Actions) {
+    actions.retain(|action| {
+        let Action::Settled(job, outcome) = action else { return true };
+        job.tell(now, || EventKind::Finished { outcome: Arc::clone(outcome) });
+        false
+    });
+}
+
 impl Core {
     pub(crate) fn new(
         scheduler: Scheduler<Arc<Job>>,
@@ -134,22 +150,8 @@ impl Core {
         if ending {
             self.note_event();
         }
-        self.perform(actions, None);
+        self.perform(actions);
         value
-    }
-
-    /// As [`with`](Self::with), on a worker that is free now: it may go on with a start itself.
-    pub(crate) fn with_next<T>(
-        &self,
-        event: impl FnOnce(&mut Scheduler<Arc<Job>>, Instant, &mut Actions) -> T,
-        track: Option<Track>,
-    ) -> (T, Option<Task>) {
-        let (value, actions, ending) = self.locked(event);
-        if ending {
-            self.note_event();
-        }
-        let next = self.perform(actions, track);
-        (value, next)
     }
 
     fn locked<T>(
@@ -160,11 +162,7 @@ impl Core {
         let mut scheduler = self.scheduler.lock();
         let now = Instant::now();
         let value = event(&mut scheduler, now, &mut actions);
-        for action in &actions {
-            if let Action::Settled(job, outcome) = action {
-                job.tell(now, || EventKind::Finished { outcome: Arc::clone(outcome) });
-            }
-        }
+        tell_settled(now, &mut actions);
         let ending = scheduler.is_shut_down();
         (value, actions, ending)
     }
@@ -175,26 +173,21 @@ impl Core {
         self.idle.1.notify_all();
     }
 
-    /// Does what the scheduler asks for. A worker that is free on `mine` is left the first task of
-    /// its lane.
-    fn perform(&self, actions: Actions, mine: Option<Track>) -> Option<Task> {
-        let mut next = None;
+    /// Does what the scheduler asks for.
+    fn perform(&self, actions: Actions) {
+        let mut blocking = Vec::new();
         for action in actions {
             match action {
-                Action::Start(call, track, job) => {
-                    if mine == Some(track) && next.is_none() && track != Track::Scoped {
-                        next = Some(Task::Call(call, job));
-                    } else {
-                        self.start(call, track, job);
+                Action::Start(call, Track::Blocking, job) => blocking.push(Task::Call(call, job)),
+                Action::Start(call, Track::Compute, job) => {
+                    if let Err(task) = self.compute.submit(Task::Call(call, job)) {
+                        self.refused(task);
                     }
                 }
-                Action::Prepare(call, job) => {
-                    if mine == Some(Track::Blocking) && next.is_none() {
-                        next = Some(Task::Prepare(call, job));
-                    } else if self.blocking.submit(Task::Prepare(call, job)).is_err() {
-                        self.with(|scheduler, now, out| scheduler.prepare_failed(call, now, out));
-                    }
+                Action::Start(call, Track::Scoped, job) => {
+                    self.wake(call.batch, Message::Start(call, job));
                 }
+                Action::Prepare(call, job) => blocking.push(Task::Prepare(call, job)),
                 Action::Signal(job) => self.run_callbacks(job.cancel.signal()),
                 Action::Close(job) => self.run_callbacks(job.take_closers()),
                 Action::Settled(..) => {}
@@ -207,20 +200,34 @@ impl Core {
                 }
             }
         }
-        next
+        if !blocking.is_empty() {
+            self.hand_off(blocking);
+        }
     }
 
-    fn start(&self, call: CallRef, track: Track, job: Arc<Job>) {
-        let refused = match track {
-            Track::Blocking => self.blocking.submit(Task::Call(call, job)).is_err(),
-            Track::Compute => self.compute.submit(Task::Call(call, job)).is_err(),
-            Track::Scoped => {
-                self.wake(call.batch, Message::Start(call, job));
-                false
+    /// Has tasks done by threads of the Blocking lane.
+    fn hand_off(&self, tasks: impl IntoIterator<Item = Task>) {
+        for task in self.blocking.submit(tasks) {
+            self.refused(task);
+        }
+    }
+
+    /// The system gave no thread for a task.
+    fn refused(&self, task: Task) {
+        match task {
+            Task::Call(call, _) | Task::Granted(call, ..) => self.start_failed(call),
+            Task::Prepare(call, _) => {
+                self.with(|scheduler, now, out| scheduler.prepare_failed(call, now, out));
             }
-        };
-        if refused {
-            self.start_failed(call);
+            Task::Errand(_) => say::warn(format_args!(
+                "a cancellation callback was not run: the system gave no thread"
+            )),
+            Task::StandIn(_) => {
+                say::warn(format_args!(
+                    "no thread watches an open batch's deadlines: the system gave none"
+                ));
+                self.stand_in.failed();
+            }
         }
     }
 
@@ -230,12 +237,8 @@ impl Core {
 
     /// Runs user code that must hold up nobody, each piece on a thread of its own if need be.
     pub(crate) fn run_callbacks(&self, callbacks: Vec<Callback>) {
-        for callback in callbacks {
-            if self.blocking.submit(Task::Errand(callback)).is_err() {
-                say::warn(format_args!(
-                    "a cancellation callback was not run: the system gave no thread"
-                ));
-            }
+        if !callbacks.is_empty() {
+            self.hand_off(callbacks.into_iter().map(Task::Errand));
         }
     }
 
@@ -272,7 +275,7 @@ impl Core {
                 let counts = scheduler.counts();
                 (counts.running + counts.abandoned > own, due)
             });
-            self.perform(actions, None);
+            self.perform(actions);
             if !busy {
                 return true;
             }
@@ -290,6 +293,11 @@ impl Core {
         }
     }
 
+    /// Looks after the batches that nobody waits for, until there is none.
+    pub(crate) fn stand_in(&self) {
+        self.stand_in.stand(self);
+    }
+
     pub(crate) fn collect(&self, id: BatchId, collector: Sender<Message>) {
         self.collectors.lock().insert(id, collector);
     }
@@ -301,14 +309,7 @@ impl Core {
     /// Nobody waits for the batch for now: a thread stands in and does what becomes due in it.
     pub(crate) fn leave(self: &Arc<Self>, id: BatchId) {
         if self.stand_in.add(id) {
-            let core = Arc::clone(self);
-            let errand = Task::Errand(Box::new(move || core.stand_in.stand(&core)));
-            if self.blocking.submit(errand).is_err() {
-                say::warn(format_args!(
-                    "no thread watches an open batch's deadlines: the system gave none"
-                ));
-                self.stand_in.failed();
-            }
+            self.hand_off([Task::StandIn(Arc::clone(self))]);
         }
     }
 

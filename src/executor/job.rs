@@ -2,9 +2,10 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use crate::bound::ResultLimit;
 use crate::call::ToolCall;
 use crate::cancel::CancelToken;
 use crate::effect::Effect;
@@ -12,12 +13,12 @@ use crate::error::bounded;
 use crate::executor::around::Around;
 use crate::executor::attempt;
 use crate::executor::collector::{self, Options};
-use crate::executor::core::{Core, Tooling};
+use crate::executor::core::{Actions, Core, Tooling, tell_settled};
 use crate::executor::lanes::{self, Task};
 use crate::executor::observer::{EventKind, Watch, Watched};
 use crate::executor::recorder::Recorder;
 use crate::executor::say;
-use crate::executor::scheduler::{BatchId, CallRef, Fate, Grant, Track};
+use crate::executor::scheduler::{Action, BatchId, CallRef, Fate, Grant, Scheduler, Track};
 use crate::report::Report;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::tool::{CallContext, Closers, Definition, Host};
@@ -28,8 +29,8 @@ pub(crate) struct RunShared {
     pub(crate) core: Arc<Core>,
     pub(crate) tooling: Arc<Tooling>,
     pub(crate) context: Option<Arc<dyn Any + Send + Sync>>,
-    /// The beginning of the calls' idempotency keys.
-    pub(crate) seed: Arc<str>,
+    /// The beginning of the calls' idempotency keys; made up when it is asked for.
+    pub(crate) seed: OnceLock<Arc<str>>,
     pub(crate) depth: usize,
     pub(crate) batch: BatchId,
     pub(crate) around: Option<Arc<Around>>,
@@ -101,26 +102,29 @@ impl Job {
     }
 
     /// Runs one attempt if the scheduler grants it; returns what the thread can go on with.
-    pub(crate) fn run_attempt(self: Arc<Self>, call: CallRef) -> Option<Task> {
+    pub(crate) fn run_attempt(
+        self: Arc<Self>,
+        call: CallRef,
+        grant: Option<Grant>,
+    ) -> Option<Task> {
         let handler = self.definition.as_ref().and_then(|definition| definition.handler.clone());
         let handler = handler?;
-        self.run_with(call, &*handler)
+        self.run_with(call, grant, &*handler)
     }
 
     /// As [`run_attempt`](Self::run_attempt), with the handler given.
     pub(crate) fn run_with(
         self: Arc<Self>,
         call: CallRef,
+        grant: Option<Grant>,
         handler: &dyn crate::tool::Invoke,
     ) -> Option<Task> {
         let core = Arc::clone(&self.run.core);
         let definition = self.definition.as_ref()?;
-        let grant = core.with(|scheduler, now, out| {
-            let grant = scheduler.started(call, now, out)?;
-            self.tell(now, || EventKind::Started { attempt: grant.attempt });
-            Some(grant)
-        })?;
-        let cx = self.context(grant, &core);
+        let grant = grant
+            .or_else(|| core.with(|scheduler, now, out| self.start(call, scheduler, now, out)))?;
+        let host = Arc::clone(&self) as Arc<dyn Host>;
+        let cx = CallContext::new(host, grant.attempt, grant.signal_at);
         CURRENT.with(|current| current.replace(Some((cx.clone(), Arc::clone(&self)))));
         let entered = Entered;
         let recorder = self.run.recorder.as_ref().filter(|_| definition.effect == Effect::Mutating);
@@ -137,19 +141,21 @@ impl Job {
             recorder.ended(self.index, &finish.outcome);
         }
         let line = attempt::finish_line(&self.call, &finish.outcome);
+        // A logger may block: then the thread takes no other task before it has logged.
+        let is_quiet = log::max_level() < log::Level::Debug && line.is_none();
+        let waiting = (is_quiet && self.track == Track::Blocking).then(|| core.blocking.take());
         lanes::leave();
-        let (fate, next) = core.with_next(
-            |scheduler, now, out| {
-                let failed = finish.retry.and(self.run.watch.as_ref());
-                let failed = failed.map(|_| Arc::new(finish.outcome.clone()));
-                let fate = scheduler.finished(call, finish, now, out);
-                if let (Fate::Retried, Some(outcome)) = (&fate, failed) {
-                    self.tell(now, || EventKind::Retrying { outcome });
-                }
-                fate
-            },
-            Some(self.track),
-        );
+        let (fate, next) = core.with(|scheduler, now, out| {
+            let failed = finish.retry.and(self.run.watch.as_ref());
+            let failed = failed.map(|_| Arc::new(finish.outcome.clone()));
+            let fate = scheduler.finished(call, finish, now, out);
+            if let (Fate::Retried, Some(outcome)) = (&fate, failed) {
+                self.tell(now, || EventKind::Retrying { outcome });
+            }
+            tell_settled(now, out);
+            let next = waiting.flatten().or_else(|| claim(self.track, out));
+            (fate, next.and_then(|next| next.granted(scheduler, now, out)))
+        });
         if !matches!(fate, Fate::Retried) {
             // A context that outlives its call says that it is cancelled.
             core.run_callbacks(self.cancel.signal());
@@ -181,28 +187,23 @@ impl Job {
             }),
             None => Ok(Default::default()),
         };
-        let ((), next) = core.with_next(
-            |scheduler, now, out| scheduler.prepared(call, prepared, now, out),
-            Some(Track::Blocking),
-        );
-        next
+        core.with(|scheduler, now, out| {
+            scheduler.prepared(call, prepared, now, out);
+            claim(Track::Blocking, out)
+        })
     }
 
-    fn context(self: &Arc<Self>, grant: Grant, core: &Core) -> CallContext {
-        let definition = self.definition.as_ref();
-        CallContext::new(crate::tool::ContextParts {
-            call: self.call.clone(),
-            index: self.index,
-            attempt: grant.attempt,
-            signal_at: grant.signal_at,
-            cancel: self.cancel.clone(),
-            seed: Arc::clone(&self.run.seed),
-            context: self.run.context.clone(),
-            result_limit: core
-                .settings
-                .result_limit(definition.and_then(|definition| definition.max_result_bytes)),
-            host: Arc::clone(self) as Arc<dyn Host>,
-        })
+    /// Asks whether an attempt may begin now.
+    pub(crate) fn start(
+        &self,
+        call: CallRef,
+        scheduler: &mut Scheduler<Arc<Self>>,
+        now: Instant,
+        out: &mut Actions,
+    ) -> Option<Grant> {
+        let grant = scheduler.started(call, now, out)?;
+        self.tell(now, || EventKind::Started { attempt: grant.attempt });
+        Some(grant)
     }
 
     /// Tells the run's observer, if it has one.
@@ -262,6 +263,20 @@ impl Drop for Lent {
     }
 }
 
+/// Takes a task of a track from what is to be done, for the thread that asks.
+fn claim(track: Track, actions: &mut Actions) -> Option<Task> {
+    let at = actions.iter().position(|action| match action {
+        Action::Start(_, of, _) => *of == track && track != Track::Scoped,
+        Action::Prepare(..) => track == Track::Blocking,
+        _ => false,
+    })?;
+    match actions.remove(at) {
+        Action::Start(call, _, job) => Some(Task::Call(call, job)),
+        Action::Prepare(call, job) => Some(Task::Prepare(call, job)),
+        _ => None,
+    }
+}
+
 /// The call that runs on this thread on `core`, if one does.
 pub(crate) fn current(core: &Arc<Core>) -> Option<(CallContext, Arc<Job>)> {
     let current = CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()?;
@@ -276,6 +291,31 @@ pub(crate) fn nest(core: &Arc<Core>, options: &mut Options) -> Option<Arc<Job>> 
 }
 
 impl Host for Job {
+    fn call(&self) -> &ToolCall {
+        &self.call
+    }
+
+    fn index(&self) -> usize {
+        self.index
+    }
+
+    fn cancel(&self) -> &CancelToken {
+        &self.cancel
+    }
+
+    fn seed(&self) -> &str {
+        let random = || format!("{:016x}", self.run.core.settings.random()).into();
+        self.run.seed.get_or_init(random)
+    }
+
+    fn value(&self) -> Option<&(dyn Any + Send + Sync)> {
+        self.run.context.as_deref()
+    }
+
+    fn result_limit(&self) -> &ResultLimit {
+        &self.run.tooling.result_limits[self.tool]
+    }
+
     fn run_nested(self: Arc<Self>, turn: &Turn, cx: &CallContext) -> Report {
         let mut options = Options::new(&self.run.core.settings);
         self.adopt(&mut options, cx);

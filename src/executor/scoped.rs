@@ -59,6 +59,6 @@ pub(super) fn run(
 
 fn run_one(job: Arc<Job>, call: CallRef, handlers: &[Box<dyn Invoke + '_>]) {
     if let Some(handler) = handlers.get(job.tool) {
-        let _ = job.run_with(call, &**handler);
+        let _ = job.run_with(call, None, &**handler);
     }
 }

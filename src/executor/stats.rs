@@ -69,24 +69,18 @@ impl ToolCounts {
     /// Counts the calls of a batch that is over; names of no tool are the model's and would never
     /// end.
     pub(crate) fn record_all<'a>(&self, calls: impl Iterator<Item = &'a CallReport>) {
+        let mut tools = self.0.lock();
         for call in calls {
             if !matches!(call.outcome, Outcome::Rejected(Rejected::UnknownTool { .. })) {
                 let run_time = call.started.map(|_| call.run_time());
-                self.record(call.call.name(), &call.outcome, run_time);
+                let name = call.call.name();
+                match tools.get_mut(name) {
+                    Some(histogram) => histogram.record(&call.outcome, run_time),
+                    None => {
+                        tools.entry(name.to_owned()).or_default().record(&call.outcome, run_time);
+                    }
+                }
             }
-        }
-    }
-
-    fn record(&self, name: &str, outcome: &Outcome, run_time: Option<Duration>) {
-        let mut tools = self.0.lock();
-        let histogram = match tools.get_mut(name) {
-            Some(histogram) => histogram,
-            None => tools.entry(name.to_owned()).or_default(),
-        };
-        histogram.calls += 1;
-        histogram.failures += u64::from(!outcome.is_success());
-        if let Some(run_time) = run_time {
-            histogram.buckets[bucket(run_time)] += 1;
         }
     }
 
@@ -112,6 +106,14 @@ impl Default for Histogram {
 }
 
 impl Histogram {
+    fn record(&mut self, outcome: &Outcome, run_time: Option<Duration>) {
+        self.calls += 1;
+        self.failures += u64::from(!outcome.is_success());
+        if let Some(run_time) = run_time {
+            self.buckets[bucket(run_time)] += 1;
+        }
+    }
+
     fn stats(&self) -> ToolStats {
         ToolStats {
             calls: self.calls,
@@ -168,14 +170,14 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_and_failures_are_counted_by_tool() {
-        let counts = ToolCounts::default();
+    fn quantiles_and_failures_are_counted() {
+        let mut histogram = Histogram::default();
         let done = Outcome::Succeeded("".into());
         for ms in 1..=100 {
-            counts.record("a", &done, Some(Duration::from_millis(ms)));
+            histogram.record(&done, Some(Duration::from_millis(ms)));
         }
-        counts.record("a", &Outcome::Panicked(None), None);
-        let stats = counts.snapshot()["a"];
+        histogram.record(&Outcome::Panicked(None), None);
+        let stats = histogram.stats();
         assert_eq!((stats.calls, stats.failures), (101, 1));
         assert!((50..=57).contains(&stats.p50.as_millis()), "{:?}", stats.p50);
         assert!((99..=112).contains(&stats.p99.as_millis()), "{:?}", stats.p99);

@@ -8,6 +8,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
+use shuttle::rand::Rng;
 pub(crate) use shuttle::sync::atomic;
 pub(crate) use shuttle::thread;
 pub(crate) use shuttle::thread_local as local;
@@ -15,7 +16,18 @@ pub(crate) use shuttle::thread_local as local;
 #[derive(Default)]
 pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
 
-pub(crate) struct MutexGuard<'a, T>(Option<shuttle::sync::MutexGuard<'a, T>>);
+pub(crate) struct MutexGuard<'a, T> {
+    lock: &'a Mutex<T>,
+    held: Option<shuttle::sync::MutexGuard<'a, T>>,
+}
+
+impl<T> MutexGuard<'_, T> {
+    fn unlocked(guard: &mut Self, run: impl FnOnce()) {
+        guard.held = None;
+        run();
+        *guard = guard.lock.lock();
+    }
+}
 
 impl<T> Mutex<T> {
     pub(crate) fn new(value: T) -> Self {
@@ -23,7 +35,8 @@ impl<T> Mutex<T> {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        MutexGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        MutexGuard { lock: self, held: Some(held) }
     }
 }
 
@@ -37,24 +50,24 @@ impl<T> Deref for MutexGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.0.as_deref().expect("a guard is without its lock only while it waits")
+        self.held.as_deref().expect("a guard is without its lock only while it waits")
     }
 }
 
 impl<T> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        self.0.as_deref_mut().expect("a guard is without its lock only while it waits")
+        self.held.as_deref_mut().expect("a guard is without its lock only while it waits")
     }
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Condvar(shuttle::sync::Condvar);
 
-pub(crate) struct WaitTimeoutResult;
+pub(crate) struct WaitTimeoutResult(bool);
 
 impl WaitTimeoutResult {
     pub(crate) fn timed_out(&self) -> bool {
-        false
+        self.0
     }
 }
 
@@ -64,8 +77,8 @@ impl Condvar {
     }
 
     pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
-        let Some(held) = guard.0.take() else { return };
-        guard.0 = Some(self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
+        let Some(held) = guard.held.take() else { return };
+        guard.held = Some(self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
     }
 
     pub(crate) fn wait_until<T>(
@@ -74,16 +87,17 @@ impl Condvar {
         _: Instant,
     ) -> WaitTimeoutResult {
         self.wait(guard);
-        WaitTimeoutResult
+        WaitTimeoutResult(false)
     }
 
+    /// Gives up now and then, and wakes for nothing as often as it likes.
     pub(crate) fn wait_for<T>(
         &self,
         guard: &mut MutexGuard<'_, T>,
         _: Duration,
     ) -> WaitTimeoutResult {
-        self.wait(guard);
-        WaitTimeoutResult
+        MutexGuard::unlocked(guard, thread::yield_now);
+        WaitTimeoutResult(shuttle::rand::thread_rng().gen_ratio(1, 4))
     }
 
     pub(crate) fn notify_all(&self) {

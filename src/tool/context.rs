@@ -20,30 +20,30 @@ use crate::turn::Turn;
 /// context, and nested batches. Cheap to clone; a clone that outlives the call says it is
 /// cancelled.
 #[derive(Clone)]
-pub struct CallContext(Arc<ContextParts>);
+pub struct CallContext {
+    host: Arc<dyn Host>,
+    attempt: u32,
+    /// When the call is signalled to stop; its end is a grace later.
+    signal_at: Deadline,
+}
 
-/// What an executor does for a handler that runs on it.
+/// What an executor knows of a call and does for its handler.
 pub(crate) trait Host: Send + Sync {
+    fn call(&self) -> &ToolCall;
+    /// The call's place in its turn.
+    fn index(&self) -> usize;
+    fn cancel(&self) -> &CancelToken;
+    /// What the idempotency keys of the run begin with.
+    fn seed(&self) -> &str;
+    /// The run's value for its handlers.
+    fn value(&self) -> Option<&(dyn Any + Send + Sync)>;
+    fn result_limit(&self) -> &ResultLimit;
     /// Runs a batch for the call `cx` is of, and lends the call's permits meanwhile.
     fn run_nested(self: Arc<Self>, turn: &Turn, cx: &CallContext) -> Report;
     /// The closers of the call.
     fn closers(&self) -> &Closers;
     /// Offers progress to the observer; doesn't block.
     fn progress(&self, text: &str);
-}
-
-/// What a context is made of.
-pub(crate) struct ContextParts {
-    pub(crate) call: ToolCall,
-    pub(crate) index: usize,
-    pub(crate) attempt: u32,
-    /// When the call is signalled to stop; its end is a grace later.
-    pub(crate) signal_at: Deadline,
-    pub(crate) cancel: CancelToken,
-    pub(crate) seed: Arc<str>,
-    pub(crate) context: Option<Arc<dyn Any + Send + Sync>>,
-    pub(crate) result_limit: ResultLimit,
-    pub(crate) host: Arc<dyn Host>,
 }
 
 /// The closers of one call: run once, when the call is about to be walked away from.
@@ -82,7 +82,7 @@ impl fmt::Debug for Closer {
 impl Drop for Closer {
     fn drop(&mut self) {
         let Some(id) = self.id else { return };
-        let mut state = self.cx.0.host.closers().0.lock();
+        let mut state = self.cx.host.closers().0.lock();
         let at = state.waiting.iter().position(|(other, _)| *other == id);
         let closer = at.map(|at| state.waiting.swap_remove(at));
         drop(state);
@@ -91,44 +91,44 @@ impl Drop for Closer {
 }
 
 impl CallContext {
-    pub(crate) fn new(parts: ContextParts) -> Self {
-        Self(Arc::new(parts))
+    pub(crate) fn new(host: Arc<dyn Host>, attempt: u32, signal_at: Deadline) -> Self {
+        Self { host, attempt, signal_at }
     }
 
     pub(crate) fn result_limit(&self) -> &ResultLimit {
-        &self.0.result_limit
+        self.host.result_limit()
     }
 
     /// What the model asked.
     pub fn call(&self) -> &ToolCall {
-        &self.0.call
+        self.host.call()
     }
 
     /// The call's place in its turn, from 0.
     pub fn index(&self) -> usize {
-        self.0.index
+        self.host.index()
     }
 
     /// Which attempt this is, from 1.
     pub fn attempt(&self) -> u32 {
-        self.0.attempt
+        self.attempt
     }
 
     /// Time left until the call is told to stop; [`Duration::MAX`] where nothing limits it. Hand
     /// it to whatever the handler waits for.
     pub fn remaining(&self) -> Duration {
-        self.0.signal_at.remaining(Instant::now()).unwrap_or(Duration::MAX)
+        self.signal_at.remaining(Instant::now()).unwrap_or(Duration::MAX)
     }
 
     /// When the call is told to stop.
     pub fn deadline(&self) -> Deadline {
-        self.0.signal_at
+        self.signal_at
     }
 
     /// Whether the call should stop: its time is over, its batch was cancelled or aborted, or it
     /// was settled already.
     pub fn is_cancelled(&self) -> bool {
-        self.0.cancel.is_cancelled()
+        self.cancel_token().is_cancelled()
     }
 
     /// An error when the call should stop: `cx.check()?` in a loop makes it cooperative.
@@ -141,7 +141,7 @@ impl CallContext {
 
     /// The token that tells the call to stop, to be handed on.
     pub fn cancel_token(&self) -> &CancelToken {
-        &self.0.cancel
+        self.host.cancel()
     }
 
     /// Sleeps, and wakes at once when the call should stop.
@@ -149,7 +149,7 @@ impl CallContext {
     /// # Errors
     /// Of the kind [`ToolErrorKind::Cancelled`], when it was woken.
     pub fn sleep(&self, span: Duration) -> Result<(), ToolError> {
-        self.0.cancel.sleep(span);
+        self.cancel_token().sleep(span);
         self.check()
     }
 
@@ -161,7 +161,7 @@ impl CallContext {
     pub fn recv<T>(&self, channel: &Receiver<T>) -> Result<T, ToolError> {
         let (wake, woken) = crossbeam_channel::bounded::<()>(1);
         let _guard: OnCancel =
-            self.0.cancel.on_cancel(move || wake.try_send(()).unwrap_or_default());
+            self.cancel_token().on_cancel(move || wake.try_send(()).unwrap_or_default());
         crossbeam_channel::select! {
             recv(channel) -> value => {
                 value.map_err(|_| ToolError::of_kind(ToolErrorKind::Unavailable))
@@ -181,7 +181,7 @@ impl CallContext {
     ) -> Result<Option<T>, ToolError> {
         let (wake, woken) = crossbeam_channel::bounded::<()>(1);
         let _guard: OnCancel =
-            self.0.cancel.on_cancel(move || wake.try_send(()).unwrap_or_default());
+            self.cancel_token().on_cancel(move || wake.try_send(()).unwrap_or_default());
         crossbeam_channel::select! {
             recv(channel) -> value => match value {
                 Ok(value) => Ok(Some(value)),
@@ -197,7 +197,7 @@ impl CallContext {
     /// the handler is blocked in: shut a connection, kill a process. Dropping the guard takes it
     /// back.
     pub fn on_cancel(&self, closer: impl FnOnce() + Send + 'static) -> Closer {
-        let mut state = self.0.host.closers().0.lock();
+        let mut state = self.host.closers().0.lock();
         if state.closed {
             drop(state);
             closer();
@@ -212,35 +212,35 @@ impl CallContext {
     /// A key that is the same for every attempt of this call and for no other call: hand it to a
     /// backend that recognises repeated requests.
     pub fn idempotency_key(&self) -> String {
-        let arguments = crate::text::digest([self.0.call.arguments()]);
-        format!("{}-{}-{}", self.0.seed, self.0.index, &arguments[..16])
+        let arguments = crate::text::digest([self.call().arguments()]);
+        format!("{}-{}-{}", self.host.seed(), self.index(), &arguments[..16])
     }
 
     /// The value that the run was given with `context(value)`, if it is a `T`. It is never shown
     /// to the model.
     pub fn get<T: Any>(&self) -> Option<&T> {
-        self.0.context.as_deref()?.downcast_ref()
+        self.host.value()?.downcast_ref()
     }
 
     /// Runs a batch of calls from within this call, on the same executor. While it waits this call
     /// lends its permits, so that caps can't deadlock; the batch ends by this call's deadline.
     pub fn run(&self, turn: &Turn) -> Report {
-        Arc::clone(&self.0.host).run_nested(turn, self)
+        Arc::clone(&self.host).run_nested(turn, self)
     }
 
     /// Tells an observer how far the call is. Doesn't block; dropped with a count when it comes
     /// too fast, and when the call was settled.
     pub fn progress(&self, text: impl AsRef<str>) {
-        self.0.host.progress(text.as_ref());
+        self.host.progress(text.as_ref());
     }
 }
 
 impl fmt::Debug for CallContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CallContext")
-            .field("tool", &self.0.call.name())
-            .field("index", &self.0.index)
-            .field("attempt", &self.0.attempt)
+            .field("tool", &self.call().name())
+            .field("index", &self.index())
+            .field("attempt", &self.attempt)
             .field("cancelled", &self.is_cancelled())
             .finish_non_exhaustive()
     }

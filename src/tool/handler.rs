@@ -219,23 +219,52 @@ mod tests {
     use super::*;
     use crate::bound::ResultLimit;
     use crate::call::ToolCall;
+    use crate::cancel::CancelToken;
     use crate::error::ToolErrorKind;
     use crate::output::Block;
     use crate::report::Report;
-    use crate::tool::context::{Closers, ContextParts, Host};
+    use crate::tool::context::{Closers, Host};
     use crate::tool::definition::Tool;
     use crate::turn::Turn;
 
-    #[derive(Default)]
-    struct NoHost(Closers);
+    struct NoHost {
+        call: ToolCall,
+        cancel: CancelToken,
+        closers: Closers,
+        limit: ResultLimit,
+    }
 
     impl Host for NoHost {
+        fn call(&self) -> &ToolCall {
+            &self.call
+        }
+
+        fn index(&self) -> usize {
+            3
+        }
+
+        fn cancel(&self) -> &CancelToken {
+            &self.cancel
+        }
+
+        fn seed(&self) -> &str {
+            "seed"
+        }
+
+        fn value(&self) -> Option<&(dyn Any + Send + Sync)> {
+            Some(&7_u8)
+        }
+
+        fn result_limit(&self) -> &ResultLimit {
+            &self.limit
+        }
+
         fn run_nested(self: Arc<Self>, _: &Turn, _: &CallContext) -> Report {
             Report::new(Vec::new(), std::time::Duration::ZERO, None)
         }
 
         fn closers(&self) -> &Closers {
-            &self.0
+            &self.closers
         }
 
         fn progress(&self, _: &str) {}
@@ -253,23 +282,19 @@ mod tests {
         let definition = Tool::from(tool).into_definition();
         assert_eq!(definition.problem, None);
         let arguments = call.arguments().to_owned();
-        let cx = CallContext::new(ContextParts {
+        let host = NoHost {
             call,
-            index: 3,
-            attempt: 2,
-            signal_at: Default::default(),
-            cancel: Default::default(),
-            seed: "seed".into(),
-            context: Some(Arc::new(7u8)),
-            result_limit: ResultLimit {
+            cancel: CancelToken::new(),
+            closers: Closers::default(),
+            limit: ResultLimit {
                 text: 1000,
                 media: 1000,
                 media_count: 9,
                 spill: None,
                 secrets: Default::default(),
             },
-            host: Arc::new(NoHost::default()),
-        });
+        };
+        let cx = CallContext::new(Arc::new(host), 2, Default::default());
         let handler = definition.handler.unwrap();
         handler.invoke(&arguments, &cx).map(|bounded| bounded.output)
     }

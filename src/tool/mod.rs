@@ -17,7 +17,7 @@ pub use keys::IntoKeys;
 pub use set::{ScopedToolSet, ToolInfo, ToolSet};
 
 pub(crate) use crate::effect::{Effect, Lane};
-pub(crate) use context::{Closers, ContextParts, Host};
+pub(crate) use context::{Closers, Host};
 pub(crate) use definition::Definition;
 pub(crate) use handler::Invoke;
 pub(crate) use keys::{Access, KeyUse};

@@ -1,24 +1,24 @@
 //! Cached OS threads: a thread a running call, kept for a while when it is idle.
 //!
-//! `idle` counts the threads that wait and have no task promised. Whoever sends a task takes one
-//! off first, or makes a thread, so every task has a thread that will come for it. Which of those
-//! that wait gets which task is open: a new thread may take the task that was meant for an idle
-//! one. So a thread that gives up waiting leaves only if, under the lock, one is left that has no
-//! task promised.
+//! Tasks stand in one queue, and every task in it has a thread that waits or is on its way: who
+//! hands one in makes a thread where there is none. Few threads are woken at a time, and each that
+//! comes wakes another as long as tasks are left. So many tasks that each take long all get their
+//! threads, and many that take no time are done by those that are awake already.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Task;
 use crate::executor::say;
-use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::channel::{self, Receiver, Sender};
-use crate::sync::{Mutex, thread};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard, thread};
+
+/// How many threads are on their way at once, new ones excepted.
+const COMING: usize = 4;
 
 pub(crate) struct BlockingLane {
     state: Mutex<State>,
-    sender: Sender<Task>,
-    tasks: Receiver<Task>,
     settings: LaneSettings,
     named: AtomicU64,
 }
@@ -31,83 +31,141 @@ pub(crate) struct LaneSettings {
     pub(crate) priority: Option<i32>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
-    idle: usize,
+    queue: VecDeque<Task>,
+    /// Threads that wait; the one that came last is woken first.
+    idle: Vec<Arc<Sleeper>>,
+    /// Threads that were woken or made and haven't come yet.
+    coming: usize,
     threads: usize,
     closed: bool,
 }
 
+/// A thread that waits for a task.
+#[derive(Default)]
+struct Sleeper {
+    wake: Condvar,
+    /// Set and read under the lane's lock.
+    woken: AtomicBool,
+}
+
+impl State {
+    /// The next thread to wake, if tasks are left for it.
+    fn next(&mut self) -> Option<Arc<Sleeper>> {
+        if self.coming >= COMING.min(self.queue.len()) {
+            return None;
+        }
+        let sleeper = self.idle.pop()?;
+        sleeper.woken.store(true, Ordering::Relaxed);
+        self.coming += 1;
+        Some(sleeper)
+    }
+
+    /// The next task, and who is to be woken for those behind it.
+    fn take(&mut self) -> Option<(Task, Option<Arc<Sleeper>>)> {
+        let task = self.queue.pop_front()?;
+        Some((task, self.next()))
+    }
+}
+
 impl BlockingLane {
     pub(crate) fn new(settings: LaneSettings) -> Arc<Self> {
-        let (sender, tasks) = channel::unbounded();
-        Arc::new(Self {
-            state: Mutex::default(),
-            sender,
-            tasks,
-            settings,
-            named: AtomicU64::new(0),
-        })
+        Arc::new(Self { state: Mutex::default(), settings, named: AtomicU64::new(0) })
     }
 
-    /// Hands a task to an idle thread, or to a new one; gives it back when there is no thread.
-    pub(crate) fn submit(self: &Arc<Self>, task: Task) -> Result<(), Task> {
+    /// Hands tasks to idle threads, or to new ones; gives as many back as the system gave no
+    /// thread for. They need not be the same ones.
+    #[must_use]
+    pub(crate) fn submit(self: &Arc<Self>, tasks: impl IntoIterator<Item = Task>) -> Vec<Task> {
         let mut state = self.state.lock();
-        if state.idle > 0 {
-            state.idle -= 1;
-        } else {
-            state.threads += 1;
-            drop(state);
-            if let Err(error) = self.spawn() {
-                say::warn(format_args!("no thread for a call: {error}"));
-                self.state.lock().threads -= 1;
-                return Err(task);
-            }
+        state.queue.extend(tasks);
+        let served = state.idle.len() + state.coming;
+        let missing = state.queue.len().saturating_sub(served);
+        state.threads += missing;
+        let mut woken = [const { None }; COMING];
+        for sleeper in &mut woken {
+            *sleeper = state.next();
+        }
+        state.coming += missing;
+        drop(state);
+        for sleeper in woken.into_iter().flatten() {
+            sleeper.wake.notify_one();
+        }
+        let refused: Vec<_> = (0..missing).filter_map(|_| self.spawn()).collect();
+        if missing > refused.len() {
             say::catch_up();
         }
-        self.sender.send(task).map_err(|unsent| unsent.0)
+        refused
     }
 
-    fn spawn(self: &Arc<Self>) -> std::io::Result<()> {
+    /// Makes a thread; where the system gives none, the task that is left without one.
+    fn spawn(self: &Arc<Self>) -> Option<Task> {
         let lane = Arc::clone(self);
         let number = self.named.fetch_add(1, Ordering::Relaxed);
-        thread::Builder::new()
+        let spawned = thread::Builder::new()
             .name(format!("toolpool-blocking-{number}"))
             .stack_size(self.settings.stack_size)
-            .spawn(move || lane.work())
-            .map(drop)
+            .spawn(move || lane.work());
+        let Err(error) = spawned else { return None };
+        say::warn(format_args!("no thread for a call: {error}"));
+        let mut state = self.state.lock();
+        state.threads -= 1;
+        state.coming -= 1;
+        let is_served = state.queue.len() <= state.idle.len() + state.coming;
+        let task = if is_served { None } else { state.queue.pop_back() };
+        let woken = state.next();
+        drop(state);
+        if let Some(sleeper) = woken {
+            sleeper.wake.notify_one();
+        }
+        task
     }
 
-    /// A thread's life. It comes for a task that was promised to it.
+    /// A task for a thread of the lane that is about to be done with its own.
+    pub(crate) fn take(&self) -> Option<Task> {
+        let (task, woken) = self.state.lock().take()?;
+        if let Some(sleeper) = woken {
+            sleeper.wake.notify_one();
+        }
+        Some(task)
+    }
+
+    /// A thread's life.
     fn work(&self) {
         if let Some(nice) = self.settings.priority {
             set_priority(nice);
         }
+        let me = Arc::new(Sleeper::default());
+        let mut state = self.state.lock();
+        state.coming -= 1;
         loop {
-            match self.wait() {
-                None | Some(Task::Exit) => break,
-                Some(task) => task.run(),
+            if let Some((task, woken)) = state.take() {
+                drop(state);
+                if let Some(sleeper) = woken {
+                    sleeper.wake.notify_one();
+                }
+                task.run();
+                state = self.state.lock();
+            } else if state.closed || !self.wait(&me, &mut state) {
+                break;
             }
-            let mut state = self.state.lock();
-            if state.closed {
-                state.threads -= 1;
-                return;
-            }
-            state.idle += 1;
         }
-        self.state.lock().threads -= 1;
+        state.threads -= 1;
     }
 
-    /// The next task; nothing when none came for a while and none is promised to this thread.
-    fn wait(&self) -> Option<Task> {
+    /// Waits until there may be a task; whether there may be one.
+    fn wait(&self, me: &Arc<Sleeper>, state: &mut MutexGuard<'_, State>) -> bool {
+        state.idle.push(Arc::clone(me));
         loop {
-            if let Ok(task) = self.tasks.recv_timeout(self.settings.keep_alive) {
-                return Some(task);
+            let timed_out = me.wake.wait_for(state, self.settings.keep_alive).timed_out();
+            if me.woken.swap(false, Ordering::Relaxed) {
+                state.coming -= 1;
+                return true;
             }
-            let mut state = self.state.lock();
-            if state.idle > 0 {
-                state.idle -= 1;
-                return None;
+            if timed_out {
+                state.idle.retain(|other| !Arc::ptr_eq(other, me));
+                return !state.queue.is_empty();
             }
         }
     }
@@ -116,8 +174,14 @@ impl BlockingLane {
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
-        for _ in 0..std::mem::take(&mut state.idle) {
-            let _ = self.sender.send(Task::Exit);
+        let idle = std::mem::take(&mut state.idle);
+        for sleeper in &idle {
+            sleeper.woken.store(true, Ordering::Relaxed);
+        }
+        state.coming += idle.len();
+        drop(state);
+        for sleeper in idle {
+            sleeper.wake.notify_one();
         }
     }
 

@@ -7,23 +7,44 @@ pub(crate) use blocking::{BlockingLane, LaneSettings};
 pub(crate) use compute::{ComputeLane, ComputePool, LostWorker, leave};
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use crate::executor::attempt;
+use crate::executor::core::{Actions, Core};
 use crate::executor::job::Job;
-use crate::executor::scheduler::CallRef;
+use crate::executor::scheduler::{CallRef, Grant, Scheduler};
 
 /// Something for a lane's thread to do.
 pub(crate) enum Task {
     /// Run a call's handler.
     Call(CallRef, Arc<Job>),
+    /// The same, where the scheduler has granted it already.
+    Granted(CallRef, Arc<Job>, Grant),
     /// Compute a call's keys.
     Prepare(CallRef, Arc<Job>),
-    /// Something short of the executor's or of user code: closers, callbacks, stand-ins.
+    /// Run a closer or a callback of the user's.
     Errand(Box<dyn FnOnce() + Send>),
-    /// End the thread.
-    Exit,
+    /// Look after the batches that nobody waits for.
+    StandIn(Arc<Core>),
 }
 
 impl Task {
+    /// The task for a thread that begins with it at once: a call is granted, if it may still run.
+    pub(crate) fn granted(
+        self,
+        scheduler: &mut Scheduler<Arc<Job>>,
+        now: Instant,
+        out: &mut Actions,
+    ) -> Option<Self> {
+        match self {
+            Self::Call(call, job) => {
+                let grant = job.start(call, scheduler, now, out)?;
+                Some(Self::Granted(call, job, grant))
+            }
+            other => Some(other),
+        }
+    }
+
     /// Does it, and whatever the thread can go on with.
     fn run(self) {
         let mut next = Some(self);
@@ -31,14 +52,21 @@ impl Task {
             next = match task {
                 Self::Call(call, job) => {
                     compute::enter();
-                    job.run_attempt(call)
+                    job.run_attempt(call, None)
+                }
+                Self::Granted(call, job, grant) => {
+                    compute::enter();
+                    job.run_attempt(call, Some(grant))
                 }
                 Self::Prepare(call, job) => job.prepare(call),
                 Self::Errand(errand) => {
-                    crate::executor::attempt::guarded("an errand", errand);
+                    attempt::guarded("a closer or a cancellation callback", errand);
                     None
                 }
-                Self::Exit => None,
+                Self::StandIn(core) => {
+                    core.stand_in();
+                    None
+                }
             };
         }
     }

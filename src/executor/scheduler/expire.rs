@@ -165,8 +165,6 @@ impl<P: Clone> Scheduler<P> {
                 }
             }
         }
-        // In the order of batches, not of the map.
-        queued.sort_unstable();
         for call in queued {
             self.settle(call, Outcome::Rejected(Rejected::AbandonedLimit), now, out);
         }

@@ -23,7 +23,7 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -129,14 +129,14 @@ pub(crate) struct Counts {
 pub(crate) struct Scheduler<P> {
     limits: Limits,
     last_batch: u64,
-    batches: HashMap<BatchId, Batch<P>>,
+    batches: BTreeMap<BatchId, Box<Batch<P>>>,
     /// Batches with ready calls; the one that started a call last is last.
     rotation: VecDeque<BatchId>,
     /// The batches that are nested in a call.
-    nested: HashMap<CallRef, Vec<BatchId>>,
+    nested: BTreeMap<CallRef, Vec<BatchId>>,
     room: Room,
     keys: KeyTable,
-    zombies: HashMap<CallRef, Zombie>,
+    zombies: BTreeMap<CallRef, Zombie>,
     /// Exclusive calls whose turn it is in their batch, first come.
     exclusive: VecDeque<CallRef>,
     exclusive_running: Option<CallRef>,
@@ -156,12 +156,12 @@ impl<P: Clone> Scheduler<P> {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             last_batch: 0,
-            batches: HashMap::new(),
+            batches: BTreeMap::new(),
             rotation: VecDeque::new(),
-            nested: HashMap::new(),
+            nested: BTreeMap::new(),
             room: Room::new(&limits),
             keys: KeyTable::default(),
-            zombies: HashMap::new(),
+            zombies: BTreeMap::new(),
             exclusive: VecDeque::new(),
             exclusive_running: None,
             active: 0,
@@ -180,7 +180,7 @@ impl<P: Clone> Scheduler<P> {
     pub(crate) fn open(&mut self, spec: BatchSpec, now: Instant) -> BatchId {
         self.last_batch += 1;
         let id = BatchId(self.last_batch);
-        let mut batch = Batch::new(spec, now);
+        let mut batch = Box::new(Batch::new(spec, now));
         batch.ending = self.is_shut_down.then_some(Ending::Shutdown);
         if let Some(parent) = batch.parent {
             if self.slot(parent).is_none_or(Slot::is_settled) {
@@ -194,7 +194,7 @@ impl<P: Clone> Scheduler<P> {
 
     /// Whether every call is settled and no more can come.
     pub(crate) fn is_done(&self, id: BatchId) -> bool {
-        self.batches.get(&id).is_none_or(Batch::is_done)
+        self.batches.get(&id).is_none_or(|batch| batch.is_done())
     }
 
     /// The first settled call that a custom policy hasn't seen, with what it is to be shown.
@@ -219,7 +219,7 @@ impl<P: Clone> Scheduler<P> {
         if !self.batches.get(&id)?.is_done() {
             return None;
         }
-        let batch = self.batches.remove(&id)?;
+        let batch = *self.batches.remove(&id)?;
         if batch.in_rotation {
             self.rotation.retain(|other| *other != id);
         }

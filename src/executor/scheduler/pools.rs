@@ -1,6 +1,6 @@
 //! Caps and rates: how many calls may run at once, and how many may start in a span.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::{CallRef, Limits, Terms, Track};
@@ -121,7 +121,7 @@ impl Permits {
 }
 
 /// What a tool or a group limits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum PoolKey {
     Tool(u64),
     Group(u64),
@@ -180,7 +180,7 @@ impl Rate {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Pools(HashMap<PoolKey, Pool>);
+pub(super) struct Pools(BTreeMap<PoolKey, Pool>);
 
 impl Pools {
     /// Announces a call that will need the pool.

@@ -79,19 +79,23 @@ impl<P: Clone> Scheduler<P> {
     ) {
         let Some(batch) = self.batches.get(&id) else { return };
         let mut seen = Seen { succeeded: batch.succeeded, failed: batch.failed() };
-        let mut settled = Vec::new();
+        let mut first = None;
+        let mut others = Vec::new();
         for (index, outcome) in calls {
             let call = CallRef { batch: id, index };
             let Some(followers) = self.settle_one(call, outcome, now, out) else { continue };
-            settled.push(call);
+            match first {
+                None => first = Some(call),
+                Some(_) => others.push(call),
+            }
             for index in followers {
                 let follower = CallRef { batch: id, index };
                 if self.settle_follower(follower, call.index, now, out) {
-                    settled.push(follower);
+                    others.push(follower);
                 }
             }
         }
-        for call in settled {
+        for call in first.into_iter().chain(others) {
             self.decide(call, &mut seen, now, out);
             // Nobody needs any more what runs within it.
             for nested in self.nested.get(&call).cloned().into_iter().flatten() {
@@ -380,9 +384,7 @@ impl<P: Clone> Scheduler<P> {
     /// No more starts anywhere; every open batch ends.
     pub(crate) fn shut_down(&mut self, now: Instant, out: &mut Vec<Action<P>>) {
         self.is_shut_down = true;
-        let mut open: Vec<BatchId> = self.batches.keys().copied().collect();
-        // In the order in which they were opened, not in that of the map.
-        open.sort_unstable();
+        let open: Vec<BatchId> = self.batches.keys().copied().collect();
         for id in open {
             self.end_batch(id, Ending::Shutdown, now, out);
         }
