@@ -43,14 +43,15 @@ pub(crate) fn threads() -> usize {
     status("Threads")
 }
 
-/// Memory in use, in KiB.
+/// Memory in use, in KiB. Not the program's own pages: the system takes those away and brings them
+/// back as it likes.
 pub(crate) fn resident() -> usize {
-    status("VmRSS")
+    status("RssAnon")
 }
 
 /// The most memory that was ever in use, in KiB.
 pub(crate) fn most_resident() -> usize {
-    status("VmHWM")
+    status("VmHWM").saturating_sub(status("RssFile") + status("RssShmem"))
 }
 
 /// Address space in use, in bytes.
