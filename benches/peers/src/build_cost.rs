@@ -1,0 +1,130 @@
+//! What a program that uses a crate costs to build: crates, seconds, bytes. Builds each clean, one
+//! after another, in a folder of its own below `target`.
+
+use std::error::Error;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BuildCost {
+    pub date: String,
+    pub programs: Vec<Program>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Program {
+    pub name: String,
+    pub version: String,
+    pub crates: usize,
+    pub seconds: f64,
+    pub bytes: u64,
+}
+
+/// A program to build: its name in the tables, the crate, its dependencies, its source.
+struct Source {
+    name: &'static str,
+    package: &'static str,
+    dependencies: &'static str,
+    main: &'static str,
+}
+
+const TOOLPOOL: &str = "toolpool = { path = \"../../../../..\"";
+const SOURCES: [Source; 6] = [
+    Source {
+        name: "toolpool, core",
+        package: "toolpool",
+        dependencies: ", default-features = false }",
+        main: include_str!("../programs/toolpool_core.rs"),
+    },
+    Source {
+        name: "toolpool",
+        package: "toolpool",
+        dependencies: " }",
+        main: include_str!("../programs/toolpool.rs"),
+    },
+    Source {
+        name: "rig-core",
+        package: "rig-core",
+        dependencies: "rig-core = \"=0.44.0\"\nserde_json = \"1\"",
+        main: include_str!("../programs/rig_core.rs"),
+    },
+    Source {
+        name: "rig",
+        package: "rig",
+        dependencies: "rig = \"=0.44.0\"\ntokio = { version = \"1\", features = [\"rt-multi-thread\"] }",
+        main: include_str!("../programs/rig.rs"),
+    },
+    Source {
+        name: "genai",
+        package: "genai",
+        dependencies: "genai = \"=0.7.2\"\ntokio = { version = \"1\", features = [\"rt-multi-thread\"] }",
+        main: include_str!("../programs/genai.rs"),
+    },
+    Source {
+        name: "async-openai",
+        package: "async-openai",
+        dependencies: "async-openai = { version = \"=0.43.0\", features = [\"chat-completion\"] }\ntokio = { version = \"1\", features = [\"rt-multi-thread\"] }",
+        main: include_str!("../programs/async_openai.rs"),
+    },
+];
+
+pub fn measure(here: &Path) -> Result<BuildCost, Box<dyn Error>> {
+    let mut programs = Vec::new();
+    for source in &SOURCES {
+        let program = source.build(&here.join("target/build-cost"))?;
+        println!("{program:?}");
+        programs.push(program);
+    }
+    Ok(BuildCost { date: crate::machine::today(), programs })
+}
+
+impl Source {
+    fn build(&self, folder: &Path) -> Result<Program, Box<dyn Error>> {
+        let name = format!("uses-{}", self.name.replace(", ", "-"));
+        let folder = folder.join(&name);
+        std::fs::create_dir_all(folder.join("src"))?;
+        let path = if self.package == "toolpool" { TOOLPOOL } else { "" };
+        let manifest = format!(
+            "[package]\nname = \"{name}\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\
+             rust-version = \"1.95\"\n\n[workspace]\n\n[dependencies]\n{path}{}\n",
+            self.dependencies
+        );
+        std::fs::write(folder.join("Cargo.toml"), manifest)?;
+        std::fs::write(folder.join("src/main.rs"), self.main)?;
+        let cargo = |arguments: &[&str]| {
+            let mut cargo = Command::new("cargo");
+            cargo.args(arguments).current_dir(&folder).env_remove("CARGO_TARGET_DIR");
+            cargo.stderr(Stdio::inherit());
+            cargo
+        };
+        let succeeds = |arguments: &[&str]| match cargo(arguments).status()?.success() {
+            true => Ok(()),
+            false => Err::<(), Box<dyn Error>>(format!("cargo {arguments:?} failed").into()),
+        };
+        succeeds(&["fetch", "--quiet"])?;
+        let tree =
+            cargo(&["tree", "-e", "normal", "--prefix", "none", "--format", "{p}"]).output()?;
+        let tree = String::from_utf8(tree.stdout)?;
+        let crates: std::collections::BTreeSet<_> =
+            tree.lines().filter_map(|line| line.split(" (").next()).collect();
+        let version =
+            crates.iter().find_map(|line| line.strip_prefix(self.package)?.strip_prefix(" v"));
+        let version = version.unwrap_or("unknown").to_owned();
+        let _ = std::fs::remove_dir_all(folder.join("target"));
+        let start = Instant::now();
+        succeeds(&["build", "--release", "--quiet", "--offline"])?;
+        let seconds = start.elapsed().as_secs_f64();
+        let bytes = std::fs::metadata(folder.join("target/release").join(&name))?.len();
+        let _ = std::fs::remove_dir_all(folder.join("target"));
+        Ok(Program {
+            name: self.name.to_owned(),
+            version,
+            crates: crates.len() - 1,
+            seconds,
+            bytes,
+        })
+    }
+}
