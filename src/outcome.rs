@@ -54,6 +54,7 @@ pub enum Limit {
 
 /// Why a policy ended a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Abort {
     /// The call that caused it, by its index in the turn; nothing for a cause that is no call.
     pub index: Option<usize>,

@@ -78,6 +78,7 @@ impl FromStr for Wire {
 
 /// Why the model stopped writing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StopReason {
     /// What it means.
     pub kind: StopKind,
@@ -129,6 +130,7 @@ impl fmt::Display for StopReason {
 
 /// Tokens, as far as the provider counts them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Usage {
     /// Tokens read, those from a cache included.
     pub input_tokens: u64,

@@ -20,6 +20,7 @@ use crate::wire::{Prompt, ToolChoice};
 /// assert_eq!(request.prompt.messages.len(), 1);
 /// ```
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Request<'a> {
     /// What is asked.
     pub prompt: Prompt<'a>,

@@ -42,6 +42,7 @@ enum Kind {
 
 /// What is known when a call has just settled.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct Settled<'a> {
     /// The call's index in the turn.
     pub index: usize,
@@ -66,6 +67,7 @@ impl Settled<'_> {
 
 /// What becomes of the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Decision {
     /// It goes on.
     Continue,

@@ -16,6 +16,7 @@ use crate::output::Output;
 ///
 /// Times are offsets from the start of the batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct CallReport {
     /// What the model asked.
     pub call: ToolCall,
@@ -102,6 +103,7 @@ pub struct Report {
 
 /// One result, for those who write their own messages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct CallResult<'a> {
     /// The call's id as the provider sent it, empty where it sent none.
     pub id: &'a str,

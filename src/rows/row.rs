@@ -7,6 +7,7 @@ use crate::turn::Usage;
 /// One row: a key that no other row of the journal has, and what the model is asked. Handlers read
 /// it with `cx.get::<Row>()`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Row {
     /// The key, such as a number in a table. It should stay the same from run to run.
     pub key: String,

@@ -95,6 +95,7 @@ pub(crate) struct Reply {
 /// A change made to the echoed copy of the model's message, because the provider would refuse it
 /// as it came. The original stays in the [`Turn`].
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Repair {
     /// The call's index in the turn; nothing where the change is to no call.
     pub index: Option<usize>,

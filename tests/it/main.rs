@@ -8,6 +8,7 @@
 )]
 
 mod agent;
+mod api;
 mod batch;
 mod early_start;
 mod executor;

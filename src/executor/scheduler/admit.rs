@@ -25,7 +25,9 @@ impl<P: Clone> Scheduler<P> {
         let Some(batch) = self.batches.get_mut(&id) else { return };
         let first = batch.slots.len();
         let mut settled = Vec::new();
-        for (n, spec) in calls.into_iter().enumerate() {
+        let calls = calls.into_iter();
+        batch.slots.reserve(calls.size_hint().0);
+        for (n, spec) in calls.enumerate() {
             let (slot, outcome) = Slot::new(spec, now);
             batch.slots.push(slot);
             batch.pending += 1;

@@ -53,6 +53,7 @@ impl<'a> Prompt<'a> {
 
 /// Whether the model must call a tool.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ToolChoice {
     /// As the model finds best.
     #[default]

@@ -59,7 +59,8 @@ impl Begun {
 }
 
 fn cancelled_by(index: usize, cause: &str) -> Outcome {
-    let abort = Abort { index: Some(index), cause: cause.to_owned(), satisfied: false };
+    let abort = serde_json::json!({ "index": index, "cause": cause, "satisfied": false });
+    let abort: Abort = serde_json::from_value(abort).unwrap();
     Outcome::Cancelled { started: true, abort: Some(abort) }
 }
 

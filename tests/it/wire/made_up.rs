@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use toolpool::{
-    Block, CallReport, CallState, Effect, Json, Lane, NotStarted, Outcome, Output, Rejected,
-    Report, ToolCall, ToolError, ToolErrorKind, Turn,
+    Block, CallState, Effect, Json, Lane, NotStarted, Outcome, Output, Rejected, Report, ToolCall,
+    ToolError, ToolErrorKind, Turn,
 };
 
 /// A report in which the calls that may run ended in every way in turn, `shift` later, and the
@@ -24,21 +24,20 @@ pub(crate) fn report(turn: &Turn, shift: usize) -> Report {
 
 /// A report with these outcomes.
 pub(crate) fn report_with(turn: &Turn, mut outcome: impl FnMut(&ToolCall) -> Outcome) -> Report {
-    let calls: Vec<CallReport> = turn
-        .calls()
-        .iter()
-        .map(|call| CallReport {
-            call: call.clone(),
-            outcome: outcome(call),
-            effect: Effect::ReadOnly,
-            lane: Lane::Blocking,
-            attempts: 1,
-            submitted: Duration::ZERO,
-            started: Some(Duration::from_millis(1)),
-            ended: Duration::from_millis(21),
-            notes: Vec::new(),
+    let calls = turn.calls().iter().map(|call| {
+        serde_json::json!({
+            "call": call,
+            "outcome": outcome(call),
+            "effect": Effect::ReadOnly,
+            "lane": Lane::Blocking,
+            "attempts": 1,
+            "submitted": Duration::ZERO,
+            "started": Duration::from_millis(1),
+            "ended": Duration::from_millis(21),
+            "notes": [],
         })
-        .collect();
+    });
+    let calls: Vec<_> = calls.collect();
     let report = serde_json::json!({ "calls": calls, "wall": Duration::from_millis(22) });
     serde_json::from_value(report).unwrap()
 }
