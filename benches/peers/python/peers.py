@@ -12,6 +12,7 @@ import asyncio
 import json
 import logging
 import platform
+import random
 import statistics
 import sys
 import threading
@@ -233,7 +234,9 @@ def measure(seconds):
         began = time.perf_counter()
         rounds = 0
         while rounds < 7 or (time.perf_counter() - began < seconds and rounds < 300):
+            random.shuffle(rivals)
             for rival in rivals:
+                rival.run([work] * n)
                 figure = overhead(rival, work, n)
                 if rounds >= 2:
                     figures[rival.name].append(figure)

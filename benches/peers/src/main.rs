@@ -2,7 +2,7 @@
 //! `benches/README.md`, its plots and `benches/results.json`. The script `run` beside this crate
 //! prepares what it needs; see there for the options.
 //!
-//! `peers measure [--quick] [--build-cost]` · `peers probe RIVAL FAULT`
+//! `peers measure [--quick] [--no-rivals] [--build-cost]` · `peers probe RIVAL FAULT`
 
 mod build_cost;
 mod faults;
@@ -28,7 +28,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     match arguments[..] {
         ["probe", rival, fault] => faults::probe(rival, fault),
         ["measure", ref options @ ..] => measure_all(options),
-        _ => Err("peers measure [--quick] [--build-cost] | peers probe RIVAL FAULT".into()),
+        _ => {
+            Err("peers measure [--quick] [--no-rivals] [--build-cost] | peers probe RIVAL FAULT"
+                .into())
+        }
     }
 }
 
@@ -39,17 +42,12 @@ fn measure_all(options: &[&str]) -> Result<(), Box<dyn Error>> {
     let benches = here.parent().ok_or("the crate has no parent folder")?;
     let before = Results::read(&benches.join("results.json"));
 
-    let mut rows = measure::all(budget);
-    let mut faults = faults::all();
-    let mut versions = machine::versions(here)?;
-    match python::Python::find() {
-        Some(python) => {
-            versions.extend(python.versions()?);
-            rows.extend(python.measure(budget)?);
-            faults.extend(python.faults()?);
+    let (rows, faults, versions) = match &before {
+        Some(before) if options.contains(&"--no-rivals") => {
+            (before.rows.clone(), before.faults.clone(), before.versions.clone())
         }
-        None => println!("no Python: its rivals are left out"),
-    }
+        _ => rivals_and_faults(here, budget)?,
+    };
     let build_cost = match options.contains(&"--build-cost") {
         true => Some(build_cost::measure(here)?),
         false => before.as_ref().and_then(|before| before.build_cost.clone()),
@@ -75,4 +73,21 @@ fn measure_all(options: &[&str]) -> Result<(), Box<dyn Error>> {
         None => println!("no results from before to compare with"),
     }
     Ok(())
+}
+
+type Found = (Vec<measure::Row>, Vec<faults::Finding>, Vec<(String, String)>);
+
+fn rivals_and_faults(here: &Path, budget: Duration) -> Result<Found, Box<dyn Error>> {
+    let mut versions = machine::versions(here)?;
+    let mut rows = measure::all(budget);
+    let mut faults = faults::all();
+    match python::Python::find() {
+        Some(python) => {
+            versions.extend(python.versions()?);
+            rows.extend(python.measure(budget)?);
+            faults.extend(python.faults()?);
+        }
+        None => println!("no Python: its rivals are left out"),
+    }
+    Ok((rows, faults, versions))
 }

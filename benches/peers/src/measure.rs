@@ -51,7 +51,11 @@ fn warm(work: Work, n: usize, budget: Duration) -> Vec<Row> {
     for rival in &mut all {
         rival.prepare(&vec![work; n]);
     }
-    rounds(work.name(), n, budget, |at| overhead(&mut *all[at], n, Duration::ZERO))
+    rounds(work.name(), n, budget, |at| {
+        // Once untimed, so that what the rival before left behind isn't counted.
+        all[at].run();
+        overhead(&mut *all[at], n, Duration::ZERO)
+    })
 }
 
 /// With the making of the threads, the pool or the runtime.
@@ -75,7 +79,7 @@ fn overhead(rival: &mut dyn Rival, n: usize, made: Duration) -> f64 {
     (ran.took + made).saturating_sub(longest).max(Duration::from_nanos(1)).as_secs_f64()
 }
 
-/// Goes through the rivals, each time from another one on, until the budget is used up.
+/// Goes through the rivals, each time in another order, until the budget is used up.
 fn rounds(
     work: &str,
     n: usize,
@@ -84,9 +88,12 @@ fn rounds(
 ) -> Vec<Row> {
     let count = rivals::ALL.len();
     let mut figures: Vec<Vec<f64>> = vec![Vec::new(); count];
+    let mut order: Vec<usize> = (0..count).collect();
+    let mut random = 2_463_534_242_u64;
     let (start, mut round) = (Instant::now(), 0);
     while round < LEAST_ROUNDS + WARM_UP || (start.elapsed() < budget && round < MOST_ROUNDS) {
-        for at in (0..count).map(|step| (step + round) % count) {
+        shuffle(&mut order, &mut random);
+        for &at in &order {
             let figure = overhead(at);
             if round >= WARM_UP {
                 figures[at].push(figure);
@@ -108,6 +115,16 @@ fn rounds(
         }
     };
     rivals::ALL.iter().enumerate().map(row).collect()
+}
+
+/// By Fisher and Yates, with a generator by Marsaglia: the same in every run.
+fn shuffle(order: &mut [usize], random: &mut u64) {
+    for last in (1..order.len()).rev() {
+        *random ^= *random << 13;
+        *random ^= *random >> 7;
+        *random ^= *random << 17;
+        order.swap(last, (*random % (last as u64 + 1)) as usize);
+    }
 }
 
 pub fn median(mut values: Vec<f64>) -> f64 {

@@ -20,8 +20,8 @@ const HOW: &str = "\
 
 - **Overhead of a call** is the wall time of a turn less the longest run inside a handler, divided
   by the number of calls. A no-op's run counts as nothing.
-- The Rust rivals run in one process, in turn, each round from another one on; figures are medians
-  over the rounds. A ratio is the median of the rounds' ratios to toolpool. The Python rivals run in a
+- The Rust rivals run in one process, in turn, each round in another order, and each one turn untimed
+  before the one that counts; figures are medians over the rounds. A ratio is the median of the rounds' ratios to toolpool. The Python rivals run in a
   process of their own right after; their ratios are those of the medians.
 - Threads are warm but where it says cold: then the making of the executor, the pool or the runtime is
   in the time. Each rival that can be told may have as many threads as there are calls, but rayon no more than 64:
