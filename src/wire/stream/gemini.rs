@@ -211,6 +211,9 @@ impl Stream {
     fn part(&mut self, raw: &RawValue, tell: &mut Tell<'_>) -> Result<(), Problem> {
         let part: Part<'_> = fields::part(raw).unwrap_or_default();
         if let Some(call) = part.call {
+            if let Some(text) = part.text.filter(|_| part.thought != Some(true)) {
+                tell.text(&text);
+            }
             return self.call(raw, call, part.signature, tell);
         }
         let thought = part.thought == Some(true);

@@ -94,6 +94,16 @@ fn parts_with_more_than_text_are_left_as_they_came() {
 }
 
 #[test]
+fn the_text_of_a_part_that_calls_is_told() {
+    let stream = sse(&[
+        r#"{"candidates":[{"content":{"role":"model","parts":[{"text":"I look.","functionCall":{"name":"look","args":{}}}]},"finishReason":"STOP"}]}"#,
+    ]);
+    let seen = read(Wire::Gemini, [stream.concat().as_bytes()]);
+    assert_eq!((&*seen.text, seen.turn.unwrap().text()), ("I look.", "I look."));
+    assert_eq!(seen.calls.len(), 1);
+}
+
+#[test]
 fn stops_that_forbid_the_calls() {
     let call = r#"{"candidates":[{"content":{"role":"model","parts":[{"functionCall":{"name":"a","args":{}}}]}}]}"#;
     for reason in ["MAX_TOKENS", "UNEXPECTED_TOOL_CALL", "SAFETY"] {
