@@ -98,7 +98,7 @@ fn the_text_of_a_part_that_calls_is_told() {
     let stream = sse(&[
         r#"{"candidates":[{"content":{"role":"model","parts":[{"text":"I look.","functionCall":{"name":"look","args":{}}}]},"finishReason":"STOP"}]}"#,
     ]);
-    let seen = read(Wire::Gemini, [stream.concat().as_bytes()]);
+    let seen = read(Wire::Gemini, [&*stream.concat()]);
     assert_eq!((&*seen.text, seen.turn.unwrap().text()), ("I look.", "I look."));
     assert_eq!(seen.calls.len(), 1);
 }
