@@ -2,11 +2,12 @@
 //!
 //! - `whole`: `Wire::parse` of a body, against `serde_json::from_slice::<Value>` of the same bytes
 //! - `stream`: an assembler that is fed a stream, against splitting the stream into lines and
-//!   `from_slice::<Value>` of each payload
+//!   `from_slice::<Value>` of each payload; of Amazon's event stream into frames, whose checksums
+//!   are compared
 //!
 //! On the project's own fixtures, or on recorded traffic where `TOOLPOOL_CORPUS` names it (then on
-//! streams of server-sent events and lines only, which the baseline can split). All bodies of a
-//! format are read one after another; the throughput is theirs together.
+//! streams, too, whose framing was recorded). All bodies of a format are read one after another;
+//! the throughput is theirs together.
 //!
 //! `cargo bench --no-default-features --bench wire`
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
@@ -15,6 +16,8 @@
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::Value;
 use toolpool::Wire;
@@ -71,12 +74,17 @@ fn recorded(corpus: &Path, streamed: bool) -> Vec<Bodies> {
         let Some(fixture) = read(&path) else { continue };
         let framing = fixture["framing"].as_str().unwrap_or_default();
         let wanted = match streamed {
-            true => matches!(framing, "sse" | "ndjson"),
+            true => matches!(framing, "sse" | "ndjson" | "aws-eventstream"),
             false => framing == "json",
         };
         let body = match &fixture["body"] {
             Value::String(text) => text.clone().into_bytes(),
-            Value::Null => continue,
+            Value::Null => {
+                match fixture["body_base64"].as_str().map(|coded| STANDARD.decode(coded)) {
+                    Some(Ok(body)) => body,
+                    _ => continue,
+                }
+            }
             value => value.to_string().into_bytes(),
         };
         let wire = fixture["format"].as_str().and_then(wire_of);
@@ -129,8 +137,34 @@ fn whole(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The payloads of a stream, as any reader has to find them.
-fn payloads(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// Parses the payloads of a stream, found as any reader has to find them.
+fn values(body: &[u8]) {
+    if body.starts_with(&[0]) {
+        return frames(body).for_each(value);
+    }
+    lines(body).for_each(value);
+}
+
+fn value(payload: &[u8]) {
+    let _ = black_box(serde_json::from_slice::<Value>(payload));
+}
+
+/// The payloads of Amazon's frames, up to the first whose checksums are wrong.
+fn frames(mut body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let number = |bytes: &[u8]| bytes.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
+    std::iter::from_fn(move || {
+        let (total, headers) = (number(body)? as usize, number(body.get(4..)?)? as usize);
+        let (frame, rest) = body.split_at_checked(total)?;
+        let (prelude, all) = (frame.get(..8)?, frame.get(..total.checked_sub(4)?)?);
+        let right = number(&frame[8..])? == crc32fast::hash(prelude)
+            && number(&frame[total - 4..])? == crc32fast::hash(all);
+        body = rest;
+        all.get(12 + headers..).filter(|_| right)
+    })
+}
+
+/// The payloads of lines and server-sent events.
+fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     body.split(|byte| *byte == b'\n').filter_map(|line| {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match line.strip_prefix(b"data:") {
@@ -164,9 +198,7 @@ fn stream(criterion: &mut Criterion) {
         group.bench_with_input(BenchmarkId::new("values", one.wire), &one, |bencher, one| {
             bencher.iter(|| {
                 for body in &one.bodies {
-                    for payload in payloads(body) {
-                        let _ = black_box(serde_json::from_slice::<Value>(payload));
-                    }
+                    values(body);
                 }
             });
         });

@@ -30,7 +30,7 @@ use crate::error::Error;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct Json(Arc<RawValue>);
+pub struct Json(Arc<Box<RawValue>>);
 
 impl Json {
     /// Takes text that must be one JSON value.
@@ -39,7 +39,7 @@ impl Json {
     /// Text that isn't JSON; the error names the position.
     pub fn parse(text: impl Into<String>) -> Result<Self, Error> {
         RawValue::from_string(text.into())
-            .map(|raw| Self(raw.into()))
+            .map(|raw| Self(Arc::new(raw)))
             .map_err(|error| Error::input(format_args!("not JSON: {error}")))
     }
 
@@ -49,22 +49,19 @@ impl Json {
     /// A value that JSON can't hold, such as a map whose keys are no strings.
     pub fn of(value: &(impl Serialize + ?Sized)) -> Result<Self, Error> {
         serde_json::value::to_raw_value(value)
-            .map(|raw| Self(raw.into()))
+            .map(|raw| Self(Arc::new(raw)))
             .map_err(|error| Error::input(format_args!("not to be written as JSON: {error}")))
     }
 
     /// The JSON text of a tree, which can always be written.
     pub fn from_value(value: &serde_json::Value) -> Self {
         let text = value.to_string();
-        Self(
-            RawValue::from_string(text)
-                .map_or_else(|_| RawValue::NULL.to_owned().into(), Into::into),
-        )
+        Self(RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned()).into())
     }
 
     /// A part of a text that was read as JSON already.
     pub(crate) fn from_raw(raw: &RawValue) -> Self {
-        Self(raw.to_owned().into())
+        Self(Arc::new(raw.to_owned()))
     }
 
     /// The text.
@@ -107,6 +104,6 @@ impl Serialize for Json {
 
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Box::<RawValue>::deserialize(deserializer).map(|raw| Self(raw.into()))
+        Box::<RawValue>::deserialize(deserializer).map(|raw| Self(Arc::new(raw)))
     }
 }

@@ -11,7 +11,8 @@ use crate::model::Model;
 use crate::rows::Rows;
 use crate::rows::journal::{Journal, States};
 use crate::rows::pace::Pace;
-use crate::rows::paced::{Paced, Shared};
+use crate::rows::paced::{Budgets, Paced, Shared};
+use crate::rows::state::RowState;
 use crate::text::digest;
 
 /// What becomes of a mutating call that had started when the program stopped, and of which no
@@ -32,7 +33,6 @@ pub enum UnknownOutcome {
 
 pub(super) struct Settings {
     pub(super) threads: usize,
-    pub(super) max_failures: Option<u64>,
     pub(super) retry_failed: bool,
     pub(super) unknown: UnknownOutcome,
 }
@@ -55,7 +55,7 @@ pub struct RowsBuilder {
     settings: Settings,
     requests_per_minute: Option<u32>,
     tokens_per_minute: Option<u64>,
-    max_tokens: Option<u64>,
+    budgets: Budgets,
     retries: u32,
     cancel: CancelToken,
 }
@@ -67,13 +67,12 @@ impl RowsBuilder {
             journal: None,
             settings: Settings {
                 threads: 8,
-                max_failures: None,
                 retry_failed: false,
                 unknown: UnknownOutcome::default(),
             },
             requests_per_minute: None,
             tokens_per_minute: None,
-            max_tokens: None,
+            budgets: Budgets::default(),
             retries: 5,
             cancel: CancelToken::new(),
         }
@@ -112,16 +111,20 @@ impl RowsBuilder {
         self
     }
 
-    /// Stops the run when it has taken so many tokens, read and written together. Looked at
-    /// before each request; rows that have begun are left to a later run. Defaults to no limit.
+    /// Stops the run when so many tokens were taken, read and written together: by this run, and
+    /// where there is a journal by all runs before it, as far as their turns were written down.
+    /// Looked at before each request; rows that have begun are left to a later run. Defaults to no
+    /// limit.
     pub fn max_tokens(mut self, tokens: u64) -> Self {
-        self.max_tokens = Some(tokens);
+        self.budgets.max_tokens = Some(tokens);
         self
     }
 
-    /// Stops the run when more rows than this have failed in it. Defaults to no limit.
+    /// Stops the run when more rows than this have failed in it. Rows that are worked on at that
+    /// moment are left to a later run, and only those among them are told and counted whose
+    /// conversation ends nevertheless, such as one that the model refuses. Defaults to no limit.
     pub fn max_failures(mut self, failures: u64) -> Self {
-        self.settings.max_failures = Some(failures);
+        self.budgets.max_failures = Some(failures);
         self
     }
 
@@ -168,7 +171,9 @@ impl RowsBuilder {
             None => (None, States::new()),
         };
         let pace = Pace::new(self.requests_per_minute, self.tokens_per_minute);
-        let shared = Arc::new(Shared::new(pace, self.max_tokens, self.retries, self.cancel));
+        let tokens = known.values().map(RowState::tokens).fold(0, u64::saturating_add);
+        let shared = Shared::new(pace, tokens, &self.budgets, self.retries, self.cancel);
+        let shared = Arc::new(shared);
         let mut agent = self.agent;
         let mut parts = (*agent.0).clone();
         parts.model =

@@ -139,11 +139,11 @@ impl Rows {
                 let state = known.remove(&row.key).unwrap_or_default();
                 if !seen.insert(row.key.clone()) {
                     let why = "an earlier row has the same key".to_owned();
-                    take(&mut report, Some(RowResult::failed(row.key, why)));
+                    take(&mut report, self.counted(RowResult::failed(row.key, why)));
                     continue;
                 }
                 if let Some(result) = self.known(&row, &state) {
-                    take(&mut report, Some(result));
+                    take(&mut report, self.counted(result));
                     continue;
                 }
                 let mut job = Job { row, state };
@@ -173,21 +173,22 @@ impl Rows {
             report.unfinished += 1;
             return;
         };
-        match (result.is_done(), result.resumed) {
-            (true, _) => report.done += 1,
-            (false, resumed) => {
-                report.failed += 1;
-                let fresh = report.failed.saturating_sub(report.known_failures);
-                if resumed {
-                    report.known_failures += 1;
-                } else if self.settings.max_failures.is_some_and(|most| fresh > most) {
-                    self.shared.stop(Stopped::Failures);
-                }
-            }
+        match result.is_done() {
+            true => report.done += 1,
+            false => report.failed += 1,
         }
         report.resumed += u64::from(result.resumed);
         report.usage += result.usage;
         tell(&result);
+    }
+
+    /// Counts a failure of this run, on the thread that it happened on, so that no row begins
+    /// after the last that was allowed. One of a run that was stopped already is left to a later
+    /// run, unless the journal has the row's end.
+    fn counted(&self, result: RowResult) -> Done {
+        let fails = !result.is_done() && !result.resumed;
+        let counts = !fails || self.shared.fails() || result.end.is_ok();
+        counts.then_some(result)
     }
 
     fn work(&self, jobs: &Receiver<Job>, done: &Sender<Done>) {
@@ -198,8 +199,9 @@ impl Rows {
                 Some(_) => None,
                 None => self.process(job),
             }));
-            let result = result
-                .unwrap_or_else(|_| Some(RowResult::failed(key, "the model panicked".to_owned())));
+            let result = result.unwrap_or_else(|_| {
+                self.counted(RowResult::failed(key, "the model panicked".to_owned()))
+            });
             if done.send(result).is_err() {
                 return;
             }
@@ -232,22 +234,26 @@ impl Rows {
         let mut usage = conversation.usage();
         usage = less(usage, earlier);
         let stopped = self.shared.stopped().is_some();
-        let end = match ended {
+        let why = match ended {
             Ok(End::Cancelled) | Err(Failure::Journal) => return None,
             Err(Failure::Row(_)) if stopped => return None,
-            Ok(end) if end.is_recorded() => return Some(RowResult::ended(row.key, end, usage)),
-            Ok(end) => Err(end.to_string()),
-            Err(Failure::Row(why)) => Err(why),
+            Ok(end) if end.is_recorded() => {
+                return self.counted(RowResult::ended(row.key, end, usage));
+            }
+            Ok(end) => end.to_string(),
+            Err(Failure::Row(why)) => why,
         };
-        if let (Err(why), Some(journal)) = (&end, &self.journal) {
-            let record =
-                Record::Failed { row: row.key.clone(), prompt: row.digest(), why: why.clone() };
+        let prompt = row.digest();
+        let failed = RowResult { usage, ..RowResult::failed(row.key.clone(), why.clone()) };
+        let failed = self.counted(failed)?;
+        if let Some(journal) = &self.journal {
+            let record = Record::Failed { row: row.key, prompt, why };
             if journal.append(&record).is_err() {
                 self.shared.stop(Stopped::Journal);
                 return None;
             }
         }
-        Some(RowResult { key: row.key, end, usage, resumed: false })
+        Some(failed)
     }
 
     fn converse(

@@ -13,29 +13,54 @@ use crate::turn::{Turn, Wire};
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// What a run may take.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Budgets {
+    pub(super) max_tokens: Option<u64>,
+    pub(super) max_failures: Option<u64>,
+}
+
 /// What all rows of a run share.
 pub(super) struct Shared {
     state: Mutex<State>,
     max_tokens: Option<u64>,
+    max_failures: Option<u64>,
     retries: u32,
     pub(super) cancel: CancelToken,
 }
 
 struct State {
     pace: Pace,
+    /// Taken so far, in earlier runs of the journal, too.
     tokens: u64,
+    failures: u64,
     stopped: Option<Stopped>,
 }
 
 impl Shared {
     pub(super) fn new(
         pace: Pace,
-        max_tokens: Option<u64>,
+        tokens: u64,
+        budgets: &Budgets,
         retries: u32,
         cancel: CancelToken,
     ) -> Self {
-        let state = Mutex::new(State { pace, tokens: 0, stopped: None });
-        Self { state, max_tokens, retries, cancel }
+        let state = Mutex::new(State { pace, tokens, failures: 0, stopped: None });
+        let Budgets { max_tokens, max_failures } = *budgets;
+        Self { state, max_tokens, max_failures, retries, cancel }
+    }
+
+    /// A row has failed; false, and it isn't counted, where the run was stopped before.
+    pub(super) fn fails(&self) -> bool {
+        let mut state = self.state.lock();
+        if state.stopped.is_some() {
+            return false;
+        }
+        state.failures += 1;
+        if self.max_failures.is_some_and(|most| state.failures > most) {
+            state.stopped = Some(Stopped::Failures);
+        }
+        true
     }
 
     /// No row begins any more, and no request is made; the first reason counts.

@@ -79,7 +79,6 @@ pub struct RowsReport {
     pub stats: AgentStats,
     /// Why the run stopped before the last row, if it did.
     pub stopped: Option<Stopped>,
-    pub(super) known_failures: u64,
 }
 
 /// Why a run stopped before the last row.

@@ -61,6 +61,13 @@ impl RowState {
         }
     }
 
+    /// The tokens that its turns took, read and written.
+    pub(super) fn tokens(&self) -> u64 {
+        let mut usage = self.usage;
+        usage += self.open.as_ref().map(|(_, open)| open.turn.usage()).unwrap_or_default();
+        usage.input_tokens.saturating_add(usage.output_tokens)
+    }
+
     /// A line about a call of an answered turn is that of a call that was walked away from: the
     /// model was told so, and is told nothing else.
     fn note(&mut self, turn: u64, index: usize, outcome: Option<Outcome>) {

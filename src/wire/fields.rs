@@ -38,16 +38,14 @@ macro_rules! fields {
         impl<$life> $crate::wire::fields::Fields<$life> for $name<$life> {
             fn field<A: serde::de::MapAccess<$life>>(
                 &mut self,
-                key: &str,
+                key: &[u8],
                 map: &mut A,
             ) -> Result<bool, A::Error> {
-                match key {
-                    $($crate::wire::fields::key!($field $($key)?) => {
-                        $crate::wire::fields::value_into(map, &mut self.$field)?;
-                    })*
-                    _ => return Ok(false),
-                }
-                Ok(true)
+                $(if key == $crate::wire::fields::key!($field $($key)?).as_bytes() {
+                    $crate::wire::fields::value_into(map, &mut self.$field)?;
+                    return Ok(true);
+                })*
+                Ok(false)
             }
         }
 
@@ -92,7 +90,7 @@ pub(super) trait Value<'de>: Sized {
 /// A struct made by [`fields!`].
 pub(super) trait Fields<'de>: Default {
     /// Reads the value of `key`; false, and nothing is read, where the key is unknown.
-    fn field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error>;
+    fn field<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<bool, A::Error>;
 }
 
 /// A whole text as `T`; nothing where it is JSON of another kind.
@@ -121,18 +119,19 @@ pub(super) fn part<'de, T: Value<'de>>(raw: &'de RawValue) -> Option<T> {
 /// U+FFFD.
 pub(super) fn string(token: &str) -> Option<Cow<'_, str>> {
     let inner = token.strip_prefix('"')?.strip_suffix('"')?;
-    if !inner.contains('\\') {
-        return Some(inner.into());
+    match memchr::memchr(b'\\', inner.as_bytes()) {
+        None => Some(inner.into()),
+        Some(first) => unescaped(inner, first).map(Cow::Owned),
     }
-    unescaped(inner).map(Cow::Owned)
 }
 
-fn unescaped(mut text: &str) -> Option<String> {
+/// The text without escapes, the first of which stands at `escape`.
+fn unescaped(mut text: &str, mut escape: usize) -> Option<String> {
     let mut out = String::with_capacity(text.len());
-    while let Some((plain, escape)) = text.split_once('\\') {
-        out.push_str(plain);
-        let kind = *escape.as_bytes().first()?;
-        text = escape.get(1..)?;
+    loop {
+        out.push_str(&text[..escape]);
+        let kind = *text.as_bytes().get(escape + 1)?;
+        text = text.get(escape + 2..)?;
         out.push(match kind {
             b'"' | b'\\' | b'/' => kind.into(),
             b'b' => '\u{8}',
@@ -154,6 +153,10 @@ fn unescaped(mut text: &str) -> Option<String> {
             }
             _ => return None,
         });
+        match memchr::memchr(b'\\', text.as_bytes()) {
+            Some(next) => escape = next,
+            None => break,
+        }
     }
     out.push_str(text);
     Some(out)
@@ -264,7 +267,7 @@ where
 
         fn map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<()>, A::Error> {
             let object = self.0.insert(T::default());
-            while let Some(key) = map.next_key_seed(Key)? {
+            while let Some(key) = map.next_key_seed(KeyBytes)? {
                 if !object.field(&key, &mut map)? {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -295,11 +298,39 @@ impl<'de> Visitor<'de> for Key {
     }
 
     fn visit_borrowed_bytes<E: Error>(self, key: &'de [u8]) -> Result<Self::Value, E> {
-        Ok(String::from_utf8_lossy(key))
+        // Quicker than to look for what has to be replaced.
+        Ok(std::str::from_utf8(key).map_or_else(|_| String::from_utf8_lossy(key), Cow::Borrowed))
     }
 
     fn visit_bytes<E: Error>(self, key: &[u8]) -> Result<Self::Value, E> {
         Ok(String::from_utf8_lossy(key).into_owned().into())
+    }
+}
+
+/// The bytes of a key that is only compared: whether they are UTF-8 is all the same.
+struct KeyBytes;
+
+impl<'de> DeserializeSeed<'de> for KeyBytes {
+    type Value = Cow<'de, [u8]>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_bytes(self)
+    }
+}
+
+impl<'de> Visitor<'de> for KeyBytes {
+    type Value = Cow<'de, [u8]>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_borrowed_bytes<E: Error>(self, key: &'de [u8]) -> Result<Self::Value, E> {
+        Ok(key.into())
+    }
+
+    fn visit_bytes<E: Error>(self, key: &[u8]) -> Result<Self::Value, E> {
+        Ok(key.to_owned().into())
     }
 }
 

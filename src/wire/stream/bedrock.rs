@@ -59,6 +59,8 @@ pub(super) struct Stream {
     blocks: Vec<Block>,
     /// Where the block of an index is.
     places: HashMap<u64, usize>,
+    /// The index that was asked for last, and where its block is.
+    last: Option<(u64, usize)>,
     /// How many of the blocks are calls.
     calls: usize,
     stop_reason: Option<String>,
@@ -166,10 +168,14 @@ impl Stream {
     /// The block of an index, begun if it wasn't; nothing if it ended already.
     fn open(&mut self, index: Option<u64>) -> Option<&mut Open> {
         let index = index.unwrap_or_default();
-        let at = *self.places.entry(index).or_insert_with(|| {
-            self.blocks.push(Block::Open(Open::default()));
-            self.blocks.len() - 1
-        });
+        let at = match self.last {
+            Some((last, at)) if last == index => at,
+            _ => *self.places.entry(index).or_insert_with(|| {
+                self.blocks.push(Block::Open(Open::default()));
+                self.blocks.len() - 1
+            }),
+        };
+        self.last = Some((index, at));
         match &mut self.blocks[at] {
             Block::Open(open) => Some(open),
             Block::Done(_) => None,

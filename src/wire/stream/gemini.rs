@@ -66,12 +66,12 @@ struct Part<'a> {
 }
 
 impl<'a> Fields<'a> for Part<'a> {
-    fn field<A: MapAccess<'a>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
+    fn field<A: MapAccess<'a>>(&mut self, key: &[u8], map: &mut A) -> Result<bool, A::Error> {
         match key {
-            "text" => fields::value_into(map, &mut self.text)?,
-            "thought" => fields::value_into(map, &mut self.thought)?,
-            "thoughtSignature" => fields::value_into(map, &mut self.signature)?,
-            "functionCall" => fields::value_into(map, &mut self.call)?,
+            b"text" => fields::value_into(map, &mut self.text)?,
+            b"thought" => fields::value_into(map, &mut self.thought)?,
+            b"thoughtSignature" => fields::value_into(map, &mut self.signature)?,
+            b"functionCall" => fields::value_into(map, &mut self.call)?,
             _ => {
                 self.has_more = true;
                 return Ok(false);

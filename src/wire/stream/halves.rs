@@ -22,8 +22,7 @@ impl Halves {
         data: &str,
         each: &mut Each<'_>,
     ) -> Result<(), Problem> {
-        let has_some = memchr::memmem::find(data.as_bytes(), b"\\u").is_some();
-        if self.held.is_none() && !has_some {
+        if self.held.is_none() && !has_unit(data.as_bytes()) {
             return each(name, data);
         }
         let mut data = data.to_owned();
@@ -45,6 +44,11 @@ impl Halves {
     pub(super) fn finish(&mut self, each: &mut Each<'_>) -> Result<(), Problem> {
         self.held.take().map_or(Ok(()), |(name, data)| each(&name, &data))
     }
+}
+
+/// Whether there is a `\u` escape, or what looks like one.
+fn has_unit(data: &[u8]) -> bool {
+    memchr::memchr_iter(b'\\', data).any(|at| data.get(at + 1) == Some(&b'u'))
 }
 
 /// Where the first half stands that a string ends with.

@@ -33,17 +33,13 @@ struct Piece<'a> {
 }
 
 impl<'a> Fields<'a> for Piece<'a> {
-    fn field<A: MapAccess<'a>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
+    fn field<A: MapAccess<'a>>(&mut self, key: &[u8], map: &mut A) -> Result<bool, A::Error> {
         match key {
-            "content" => self.content = fields::value(map)?,
-            "thinking" => self.thinking = fields::value(map)?,
-            "tool_calls" => self.tool_calls = fields::value(map)?,
-            "role" => return Ok(false),
-            _ => {
-                let other: Option<&RawValue> = fields::value(map)?;
-                let other = other.filter(|value| Kept::is_worth_it(value));
-                self.others.extend(other.map(|value| (key.to_owned(), value)));
-            }
+            b"content" => self.content = fields::value(map)?,
+            b"thinking" => self.thinking = fields::value(map)?,
+            b"tool_calls" => self.tool_calls = fields::value(map)?,
+            b"role" => return Ok(false),
+            _ => parts::other(key, map, &mut self.others)?,
         }
         Ok(true)
     }

@@ -80,20 +80,16 @@ struct Delta<'a> {
 }
 
 impl<'a> Fields<'a> for Delta<'a> {
-    fn field<A: MapAccess<'a>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
+    fn field<A: MapAccess<'a>>(&mut self, key: &[u8], map: &mut A) -> Result<bool, A::Error> {
         match key {
-            "content" => self.content = fields::value(map)?,
-            "tool_calls" => self.tool_calls = fields::value(map)?,
-            "function_call" => self.function_call = fields::value(map)?,
-            "reasoning_details" => self.reasoning_details = fields::value(map)?,
-            "role" => return Ok(false),
-            _ => match TEXTS.iter().position(|text| *text == key) {
+            b"content" => self.content = fields::value(map)?,
+            b"tool_calls" => self.tool_calls = fields::value(map)?,
+            b"function_call" => self.function_call = fields::value(map)?,
+            b"reasoning_details" => self.reasoning_details = fields::value(map)?,
+            b"role" => return Ok(false),
+            _ => match TEXTS.iter().position(|text| text.as_bytes() == key) {
                 Some(text) => self.texts[text] = fields::value(map)?,
-                None => {
-                    let other: Option<&RawValue> = fields::value(map)?;
-                    let other = other.filter(|value| Kept::is_worth_it(value));
-                    self.others.extend(other.map(|value| (key.to_owned(), value)));
-                }
+                None => parts::other(key, map, &mut self.others)?,
             },
         }
         Ok(true)
@@ -117,18 +113,14 @@ struct Piece<'a> {
 }
 
 impl<'a> Fields<'a> for Piece<'a> {
-    fn field<A: MapAccess<'a>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
+    fn field<A: MapAccess<'a>>(&mut self, key: &[u8], map: &mut A) -> Result<bool, A::Error> {
         match key {
-            "index" => self.index = fields::value(map)?,
-            "id" => self.id = fields::value(map)?,
-            "function" => self.function = fields::value(map)?,
-            "custom" => self.custom = fields::value(map)?,
-            "type" => return Ok(false),
-            _ => {
-                let other: Option<&RawValue> = fields::value(map)?;
-                let other = other.filter(|value| Kept::is_worth_it(value));
-                self.others.extend(other.map(|value| (key.to_owned(), value)));
-            }
+            b"index" => self.index = fields::value(map)?,
+            b"id" => self.id = fields::value(map)?,
+            b"function" => self.function = fields::value(map)?,
+            b"custom" => self.custom = fields::value(map)?,
+            b"type" => return Ok(false),
+            _ => parts::other(key, map, &mut self.others)?,
         }
         Ok(true)
     }

@@ -1,5 +1,6 @@
 //! What the formats whose calls stand in `tool_calls` have in common.
 
+use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
 use crate::call::{CallState, ToolCall};
@@ -16,7 +17,7 @@ use crate::wire::tool_calls::{self, Element};
 pub(super) struct Kept(Vec<(String, Box<RawValue>)>);
 
 impl Kept {
-    pub(super) fn is_worth_it(value: &RawValue) -> bool {
+    fn is_worth_it(value: &RawValue) -> bool {
         let text = value.get();
         let inner = text.strip_prefix(['{', '[']).unwrap_or_default().trim_ascii();
         inner.len() > 1
@@ -42,6 +43,18 @@ impl Kept {
             out.push_str(value.get());
         }
     }
+}
+
+/// Keeps the value of a key that nothing is known of, where that is worth it.
+pub(super) fn other<'a, A: MapAccess<'a>>(
+    key: &[u8],
+    map: &mut A,
+    others: &mut Vec<(String, &'a RawValue)>,
+) -> Result<(), A::Error> {
+    let other: Option<&RawValue> = fields::value(map)?;
+    let other = other.filter(|value| Kept::is_worth_it(value));
+    others.extend(other.map(|value| (String::from_utf8_lossy(key).into_owned(), value)));
+    Ok(())
 }
 
 /// Adds `,"key":"text"`, unless the text is empty.

@@ -174,9 +174,15 @@ fn the_token_budget_leaves_rows_to_a_later_run() {
     let (report, told) = run(builder().max_tokens(300).build().unwrap(), rows(10));
     assert_eq!((report.done, report.stopped), (3, Some(Stopped::Tokens)));
     assert_eq!(told.len(), 3);
+    // What was taken before counts.
+    let (report, _) = run(builder().max_tokens(300).build().unwrap(), rows(10));
+    assert_eq!((report.done, report.resumed), (3, 3));
+    assert_eq!((report.stopped, asked.lock().len()), (Some(Stopped::Tokens), 3));
+    let (report, _) = run(builder().max_tokens(301).build().unwrap(), rows(4));
+    assert_eq!((report.done, report.resumed, report.stopped), (4, 3, None));
     let (report, told) = run(builder().build().unwrap(), rows(10));
-    assert_eq!((report.done, report.resumed, report.stopped), (10, 3, None));
-    assert_eq!(told.iter().filter(|result| result.resumed).count(), 3);
+    assert_eq!((report.done, report.resumed, report.stopped), (10, 4, None));
+    assert_eq!(told.iter().filter(|result| result.resumed).count(), 4);
     let mut asked = asked.lock().clone();
     asked.sort();
     asked.dedup();
@@ -190,11 +196,13 @@ fn fault_078_one_failure_more_than_allowed_stops_the_run() {
         _ => Ok(body("ok")),
     }));
     for allowed in [0, 3] {
-        let builder = Rows::builder(&agent).threads(1).max_failures(allowed);
-        // Asked for one at a time, so that nothing is handed in meanwhile.
-        let (report, _) = run(builder.build().unwrap(), rows(50));
-        assert_eq!(report.stopped, Some(Stopped::Failures));
-        assert!(report.failed > allowed && report.failed <= allowed + 2, "{report:?}");
+        for threads in [1, 4] {
+            let builder = Rows::builder(&agent).threads(threads).max_failures(allowed);
+            let (report, told) = run(builder.build().unwrap(), rows(50));
+            assert_eq!((report.stopped, report.failed), (Some(Stopped::Failures), allowed + 1));
+            let failed = told.iter().filter(|result| !result.is_done()).count() as u64;
+            assert_eq!(failed, allowed + 1);
+        }
     }
 }
 
