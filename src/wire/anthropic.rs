@@ -17,7 +17,7 @@ use crate::report::Report;
 use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
 use crate::wire::answers::{Answer, answers};
-use crate::wire::call_element::{arguments, call};
+use crate::wire::call_element::{arguments, call_unless, whole_call};
 use crate::wire::echo::{Echo, Spelling};
 use crate::wire::failure::{no_message, unreadable};
 use crate::wire::fields::{self, fields};
@@ -112,14 +112,9 @@ fn calls(blocks: &[Block<'_>], stop: &StopReason) -> Vec<ToolCall> {
     let uses = blocks.iter().enumerate().filter(|(_, block)| block.is("tool_use"));
     uses.enumerate()
         .map(|(element, (at, block))| {
-            let name = block.name.as_deref().unwrap_or_default();
-            let call = call(block.id.as_deref(), name, arguments(block.input), stop);
-            // What an unknown stop reason means for the calls, nobody knows.
-            let call = match stop.kind == StopKind::Unknown || is_answered(blocks, at) {
-                true => call.withheld(stop.raw.as_str()),
-                false => call,
-            };
-            call.at_element(element)
+            let (id, name) = (block.id.as_deref(), block.name.as_deref());
+            let done = is_answered(blocks, at);
+            call_unless(done, id, name, arguments(block.input), stop).at_element(element)
         })
         .collect()
 }
@@ -127,8 +122,7 @@ fn calls(blocks: &[Block<'_>], stop: &StopReason) -> Vec<ToolCall> {
 /// The call of a block that is whole, in a message whose stop reason isn't known yet.
 pub(super) fn call_of(block: &str, element: usize) -> Option<ToolCall> {
     let block = fields::parse::<Block<'_>>(block).ok()??;
-    let call = calls(&[block], &StopReason::new(StopKind::Missing, "")).pop()?;
-    Some(call.at_element(element))
+    whole_call(element, |stop| calls(&[block], stop))
 }
 
 /// Whether the block is a call by code in the provider's sandbox that is done with.

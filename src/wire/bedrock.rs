@@ -18,7 +18,7 @@ use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
 use crate::wire::Reply;
 use crate::wire::answers::{Answer, answers};
-use crate::wire::call_element::{arguments, call};
+use crate::wire::call_element::{arguments, call_unless, whole_call};
 use crate::wire::echo::{Echo, Spelling};
 use crate::wire::failure::{no_message, unreadable};
 use crate::wire::fields::{self, fields};
@@ -136,14 +136,8 @@ impl<'a> Block<'a> {
 fn calls(blocks: &[Block<'_>], stop: &StopReason) -> Vec<ToolCall> {
     let uses = blocks.iter().filter_map(Block::call).enumerate();
     uses.map(|(element, each)| {
-        let name = each.name.as_deref().unwrap_or_default();
-        let call = call(each.id.as_deref(), name, arguments(each.input), stop);
-        // What an unknown stop reason means for the calls, nobody knows.
-        let call = match stop.kind == StopKind::Unknown {
-            true => call.withheld(stop.raw.as_str()),
-            false => call,
-        };
-        call.at_element(element)
+        let (id, name) = (each.id.as_deref(), each.name.as_deref());
+        call_unless(false, id, name, arguments(each.input), stop).at_element(element)
     })
     .collect()
 }
@@ -151,8 +145,7 @@ fn calls(blocks: &[Block<'_>], stop: &StopReason) -> Vec<ToolCall> {
 /// The call of a block that is whole, in a message whose stop reason isn't known yet.
 pub(super) fn call_of(block: &str, element: usize) -> Option<ToolCall> {
     let block = fields::parse::<Block<'_>>(block).ok()??;
-    let call = calls(&[block], &StopReason::new(StopKind::Missing, "")).pop()?;
-    Some(call.at_element(element))
+    whole_call(element, |stop| calls(&[block], stop))
 }
 
 fn stop(raw: &str) -> StopReason {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use crate::call::ToolCall;
-use crate::turn::StopReason;
+use crate::turn::{StopKind, StopReason};
 use crate::wire::fields;
 
 /// The text of arguments: what a string holds, anything else as it stands, nothing for none.
@@ -32,6 +32,31 @@ pub(super) fn call(
         ToolCall::new(given, name, arguments)
     };
     finish(call, id, stop)
+}
+
+/// The same where the format has stop reasons for calls: what one that is unknown means for them,
+/// nobody knows. Nor does a call run that is `done`.
+pub(super) fn call_unless(
+    done: bool,
+    id: Option<&str>,
+    name: Option<&str>,
+    arguments: Cow<'_, str>,
+    stop: &StopReason,
+) -> ToolCall {
+    let call = call(id, name.unwrap_or_default(), arguments, stop);
+    match done || stop.kind == StopKind::Unknown {
+        true => call.withheld(stop.raw.as_str()),
+        false => call,
+    }
+}
+
+/// The call that is whole in a message whose stop reason isn't known yet; `calls` reads it.
+pub(super) fn whole_call(
+    element: usize,
+    calls: impl FnOnce(&StopReason) -> Vec<ToolCall>,
+) -> Option<ToolCall> {
+    let call = calls(&StopReason::new(StopKind::Missing, "")).pop()?;
+    Some(call.at_element(element))
 }
 
 /// The call of an element that holds free text.

@@ -13,13 +13,12 @@ use crate::report::Report;
 use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
 use crate::wire::Reply;
-use crate::wire::answers::answers;
 use crate::wire::content;
 use crate::wire::failure::{no_message, unreadable};
 use crate::wire::fields::{self, fields};
 use crate::wire::ids::IdRule;
 use crate::wire::raw;
-use crate::wire::tool_calls::{self, Dialect, Echo, Element};
+use crate::wire::tool_calls::{self, Dialect, Element};
 
 fields! {
     struct Body<'a> {
@@ -103,16 +102,9 @@ pub(super) fn tools(tools: &ToolSet) -> Json {
 }
 
 pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
-    let answers = answers(turn, report);
-    let Echo { message, ids, repairs } = tool_calls::echo(turn, &answers, DIALECT);
-    let echoed = match turn.message() {
-        Some(as_it_came) if repairs.is_empty() => as_it_came.clone(),
-        _ => raw::json(&message),
-    };
-    let results = answers.iter().zip(&ids).map(|(answer, id)| {
+    tool_calls::reply(turn, report, DIALECT, |answer, id| {
         raw::json(&ToolMessage { role: "tool", tool_call_id: id, content: answer.text() })
-    });
-    Reply { messages: [echoed].into_iter().chain(results).collect(), repairs }
+    })
 }
 
 #[derive(Serialize)]

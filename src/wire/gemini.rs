@@ -17,7 +17,7 @@ use crate::report::Report;
 use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
 use crate::wire::answers::{Answer, answers};
-use crate::wire::call_element::{arguments, call};
+use crate::wire::call_element::{arguments, call_unless, whole_call};
 use crate::wire::echo::{Echo, Spelling};
 use crate::wire::failure::{no_message, unreadable};
 use crate::wire::fields::{self, fields};
@@ -126,16 +126,10 @@ fn calls(parts: &[Part<'_>], stop: &StopReason) -> Vec<ToolCall> {
     let calls = parts.iter().filter_map(Part::call).enumerate();
     calls
         .map(|(element, each)| {
-            let name = each.name.as_deref().unwrap_or_default();
             // Arguments are left out where there are none.
             let given = each.args.map_or("{}".into(), |args| arguments(Some(args)));
-            let call = call(each.id.as_deref(), name, given, stop);
-            // What an unknown stop reason means for the calls, nobody knows.
-            let call = match stop.kind == StopKind::Unknown {
-                true => call.withheld(stop.raw.as_str()),
-                false => call,
-            };
-            call.at_element(element)
+            let (id, name) = (each.id.as_deref(), each.name.as_deref());
+            call_unless(false, id, name, given, stop).at_element(element)
         })
         .collect()
 }
@@ -143,8 +137,7 @@ fn calls(parts: &[Part<'_>], stop: &StopReason) -> Vec<ToolCall> {
 /// The call of a part that is whole, in a message whose stop reason isn't known yet.
 pub(super) fn call_of(part: &str, element: usize) -> Option<ToolCall> {
     let part = fields::parse::<Part<'_>>(part).ok()??;
-    let call = calls(&[part], &StopReason::new(StopKind::Missing, "")).pop()?;
-    Some(call.at_element(element))
+    whole_call(element, |stop| calls(&[part], stop))
 }
 
 /// The same of what the part holds.
@@ -158,8 +151,7 @@ pub(super) fn call_with<'a>(
     let (id, name) = (text(id), text(name));
     let call = Some(FunctionCall { id, name, args, ..FunctionCall::default() });
     let part = Part { call, ..Part::default() };
-    let call = calls(&[part], &StopReason::new(StopKind::Missing, "")).pop()?;
-    Some(call.at_element(element))
+    whole_call(element, |stop| calls(&[part], stop))
 }
 
 /// A value of an enumeration: its name, or its number as some clients ask for.

@@ -15,12 +15,11 @@ use crate::report::Report;
 use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
 use crate::wire::Reply;
-use crate::wire::answers::answers;
 use crate::wire::failure::{no_message, unreadable};
 use crate::wire::fields::{self, fields};
 use crate::wire::ids;
 use crate::wire::raw;
-use crate::wire::tool_calls::{self, Dialect, Echo, Element};
+use crate::wire::tool_calls::{self, Dialect, Element};
 
 fields! {
     struct Body<'a> {
@@ -30,9 +29,27 @@ fields! {
         eval_count: u64,
     }
 
-    struct Message<'a> {
-        content: Cow<'a, str>,
-        tool_calls: Vec<Option<Element<'a>>>,
+}
+
+#[derive(Default)]
+struct Message<'a> {
+    content: Option<Cow<'a, str>>,
+    tool_calls: Vec<Option<Element<'a>>>,
+}
+
+impl<'a> Message<'a> {
+    /// The message of a text that was read as JSON; its parts are found without reading them all
+    /// again.
+    fn read(text: &'a str) -> Option<Self> {
+        let mut message = text.starts_with('{').then(Self::default)?;
+        for (key, value) in raw::members(text) {
+            match &*key {
+                "content" => message.content = fields::string(value),
+                "tool_calls" => message.tool_calls = fields::parse(value).ok()?.unwrap_or_default(),
+                _ => {}
+            }
+        }
+        Some(message)
     }
 }
 
@@ -41,11 +58,11 @@ pub(super) fn parse(body: &str) -> Result<Turn, Error> {
         fields::parse(body).map_err(|error| unreadable(Wire::Ollama, &error))?;
     let read = read.unwrap_or_default();
     let Some(raw) = read.message else { return Err(no_message(Wire::Ollama, body, "no message")) };
-    let Some(message) = fields::part::<Message<'_>>(raw) else {
+    let Some(message) = Message::read(raw.get()) else {
         return Err(no_message(Wire::Ollama, body, "message is no object"));
     };
     let stop = stop(read.done_reason.as_deref());
-    let calls = tool_calls::calls(message.tool_calls.as_deref().unwrap_or_default(), &stop);
+    let calls = tool_calls::calls(&message.tool_calls, &stop);
     let text = message.content.unwrap_or_default().into_owned();
     let usage = Usage {
         input_tokens: read.prompt_eval_count.unwrap_or_default(),
@@ -76,13 +93,7 @@ pub(super) fn tools(tools: &ToolSet) -> Json {
 }
 
 pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
-    let answers = answers(turn, report);
-    let Echo { message, ids, repairs } = tool_calls::echo(turn, &answers, DIALECT);
-    let echoed = match turn.message() {
-        Some(as_it_came) if repairs.is_empty() => as_it_came.clone(),
-        _ => raw::json(&message),
-    };
-    let results = answers.iter().zip(&ids).map(|(answer, id)| {
+    tool_calls::reply(turn, report, DIALECT, |answer, id| {
         let images = match &answer.output {
             Output::Blocks { blocks } => blocks.iter().filter_map(image).collect(),
             _ => Vec::new(),
@@ -94,8 +105,7 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
             content: answer.text(),
             images,
         })
-    });
-    Reply { messages: [echoed].into_iter().chain(results).collect(), repairs }
+    })
 }
 
 fn image(block: &Block) -> Option<&str> {

@@ -121,6 +121,64 @@ pub(super) fn array(text: &str) -> Vec<&RawValue> {
     serde_json::from_str(text).unwrap_or_default()
 }
 
+/// The keys of an object's text, and its values as they stand there. It must have been read as JSON
+/// before: it isn't looked at closely, and that is what makes it quick.
+pub(super) fn members(text: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
+    let mut at = usize::from(text.starts_with('{'));
+    std::iter::from_fn(move || {
+        at = next(text, at, b"\"")?;
+        let key = text.get(at..end_of_string(text, at)?)?;
+        at = next(text, at + key.len(), b":")? + 1;
+        at += text.get(at..)?.bytes().position(|byte| !byte.is_ascii_whitespace())?;
+        let value = text.get(at..end_of_value(text, at)?)?;
+        at += value.len();
+        Some((fields::string(key)?, value))
+    })
+}
+
+/// The place of one of these bytes, over white space and commas.
+fn next(text: &str, at: usize, wanted: &[u8]) -> Option<usize> {
+    let rest = text.as_bytes().get(at..)?;
+    let found = rest.iter().position(|byte| !byte.is_ascii_whitespace() && *byte != b',')?;
+    wanted.contains(&rest[found]).then_some(at + found)
+}
+
+/// Where the string ends whose quote is at this place.
+fn end_of_string(text: &str, at: usize) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let mut at = at + 1;
+    loop {
+        at += memchr::memchr2(b'"', b'\\', bytes.get(at..)?)?;
+        if bytes[at] == b'"' {
+            return Some(at + 1);
+        }
+        at += 2;
+    }
+}
+
+fn end_of_value(text: &str, start: usize) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let mut at = start;
+    let mut depth = 0_usize;
+    loop {
+        match bytes.get(at)? {
+            b'"' => at = end_of_string(text, at)?,
+            b'{' | b'[' => (depth, at) = (depth + 1, at + 1),
+            b'}' | b']' if depth == 0 => return Some(at),
+            b'}' | b']' => (depth, at) = (depth - 1, at + 1),
+            b',' if depth == 0 => return Some(at),
+            byte if depth == 0 && byte.is_ascii_whitespace() => return Some(at),
+            _ => {
+                at += 1;
+                continue;
+            }
+        }
+        if depth == 0 {
+            return Some(at);
+        }
+    }
+}
+
 /// The text of a value that can always be written.
 pub(super) fn json(value: &impl Serialize) -> Json {
     Json::of(value).unwrap_or_else(|_| Json::from_raw(RawValue::NULL))
@@ -177,6 +235,25 @@ mod tests {
         assert!(object.remove("a"));
         assert!(!object.remove("a"));
         assert_eq!((object.len(), object.text("b").as_deref()), (3, Some("new")));
+    }
+
+    #[test]
+    fn the_members_of_an_object_are_found_without_reading_it() {
+        let text =
+            r#" { "a" :1.5e3 , "b":[1,{"c":"]}"}],"\u00e9\"\\":"x\"\\","d": {},"e":null,"f":true}"#;
+        let found: Vec<_> = members(text.trim()).collect();
+        let expected = [
+            ("a", "1.5e3"),
+            ("b", r#"[1,{"c":"]}"}]"#),
+            ("é\"\\", r#""x\"\\""#),
+            ("d", "{}"),
+            ("e", "null"),
+            ("f", "true"),
+        ];
+        assert_eq!(found, expected.map(|(key, value)| (Cow::from(key), value)));
+        for nothing in ["{}", "{ }", "[]", "", "7", "{\"a", "{\"a\":", "{\"a\":\"", "{\"\\"] {
+            assert_eq!(members(nothing).count(), 0, "{nothing}");
+        }
     }
 
     #[test]

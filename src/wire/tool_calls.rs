@@ -8,14 +8,15 @@ use serde_json::value::RawValue;
 
 use crate::call::{CallState, ToolCall};
 use crate::json::{self, Json};
+use crate::report::Report;
 use crate::tool::ToolSet;
 use crate::turn::{StopReason, Turn};
-use crate::wire::answers::Answer;
+use crate::wire::answers::{Answer, answers};
 use crate::wire::call_element::{arguments, call, free_text};
 use crate::wire::fields::{self, fields};
 use crate::wire::ids::{self, IdRule, quoted};
 use crate::wire::raw::{self, EQUAL_KEYS, RawObject};
-use crate::wire::{Repair, multi_tool_use};
+use crate::wire::{Repair, Reply, multi_tool_use};
 
 /// How long a tool's name may be.
 pub(super) const NAME_LIMIT: usize = 64;
@@ -325,6 +326,23 @@ fn made<'a>(
         message.set("tool_calls", &calls);
     }
     message
+}
+
+/// The echoed message, as it came if nothing had to be repaired, and a message a result.
+pub(super) fn reply(
+    turn: &Turn,
+    report: &Report,
+    dialect: Dialect,
+    result: impl Fn(&Answer<'_>, &str) -> Json,
+) -> Reply {
+    let answers = answers(turn, report);
+    let Echo { message, ids, repairs } = echo(turn, &answers, dialect);
+    let echoed = match turn.message() {
+        Some(as_it_came) if repairs.is_empty() => as_it_came.clone(),
+        _ => raw::json(&message),
+    };
+    let results = answers.iter().zip(&ids).map(|(answer, id)| result(answer, id));
+    Reply { messages: [echoed].into_iter().chain(results).collect(), repairs }
 }
 
 /// The arguments of a call as the text of an object: free text becomes its only entry, `{}`

@@ -109,7 +109,7 @@ impl Format for Stream {
                 self.start(event.index, event.start.take().unwrap_or_default(), tell)?;
             }
             "contentBlockDelta" => {
-                self.delta(event.index, event.delta.take().unwrap_or_default(), tell)?;
+                self.delta(event.index, event.delta.get_or_insert_default(), tell)?;
             }
             "contentBlockStop" => self.stop(event.index, tell),
             "messageStop" => {
@@ -206,19 +206,19 @@ impl Stream {
     fn delta(
         &mut self,
         index: Option<u64>,
-        delta: Delta<'_>,
+        delta: &mut Delta<'_>,
         tell: &mut Tell<'_>,
     ) -> Result<(), Problem> {
         let Some(block) = self.open(index) else { return Ok(()) };
-        if let Some(text) = delta.text {
-            tell.text(&text);
-            block.text.push_str(&text);
+        if let Some(text) = &delta.text {
+            tell.text(text);
+            block.text.push_str(text);
         }
         block.citations.extend(delta.citation.map(ToOwned::to_owned));
-        if let Some(Input { input: Some(input), .. }) = delta.tool_use {
-            block.input.push_str(&input);
+        if let Some(Input { input: Some(input), .. }) = &delta.tool_use {
+            block.input.push_str(input);
         }
-        if let Some(reasoning) = delta.reasoning {
+        if let Some(reasoning) = delta.reasoning.take() {
             tell.apart();
             block.is_reasoning = true;
             block.reasoning.push_str(&reasoning.text.unwrap_or_default());

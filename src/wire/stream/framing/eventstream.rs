@@ -96,8 +96,8 @@ fn event(frame: &[u8], each: &mut Each<'_>) -> Result<(), Problem> {
     let headers = Headers::read(headers)?;
     let payload = utf8(payload)?;
     match headers.message_type {
-        "" | "event" => {}
-        "exception" => return Err(Problem::exception(headers.exception_type, payload)),
+        b"" | b"event" => {}
+        b"exception" => return Err(Problem::exception(headers.exception_type, payload)),
         _ => return Err(Problem::exception(headers.error_code, headers.error_message)),
     }
     if headers.event_type == "chunk"
@@ -117,8 +117,8 @@ fn event(frame: &[u8], each: &mut Each<'_>) -> Result<(), Problem> {
 /// The headers that matter.
 #[derive(Default)]
 struct Headers<'a> {
+    message_type: &'a [u8],
     event_type: &'a str,
-    message_type: &'a str,
     exception_type: &'a str,
     error_code: &'a str,
     error_message: &'a str,
@@ -132,7 +132,10 @@ impl<'a> Headers<'a> {
                 .ok_or_else(|| Problem::unreadable("a frame's headers are cut"))?;
             let place = match name {
                 b":event-type" => &mut headers.event_type,
-                b":message-type" => &mut headers.message_type,
+                b":message-type" => {
+                    headers.message_type = value;
+                    continue;
+                }
                 b":exception-type" => &mut headers.exception_type,
                 b":error-code" => &mut headers.error_code,
                 b":error-message" => &mut headers.error_message,
