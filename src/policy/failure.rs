@@ -42,7 +42,6 @@ enum Kind {
 
 /// What is known when a call has just settled.
 #[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
 pub struct Settled<'a> {
     /// The call's index in the turn.
     pub index: usize,
