@@ -11,7 +11,7 @@ use log::Level;
 use crate::cancel::{CancelToken, OnCancel};
 use crate::executor::approval::{self, Approver, Planned};
 use crate::executor::around::AroundFactory;
-use crate::executor::core::{Core, Message, Tooling};
+use crate::executor::core::{Core, Reach, ScopedStart, Tooling};
 use crate::executor::job::{self, Job, RunShared};
 use crate::executor::observer::{EventKind, Watch, Watched};
 use crate::executor::recorder::Recorder;
@@ -106,7 +106,9 @@ pub(crate) struct Collector {
     core: Arc<Core>,
     tooling: Arc<Tooling>,
     pub(crate) id: BatchId,
-    messages: Receiver<Message>,
+    wakes: Receiver<()>,
+    /// Where its tools borrow: the calls it is to start.
+    starts: Option<Receiver<ScopedStart>>,
     run: Arc<RunShared>,
     policy: FailurePolicy,
     /// A policy that panicked is asked nothing more.
@@ -172,7 +174,8 @@ type Locked = Scheduler<Arc<Job>>;
 
 impl Collector {
     pub(crate) fn open(core: &Arc<Core>, tooling: &Arc<Tooling>, options: Options) -> Self {
-        let (sender, messages) = channel::unbounded();
+        let (wake, wakes) = channel::bounded(1);
+        let (start, starts) = tooling.scoped.then(channel::unbounded).unzip();
         let is_tool = |name: &str| tooling.set.get(name).is_some();
         let mistake = options.policy.check(is_tool).err().filter(|_| options.own_policy);
         let mut mistake = mistake.map(|error| error.to_string());
@@ -198,7 +201,7 @@ impl Collector {
                 },
                 now,
             );
-            core.collect(id, sender);
+            core.collect(id, Reach { wake, starts: start });
             if let Some(cause) = mistake {
                 let abort = Abort { index: None, cause, satisfied: false };
                 scheduler.end(id, Ending::Aborted(abort), now, out);
@@ -215,7 +218,8 @@ impl Collector {
             core: Arc::clone(core),
             tooling: Arc::clone(tooling),
             id,
-            messages,
+            wakes,
+            starts,
             run: Arc::new(RunShared {
                 core: Arc::clone(core),
                 tooling: Arc::clone(tooling),
@@ -384,24 +388,14 @@ impl Collector {
         });
     }
 
-    /// Waits for a message or `due`, whichever comes first.
+    /// Waits for a wake or `due`, whichever comes first.
     fn wait(&self, due: Deadline, start: &mut dyn FnMut(CallRef, Arc<Job>)) {
-        let first = loop {
-            let message = match due {
-                Deadline::At(at) => self.messages.recv_deadline(at),
-                Deadline::Never => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
-            // A waiting message comes even after the deadline: look at the clock.
-            let is_nothing = matches!(message, Ok(Message::Rouse));
-            if !is_nothing || due.has_passed(Instant::now()) {
-                break message;
-            }
+        let _ = match due {
+            Deadline::At(at) => self.wakes.recv_deadline(at),
+            Deadline::Never => self.wakes.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
-        for message in first.into_iter().chain(self.messages.try_iter()) {
-            match message {
-                Message::Wake | Message::Rouse => {}
-                Message::Start(call, job) => start(call, job),
-            }
+        for (call, job) in self.starts.iter().flat_map(Receiver::try_iter) {
+            start(call, job);
         }
     }
 

@@ -21,13 +21,14 @@ use crate::sync::{Condvar, Mutex};
 use crate::time::Deadline;
 use crate::tool::{Definition, Lane, ToolSet};
 
-/// What wakes a batch's collector, and what it is asked to do itself.
-pub(crate) enum Message {
-    Wake,
-    /// Nothing yet, but be awake.
-    Rouse,
-    /// Start a scoped call: only the collector has the scope.
-    Start(CallRef, Arc<Job>),
+/// A scoped call that is to be started by its collector: only that has the scope.
+pub(crate) type ScopedStart = (CallRef, Arc<Job>);
+
+/// How a batch's collector is reached.
+pub(crate) struct Reach {
+    /// Holds one wake: one is as good as many.
+    pub(crate) wake: Sender<()>,
+    pub(crate) starts: Option<Sender<ScopedStart>>,
 }
 
 pub(crate) type Actions = Vec<Action<Arc<Job>>>;
@@ -36,7 +37,7 @@ pub(crate) type Actions = Vec<Action<Arc<Job>>>;
 pub(crate) struct Core {
     scheduler: Mutex<Scheduler<Arc<Job>>>,
     /// Locked after the scheduler, never before.
-    collectors: Mutex<BTreeMap<BatchId, Sender<Message>>>,
+    collectors: Mutex<BTreeMap<BatchId, Reach>>,
     pub(crate) blocking: Arc<BlockingLane>,
     pub(crate) compute: Arc<ComputeLane>,
     pub(crate) settings: Settings,
@@ -54,6 +55,8 @@ pub(crate) struct Tooling {
     pub(crate) result_limits: Vec<ResultLimit>,
     /// Of a call that never runs.
     pub(crate) no_terms: Arc<Terms>,
+    /// Whether its tools borrow and run in a scope.
+    pub(crate) scoped: bool,
 }
 
 impl Tooling {
@@ -81,6 +84,7 @@ impl Tooling {
                 prepare: false,
                 exclusive: false,
             }),
+            scoped,
             set,
         })
     }
@@ -185,14 +189,18 @@ impl Core {
                     }
                 }
                 Action::Start(call, Track::Scoped, job) => {
-                    self.wake(call.batch, Message::Start(call, job));
+                    if let Some(reach) = self.collectors.lock().get(&call.batch)
+                        && let Some(starts) = &reach.starts
+                    {
+                        let _ = starts.send((call, job));
+                    }
+                    self.wake(call.batch);
                 }
                 Action::Prepare(call, job) => blocking.push(Task::Prepare(call, job)),
                 Action::Signal(job) => self.run_callbacks(job.cancel.signal()),
                 Action::Close(job) => self.run_callbacks(job.take_closers()),
                 Action::Settled(..) => {}
-                Action::Wake(id) => self.wake(id, Message::Wake),
-                Action::Rouse(id) => self.send(id, Message::Rouse),
+                Action::Wake(id) => self.wake(id),
                 Action::Drop(closed) => {
                     self.collectors.lock().remove(&closed.id);
                     self.stand_in.remove(closed.id);
@@ -242,16 +250,12 @@ impl Core {
         }
     }
 
-    fn wake(&self, id: BatchId, message: Message) {
-        self.send(id, message);
-        self.stand_in.wake(id);
-    }
-
-    fn send(&self, id: BatchId, message: Message) {
-        let collector = self.collectors.lock().get(&id).cloned();
+    fn wake(&self, id: BatchId) {
+        let collector = self.collectors.lock().get(&id).map(|reach| reach.wake.clone());
         if let Some(collector) = collector {
-            let _ = collector.send(message);
+            let _ = collector.try_send(());
         }
+        self.stand_in.wake(id);
     }
 
     /// Shuts down and waits for what runs; whether all of it ended. See
@@ -298,7 +302,7 @@ impl Core {
         self.stand_in.stand(self);
     }
 
-    pub(crate) fn collect(&self, id: BatchId, collector: Sender<Message>) {
+    pub(crate) fn collect(&self, id: BatchId, collector: Reach) {
         self.collectors.lock().insert(id, collector);
     }
 

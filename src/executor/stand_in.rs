@@ -1,32 +1,35 @@
 //! Who looks after the deadlines of batches that no thread waits for at the moment: those that
 //! still grow, and those that were dropped.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::executor::core::Core;
 use crate::executor::scheduler::BatchId;
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::channel::{self, Receiver, Sender};
 use crate::time::Deadline;
 
 /// The unattended batches, and the one thread that stands in for their collectors.
 pub(super) struct StandIn {
     state: Mutex<State>,
+    /// How many batches there are, to be read without the lock.
+    count: AtomicUsize,
     waker: Sender<()>,
     woken: Receiver<()>,
 }
 
 #[derive(Default)]
 struct State {
-    batches: HashSet<BatchId>,
+    batches: BTreeSet<BatchId>,
     standing: bool,
 }
 
 impl Default for StandIn {
     fn default() -> Self {
         let (waker, woken) = channel::bounded(1);
-        Self { state: Mutex::default(), waker, woken }
+        Self { state: Mutex::default(), count: AtomicUsize::new(0), waker, woken }
     }
 }
 
@@ -35,6 +38,7 @@ impl StandIn {
     pub(super) fn add(&self, id: BatchId) -> bool {
         let mut state = self.state.lock();
         state.batches.insert(id);
+        self.count.store(state.batches.len(), Ordering::SeqCst);
         let first = !std::mem::replace(&mut state.standing, true);
         drop(state);
         let _ = self.waker.try_send(());
@@ -43,7 +47,9 @@ impl StandIn {
 
     pub(super) fn remove(&self, id: BatchId) {
         let mut state = self.state.lock();
-        if state.batches.remove(&id) && state.batches.is_empty() {
+        let is_last = state.batches.remove(&id) && state.batches.is_empty();
+        self.count.store(state.batches.len(), Ordering::SeqCst);
+        if is_last {
             let _ = self.waker.try_send(());
         }
     }
@@ -55,8 +61,7 @@ impl StandIn {
 
     /// Something about a batch has changed.
     pub(super) fn wake(&self, id: BatchId) {
-        let state = self.state.lock();
-        if state.batches.contains(&id) {
+        if self.count.load(Ordering::SeqCst) > 0 && self.state.lock().batches.contains(&id) {
             let _ = self.waker.try_send(());
         }
     }
@@ -87,6 +92,7 @@ impl StandIn {
             if !over.is_empty() {
                 let mut state = self.state.lock();
                 state.batches.retain(|id| !over.contains(id));
+                self.count.store(state.batches.len(), Ordering::SeqCst);
                 continue;
             }
             match due {

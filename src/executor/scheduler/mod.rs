@@ -68,10 +68,8 @@ pub(crate) enum Action<P> {
     Close(P),
     /// A call of an observed batch was settled.
     Settled(P, Arc<Outcome>),
-    /// Wake the thread that collects a batch.
+    /// Wake the thread that collects a batch: there is something for it to do, or soon will be.
     Wake(BatchId),
-    /// Wake it although there is nothing for it to do yet: soon there will be.
-    Rouse(BatchId),
     /// A batch that nobody waits for is over; to be dropped outside the lock.
     Drop(Box<Closed<P>>),
 }

@@ -406,7 +406,7 @@ impl<P: Clone> Scheduler<P> {
         if !batch.is_done() {
             // A thread takes some microseconds to wake: so it is awake when the last call ends.
             if batch.sealed && !batch.detached && batch.pending < NEARLY_DONE {
-                out.push(Action::Rouse(id));
+                out.push(Action::Wake(id));
             }
             return;
         }

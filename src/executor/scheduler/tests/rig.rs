@@ -115,7 +115,7 @@ impl Rig {
                 Action::Close(payload) => self.closes.push(payload),
                 Action::Wake(id) => self.wakes.push(id),
                 Action::Drop(closed) => self.dropped.push(*closed),
-                Action::Settled(..) | Action::Rouse(_) => {}
+                Action::Settled(..) => {}
             }
         }
         value

@@ -502,7 +502,7 @@ impl World {
                 call.thread = Thread::Preparing { until };
             }
             Action::Signal(payload) => self.tell(payload),
-            Action::Close(_) | Action::Settled(..) | Action::Drop(_) | Action::Rouse(_) => {}
+            Action::Close(_) | Action::Settled(..) | Action::Drop(_) => {}
             Action::Wake(id) => {
                 if let Some(batch) = self.batches.get_mut(&id) {
                     batch.awake = true;
@@ -656,7 +656,7 @@ impl World {
                     self.calls[*payload].closes += 1;
                     assert_eq!(self.calls[*payload].closes, 1, "closed twice");
                 }
-                Action::Wake(_) | Action::Rouse(_) => {}
+                Action::Wake(_) => {}
                 Action::Drop(_) => {
                     let Action::Drop(closed) = action else { continue };
                     assert!(
