@@ -24,7 +24,7 @@ use crate::executor::settings::Settings;
 use crate::outcome::{Abort, Outcome, Rejected};
 use crate::policy::{Decision, FailurePolicy};
 use crate::report::{CallReport, Note, Report};
-use crate::sync::channel::{self, Receiver, RecvTimeoutError};
+use crate::sync::channel::{self, Receiver};
 use crate::time::Deadline;
 use crate::tool::{CallContext, Effect, Lane};
 use crate::turn::Turn;
@@ -100,6 +100,9 @@ impl Options {
     }
 }
 
+/// How long a collector looks out for the last calls of its batch.
+const LOOKOUT: Duration = Duration::from_micros(30);
+
 /// A batch in the scheduler, and the thread that waits for it. Dropping it cancels the batch and
 /// doesn't wait.
 pub(crate) struct Collector {
@@ -161,9 +164,17 @@ pub(crate) fn run_planned(
     collector.collect(next, &mut |_, _| {})
 }
 
+/// How many calls a collector waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    Few,
+    Many,
+}
+
 /// What a collector does next.
 enum Next {
-    Wait(Deadline),
+    /// Wait, or where few calls are left, look out for their end first.
+    Wait(Deadline, Left),
     /// Show a settled call to the custom policy.
     Decide(Undecided),
     /// All is settled.
@@ -340,9 +351,14 @@ impl Collector {
     }
 
     fn collect(mut self, mut next: Next, start: &mut dyn FnMut(CallRef, Arc<Job>)) -> Report {
+        let mut woken = false;
         loop {
             match next {
-                Next::Wait(due) => self.wait(due, start),
+                Next::Wait(due, left) => {
+                    // It was woken ahead: what it was woken for is microseconds away.
+                    let is_near = woken && left == Left::Few;
+                    woken = self.wait(due, is_near, start);
+                }
                 Next::Decide(undecided) => self.decide(&undecided),
                 Next::Report(closed) => return self.report(closed),
             }
@@ -359,7 +375,8 @@ impl Collector {
         } else if scheduler.is_done(self.id) {
             Next::Report(scheduler.close(self.id, now))
         } else {
-            Next::Wait(scheduler.next_due(self.id, now))
+            let left = if scheduler.is_nearly_done(self.id) { Left::Few } else { Left::Many };
+            Next::Wait(scheduler.next_due(self.id, now), left)
         }
     }
 
@@ -388,14 +405,30 @@ impl Collector {
         });
     }
 
-    /// Waits for a wake or `due`, whichever comes first.
-    fn wait(&self, due: Deadline, start: &mut dyn FnMut(CallRef, Arc<Job>)) {
-        let _ = match due {
-            Deadline::At(at) => self.wakes.recv_deadline(at),
-            Deadline::Never => self.wakes.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
+    /// Waits for a wake or `due`, whichever comes first; whether it was a wake.
+    fn wait(&self, due: Deadline, is_near: bool, start: &mut dyn FnMut(CallRef, Arc<Job>)) -> bool {
+        let woken = (is_near && self.look_out(due))
+            || match due {
+                Deadline::At(at) => self.wakes.recv_deadline(at).is_ok(),
+                Deadline::Never => self.wakes.recv().is_ok(),
+            };
         for (call, job) in self.starts.iter().flat_map(Receiver::try_iter) {
             start(call, job);
+        }
+        woken
+    }
+
+    /// Looks out for a wake for a moment; whether one came. To sleep and be woken takes longer.
+    fn look_out(&self, due: Deadline) -> bool {
+        let until = due.min(Deadline::after(Instant::now(), LOOKOUT));
+        loop {
+            if self.wakes.try_recv().is_ok() {
+                return true;
+            }
+            if until.has_passed(Instant::now()) {
+                return false;
+            }
+            std::hint::spin_loop();
         }
     }
 

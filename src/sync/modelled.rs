@@ -115,7 +115,9 @@ pub(crate) mod channel {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
-    pub(crate) use crossbeam_channel::{RecvError, RecvTimeoutError, SendError, TrySendError};
+    pub(crate) use crossbeam_channel::{
+        RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError,
+    };
     use shuttle::rand::Rng;
 
     use super::{Condvar, Mutex, thread};
@@ -180,20 +182,12 @@ pub(crate) mod channel {
             }
         }
 
-        pub(crate) fn recv_timeout(&self, _: Duration) -> Result<T, RecvTimeoutError> {
-            loop {
-                if let Some(value) = self.pop() {
-                    return Ok(value);
-                }
-                if shuttle::rand::thread_rng().gen_ratio(1, 4) {
-                    return Err(RecvTimeoutError::Timeout);
-                }
-                thread::yield_now();
-            }
-        }
-
         pub(crate) fn recv_deadline(&self, _: Instant) -> Result<T, RecvTimeoutError> {
             self.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        }
+
+        pub(crate) fn try_recv(&self) -> Result<T, TryRecvError> {
+            self.pop().ok_or(TryRecvError::Empty)
         }
 
         pub(crate) fn try_iter(&self) -> impl Iterator<Item = T> {

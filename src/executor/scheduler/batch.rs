@@ -15,6 +15,9 @@ use crate::policy::FailurePolicy;
 use crate::report::Note;
 use crate::time::Deadline;
 
+/// With how few calls still to settle a batch's collector is woken ahead.
+const NEARLY_DONE: usize = 3;
+
 /// Which threads run a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Track {
@@ -350,6 +353,11 @@ impl<P> Batch<P> {
     /// Whether nothing is left to do for it.
     pub(super) fn is_done(&self) -> bool {
         self.sealed && self.pending == 0 && self.undecided.is_empty()
+    }
+
+    /// Whether so few calls are left that its collector is woken ahead.
+    pub(super) fn is_nearly_done(&self) -> bool {
+        self.sealed && self.pending < NEARLY_DONE
     }
 
     /// Puts a slot into the ready heap of its class.

@@ -195,6 +195,11 @@ impl<P: Clone> Scheduler<P> {
         self.batches.get(&id).is_none_or(|batch| batch.is_done())
     }
 
+    /// Whether the batch will be done within a few calls.
+    pub(crate) fn is_nearly_done(&self, id: BatchId) -> bool {
+        self.batches.get(&id).is_some_and(|batch| batch.is_nearly_done())
+    }
+
     /// The first settled call that a custom policy hasn't seen, with what it is to be shown.
     pub(crate) fn next_undecided(&self, id: BatchId) -> Option<Undecided> {
         let batch = self.batches.get(&id)?;

@@ -11,9 +11,6 @@ use crate::policy::{Decision, Settled};
 use crate::report::Note;
 use crate::time::Deadline;
 
-/// With how few calls still to settle a batch's collector is woken ahead.
-const NEARLY_DONE: usize = 3;
-
 impl<P> Slot<P> {
     /// What is given instead, where the tool failed and has a fallback.
     fn or_fallback(&mut self, outcome: Outcome) -> Outcome {
@@ -405,7 +402,7 @@ impl<P: Clone> Scheduler<P> {
         let Some(batch) = self.batches.get(&id) else { return };
         if !batch.is_done() {
             // A thread takes some microseconds to wake: so it is awake when the last call ends.
-            if batch.sealed && !batch.detached && batch.pending < NEARLY_DONE {
+            if !batch.detached && batch.is_nearly_done() {
                 out.push(Action::Wake(id));
             }
             return;
