@@ -113,14 +113,13 @@ impl Condvar {
 pub(crate) mod channel {
     use std::collections::VecDeque;
     use std::sync::Arc;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     pub(crate) use crossbeam_channel::{
         RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError,
     };
-    use shuttle::rand::Rng;
 
-    use super::{Condvar, Mutex, thread};
+    use super::{Condvar, Mutex};
 
     struct Queue<T> {
         waiting: Mutex<VecDeque<T>>,
