@@ -179,16 +179,22 @@ fn build_cost(results: &Results) -> String {
     let mut page = format!(
         "## What it costs to build\n\n\
          A program that uses the crate once, built clean with `cargo build --release`, sources already\n\
-         fetched, on {}. Crates are those of `cargo tree -e normal`, the program not counted.\n\n\
-         | | version | crates | build | to toolpool's core | binary |\n\
-         | --- | --- | --- | --- | --- | --- |\n",
+         fetched, on {}. Crates are those of `cargo tree -e normal`, the program not counted.\n\
+         Where the machine did other work meanwhile, the processor time is the better guide.\n\n\
+         | | version | crates | build | to toolpool's core | processor time | to toolpool's core | binary |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- |\n",
         cost.date
     );
     let core = cost.programs.first().map_or(f64::NAN, |program| program.seconds);
+    let core_cpu = cost.programs.first().and_then(|program| program.cpu_seconds);
     for program in &cost.programs {
+        let cpu = match program.cpu_seconds.zip(core_cpu) {
+            Some((cpu, core)) => format!("{cpu:.1} s | {:.2}×", cpu / core),
+            None => "- | -".to_owned(),
+        };
         let _ = writeln!(
             page,
-            "| {} | {} | {} | {:.1} s | {:.2}× | {:.1} MB |",
+            "| {} | {} | {} | {:.1} s | {:.2}× | {cpu} | {:.1} MB |",
             program.name,
             program.version,
             program.crates,
