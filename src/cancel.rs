@@ -16,6 +16,7 @@ pub(crate) type Callback = Box<dyn FnOnce() + Send>;
 
 enum OnCancelled {
     /// Of ours: wakes a waiter, never blocks.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "for the model clients"))]
     Wake(Callback),
     /// The user's.
     Run(Callback),
@@ -102,6 +103,7 @@ impl CancelToken {
     }
 
     /// Runs `wake`, which must neither block nor panic, when the token is cancelled.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "for the model clients"))]
     pub(crate) fn wake_on_cancel(&self, wake: impl FnOnce() + Send + 'static) -> OnCancel {
         self.register(OnCancelled::Wake(Box::new(wake)))
     }

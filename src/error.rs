@@ -337,6 +337,7 @@ pub(crate) enum Broken {
     /// It ended too early.
     Cut,
     /// The provider said so: the name it gave the error outside of it, if any, and the error.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "for the model clients"))]
     Said { name: String, body: String },
 }
 

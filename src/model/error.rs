@@ -100,6 +100,7 @@ struct Repr {
     retry_after: Option<Duration>,
     transient: bool,
     sent: bool,
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "for the model clients"))]
     worth_another: bool,
     attempts: u32,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
