@@ -128,6 +128,16 @@ impl Journal {
     }
 }
 
+/// Unlocked by itself: a program that is being started by another thread may still have the file for
+/// a moment, and with it a lock that only closing would end.
+impl Drop for Lines {
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            log::debug!("a journal wasn't unlocked: {error}");
+        }
+    }
+}
+
 impl Lines {
     /// Reads all lines; the journal's id, if it has begun, and the rows.
     fn read(
@@ -190,4 +200,24 @@ impl Lines {
 fn new_id() -> String {
     // Seeded by the system, anew for each.
     format!("{:016x}", RandomState::new().hash_one(VERSION))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_journal_is_free_though_its_file_is_still_open_elsewhere() {
+        let name = format!("toolpool-journal-{}.jsonl", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let (journal, _) = Journal::open(&path, "one").unwrap();
+        let elsewhere = journal.file.lock().file.try_clone().unwrap();
+        assert!(Journal::open(&path, "one").is_err());
+        drop(journal);
+        let other = Journal::open(&path, "another").map(|_| ()).unwrap_err();
+        assert!(!other.to_string().ends_with("is in use"), "{other}");
+        drop(Journal::open(&path, "one").unwrap());
+        drop(elsewhere);
+        std::fs::remove_file(&path).unwrap();
+    }
 }
