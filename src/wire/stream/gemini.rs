@@ -222,12 +222,14 @@ impl Stream {
             self.parts.push(Whole::Part(raw.to_owned()));
             return Ok(());
         };
+        let has_more = part.has_more || part.signature.is_some();
         match thought {
+            true if text.is_empty() && !has_more => {}
             true => tell.apart(),
             false => tell.text(&text),
         }
         // A part with anything else in it, such as a signature, is left as it came.
-        if part.has_more || part.signature.is_some() {
+        if has_more {
             self.parts.push(Whole::Part(raw.to_owned()));
         } else if let Some(Whole::Text { text: last, thought: same }) = self.parts.last_mut()
             && *same == thought
@@ -246,7 +248,6 @@ impl Stream {
         signature: Option<&RawValue>,
         tell: &mut Tell<'_>,
     ) -> Result<(), Problem> {
-        tell.apart();
         let pieces = call.pieces.unwrap_or_default();
         let goes_on = call.will_continue == Some(true);
         let begins = call.name.is_some() || call.id.is_some() || call.args.is_some();
@@ -256,6 +257,7 @@ impl Stream {
                 tell.call(&call);
                 self.calls += 1;
             }
+            tell.apart();
             self.parts.push(Whole::Part(raw.to_owned()));
             return Ok(());
         }
@@ -290,6 +292,7 @@ impl Stream {
             tell.call(&call);
             self.calls += 1;
         }
+        tell.apart();
         self.parts.push(Whole::Part(part));
     }
 }

@@ -36,7 +36,8 @@ const STREAM_LIMIT: usize = 128 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StreamEvent<'a> {
-    /// A piece of what the model says. All pieces together are [`Turn::text`].
+    /// A piece of what the model says. All pieces together are [`Turn::text`]; only where a server
+    /// mixes the pieces of several blocks they come in another order than the blocks' own.
     Text(&'a str),
     /// A call that is whole, as it will stand in [`Turn::calls`]; each is told once, in that order.
     ///
