@@ -211,8 +211,9 @@ impl Stream {
     fn part(&mut self, raw: &RawValue, tell: &mut Tell<'_>) -> Result<(), Problem> {
         let part: Part<'_> = fields::part(raw).unwrap_or_default();
         if let Some(call) = part.call {
-            if let Some(text) = part.text.filter(|_| part.thought != Some(true)) {
-                tell.text(&text);
+            match part.text.filter(|_| part.thought != Some(true)) {
+                Some(text) => tell.text(&text),
+                None => tell.apart(),
             }
             return self.call(raw, call, part.signature, tell);
         }

@@ -96,10 +96,13 @@ fn parts_with_more_than_text_are_left_as_they_came() {
 #[test]
 fn the_text_of_a_part_that_calls_is_told() {
     let stream = sse(&[
-        r#"{"candidates":[{"content":{"role":"model","parts":[{"text":"I look.","functionCall":{"name":"look","args":{}}}]},"finishReason":"STOP"}]}"#,
+        r#"{"candidates":[{"content":{"role":"model","parts":[{"text":"I look.","functionCall":{"name":"look","args":{}}},{"text":" And so on."}]},"finishReason":"STOP"}]}"#,
     ]);
     let seen = read(Wire::Gemini, [&*stream.concat()]);
-    assert_eq!((&*seen.text, seen.turn.unwrap().text()), ("I look.", "I look."));
+    assert_eq!(
+        (&*seen.text, seen.turn.unwrap().text()),
+        ("I look. And so on.", "I look. And so on.")
+    );
     assert_eq!(seen.calls.len(), 1);
 }
 
