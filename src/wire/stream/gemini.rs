@@ -114,6 +114,8 @@ enum Whole {
 #[derive(Debug)]
 struct Open {
     part: Box<RawValue>,
+    /// Whether the part says something, too.
+    has_text: bool,
     signature: Option<Box<RawValue>>,
     arguments: Arguments,
 }
@@ -211,11 +213,9 @@ impl Stream {
     fn part(&mut self, raw: &RawValue, tell: &mut Tell<'_>) -> Result<(), Problem> {
         let part: Part<'_> = fields::part(raw).unwrap_or_default();
         if let Some(call) = part.call {
-            match part.text.filter(|_| part.thought != Some(true)) {
-                Some(text) => tell.text(&text),
-                None => tell.apart(),
-            }
-            return self.call(raw, call, part.signature, tell);
+            let text = part.text.filter(|_| part.thought != Some(true));
+            tell.text(text.as_deref().unwrap_or_default());
+            return self.call(raw, call, part.signature, text.is_some(), tell);
         }
         let thought = part.thought == Some(true);
         let Some(text) = part.text else {
@@ -247,6 +247,7 @@ impl Stream {
         raw: &RawValue,
         call: Call<'_>,
         signature: Option<&RawValue>,
+        has_text: bool,
         tell: &mut Tell<'_>,
     ) -> Result<(), Problem> {
         let pieces = call.pieces.unwrap_or_default();
@@ -258,14 +259,16 @@ impl Stream {
                 tell.call(&call);
                 self.calls += 1;
             }
-            tell.apart();
+            if !has_text {
+                tell.apart();
+            }
             self.parts.push(Whole::Part(raw.to_owned()));
             return Ok(());
         }
         if begins {
             self.close(tell);
             let arguments = Arguments::default();
-            self.open = Some(Open { part: raw.to_owned(), signature: None, arguments });
+            self.open = Some(Open { part: raw.to_owned(), has_text, signature: None, arguments });
         }
         // An empty call that ends none is what some streams close with.
         let Some(open) = &mut self.open else { return Ok(()) };
@@ -285,6 +288,9 @@ impl Stream {
     fn close(&mut self, tell: &mut Tell<'_>) {
         if let Some(open) = self.open.take() {
             self.push(open.whole(), tell);
+            if !open.has_text {
+                tell.apart();
+            }
         }
     }
 
@@ -293,7 +299,6 @@ impl Stream {
             tell.call(&call);
             self.calls += 1;
         }
-        tell.apart();
         self.parts.push(Whole::Part(part));
     }
 }
