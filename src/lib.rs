@@ -36,9 +36,11 @@
 //! # Handlers and errors
 //!
 //! A handler takes nothing, its arguments, or its arguments and a [`CallContext`], and returns a
-//! `Result` of anything that serialises. The `?` operator works on every error. A string is the
-//! author's words and is shown to the model; of any other error the model learns only its kind, and
-//! the operator the rest.
+//! `Result` of anything that serialises, with a [`ToolError`]. The `?` operator makes one of every
+//! error, `.into()` of a string. A string is the author's words and is shown to the model; of any
+//! other error the model learns only its kind, unless the tool says
+//! [`reveal_errors`](Tool::reveal_errors). The operator finds the rest in the report:
+//! [`ToolError::operator_text`].
 //!
 //! ```
 //! use toolpool::{CallContext, Tool, ToolCall, ToolError, ToolErrorKind, ToolSet, execute_tool_calls};
@@ -97,9 +99,10 @@
 //!
 //! # Time
 //!
-//! A call has a timeout, from its start; a batch has a deadline, from `run`. Near its end a call is
-//! told to stop, and [`CallContext::remaining`] counts down to that moment: hand it to whatever the
-//! handler waits for. A handler that goes on regardless is walked away from.
+//! A call has a timeout, from its start, of 60 s unless set; a batch has a deadline, from `run`, of
+//! 300 s unless set. Near its end a call is told to stop, and [`CallContext::remaining`] counts down
+//! to that moment: hand it to whatever the handler waits for. A handler that goes on regardless is
+//! walked away from.
 //!
 //! ```
 //! use std::time::{Duration, Instant};
@@ -132,8 +135,8 @@
 //!
 //! What a tool may change is declared: [`read_only`](Tool::read_only), [`idempotent`](Tool::idempotent),
 //! or nothing, which is taken for mutating. Only the first two are retried. Calls that touch the
-//! same thing say so with keys: those on one key behave as if run one after another in call order,
-//! and hold up nobody else.
+//! same thing say so with keys, [`reads`](Tool::reads) and [`writes`](Tool::writes): those on one key
+//! behave as if run one after another in call order, and hold up nobody else.
 //!
 //! ```
 //! use std::sync::atomic::{AtomicU32, Ordering};

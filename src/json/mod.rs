@@ -69,8 +69,9 @@ impl Json {
         self.0.get()
     }
 
-    /// The text as a tree. A number too large for its type becomes `null`'s place holder, an
-    /// error is impossible otherwise; use [`as_str`](Self::as_str) where every digit counts.
+    /// The text as a tree, or `null` in place of the whole where no tree can hold it: a number
+    /// too large for its type, such as `1e999`, or more than 127 levels. Use
+    /// [`as_str`](Self::as_str) where every digit counts.
     pub fn to_value(&self) -> serde_json::Value {
         serde_json::from_str(self.as_str()).unwrap_or_default()
     }

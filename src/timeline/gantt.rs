@@ -13,9 +13,9 @@ const LEAST_BAR: usize = 10;
 
 /// A report as a Gantt chart in text; printed with `{}`.
 ///
-/// A line a call, in call order: its name, its wait and its run placed in time, how long it ran,
-/// and for a failure the outcome's name. Names are escaped and cut, so nothing a model writes can
-/// act on a terminal.
+/// A line a call, in call order: its name, its wait (`░`) and its run (`█`) placed in time, how long
+/// it ran, and for a failure the outcome's name. Names are escaped and cut, so nothing a model
+/// writes can act on a terminal.
 ///
 /// ```
 /// # let report: toolpool::Report = serde_json::from_value(serde_json::json!({

@@ -59,6 +59,18 @@ impl<T: DeserializeOwned + JsonSchema + 'static> Arguments for T {}
 /// Tool::new("motd", "The message of the day", read); // write `|| Ok(read()?)`
 /// ```
 ///
+/// A string as the error, where it has to be made a [`ToolError`]:
+///
+/// ```compile_fail,E0277
+/// # use toolpool::Tool;
+/// Tool::new("stock", "How many there are", || {
+///     if true {
+///         return Err("the shelf is empty"); // write `Err("the shelf is empty".into())`
+///     }
+///     Ok(1)
+/// });
+/// ```
+///
 /// Arguments without a schema, or that can't be decoded:
 ///
 /// ```compile_fail,E0277
@@ -113,7 +125,7 @@ impl<T: DeserializeOwned + JsonSchema + 'static> Arguments for T {}
     message = "`{Self}` can't be a tool's handler",
     label = "not a handler",
     note = "a handler is `|| ..`, `|args: T| ..` or `|args: T, cx: &CallContext| ..`, with the types written out",
-    note = "it returns `Result<R, ToolError>`: a closure ends with `Ok(value)`, and `?` makes a `ToolError` of any error, so a function with an error of its own is wrapped: `|args: T| Ok(function(args)?)`",
+    note = "it returns `Result<R, ToolError>`: a closure ends with `Ok(value)`, and `?` makes a `ToolError` of any error, so a function with an error of its own is wrapped: `|args: T| Ok(function(args)?)`; of a string it is `Err(text.into())`",
     note = "`R` derives `serde::Serialize`; `T` derives `serde::Deserialize` and `schemars::JsonSchema`"
 )]
 pub trait Handler<Args, Shape> {
