@@ -10,7 +10,6 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::call::ToolCall;
-use crate::error::Error;
 use crate::json::Json;
 use crate::output::{Block as Part, Output};
 use crate::report::Report;
@@ -19,7 +18,7 @@ use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
 use crate::wire::answers::{Answer, answers};
 use crate::wire::call_element::{arguments, call_unless, whole_call};
 use crate::wire::echo::{Echo, Spelling};
-use crate::wire::failure::{no_message, unreadable};
+use crate::wire::failure::{Failure, check_list};
 use crate::wire::fields::{self, fields};
 use crate::wire::ids::{self, IdRule};
 use crate::wire::raw::{self, RawObject};
@@ -74,34 +73,24 @@ fields! {
     }
 }
 
-pub(super) fn parse(body: &str) -> Result<Turn, Error> {
-    let read = fields::parse::<Body<'_>>(body)
-        .map_err(|error| unreadable(Wire::Anthropic, &error))?
-        .unwrap_or_default();
-    let Some(content) = read.content else {
-        return Err(no_message(Wire::Anthropic, body, "no content"));
-    };
+pub(super) fn parse(body: &str) -> Result<Turn, Failure> {
+    let read = fields::parse::<Body<'_>>(body)?.unwrap_or_default();
+    let content = read.content.ok_or_else(|| Failure::misfit("content", "a list"))?;
     let stop = stop(read.stop_reason.as_deref().unwrap_or_default());
-    let blocks = blocks(content);
-    let calls = calls(&blocks, &stop);
-    let text = match fields::string(content.get()) {
-        Some(text) => text.into_owned(),
+    let (calls, text) = match fields::string(content.get()) {
+        Some(text) => (Vec::new(), text.into_owned()),
         None => {
-            joined(blocks.iter().map(|block| block.text.as_deref().filter(|_| block.is("text"))))
+            let blocks = fields::list::<Block<'_>>(content);
+            check_list(&blocks, "content")?;
+            let blocks: Vec<_> = blocks.into_iter().map(Option::unwrap_or_default).collect();
+            let texts =
+                blocks.iter().map(|block| block.text.as_deref().filter(|_| block.is("text")));
+            (calls(&blocks, &stop), joined(texts))
         }
     };
     let message = message(content);
     let usage = read.usage.unwrap_or_default().into();
     Ok(Turn::parsed(Wire::Anthropic, message, calls, text, stop, usage))
-}
-
-fn blocks(content: &RawValue) -> Vec<Block<'_>> {
-    let Some(blocks) = fields::part::<Vec<Option<Block<'_>>>>(content) else {
-        // A number beyond all bounds spoils only the block that it stands in.
-        let blocks = raw::array(content.get()).into_iter();
-        return blocks.map(|block| fields::part(block).unwrap_or_default()).collect();
-    };
-    blocks.into_iter().map(Option::unwrap_or_default).collect()
 }
 
 fn message(content: &RawValue) -> Json {
@@ -211,7 +200,8 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
     if fields::string(content.get()).is_some_and(|text| !text.trim().is_empty()) {
         return Reply { messages: vec![message], repairs: Vec::new() };
     }
-    let blocks = blocks(content);
+    let blocks = fields::list::<Block<'_>>(content).into_iter();
+    let blocks: Vec<_> = blocks.map(Option::unwrap_or_default).collect();
     let uses = || (0..blocks.len()).filter(|at| blocks[*at].is("tool_use"));
     let waits = |at: usize| blocks[at].is("tool_use") && !is_answered(&blocks, at);
     let may_stay_open = turn.stop().kind == StopKind::Pause || uses().any(waits);

@@ -10,7 +10,6 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::call::ToolCall;
-use crate::error::Error;
 use crate::json::Json;
 use crate::output::{Block as Part, Output};
 use crate::report::Report;
@@ -20,8 +19,8 @@ use crate::wire::Reply;
 use crate::wire::answers::{Answer, answers};
 use crate::wire::call_element::{arguments, call_unless, whole_call};
 use crate::wire::echo::{Echo, Spelling};
-use crate::wire::failure::{no_message, unreadable};
-use crate::wire::fields::{self, fields};
+use crate::wire::failure::{Failure, check_list};
+use crate::wire::fields::{self, Given, fields};
 use crate::wire::ids::{self, IdRule};
 use crate::wire::raw::{self, RawObject};
 use crate::wire::texts::joined;
@@ -57,7 +56,7 @@ fields! {
 
     struct Block<'a> {
         text: Cow<'a, str>,
-        tool_use "toolUse": ToolUse<'a>,
+        tool_use "toolUse": Given<ToolUse<'a>>,
         cited "citationsContent": Cited<'a>,
     }
 
@@ -85,18 +84,16 @@ fields! {
     }
 }
 
-pub(super) fn parse(body: &str) -> Result<Turn, Error> {
-    let read = fields::parse::<Body<'_>>(body)
-        .map_err(|error| unreadable(Wire::Bedrock, &error))?
-        .unwrap_or_default();
-    let Some(message) = read.output.and_then(|output| output.message) else {
-        return Err(no_message(Wire::Bedrock, body, "no output.message"));
-    };
-    let Some(content) = fields::part::<Came<'_>>(message).and_then(|came| came.content) else {
-        return Err(no_message(Wire::Bedrock, body, "no output.message.content"));
-    };
+pub(super) fn parse(body: &str) -> Result<Turn, Failure> {
+    const CONTENT: &str = "output.message.content";
+    let no_list = || Failure::misfit(CONTENT, "a list");
+    let read = fields::parse::<Body<'_>>(body)?.unwrap_or_default();
+    let message = read.output.and_then(|output| output.message).ok_or_else(no_list)?;
+    let came = fields::parse::<Came<'_>>(message.get())?.unwrap_or_default();
+    let blocks = fields::list(came.content.ok_or_else(no_list)?);
+    check_list(&blocks, CONTENT)?;
+    let blocks: Vec<_> = blocks.into_iter().map(Option::unwrap_or_default).collect();
     let stop = stop(read.stop_reason.as_deref().unwrap_or_default());
-    let blocks = blocks(content);
     Ok(Turn::parsed(
         Wire::Bedrock,
         Json::from_raw(message),
@@ -107,20 +104,11 @@ pub(super) fn parse(body: &str) -> Result<Turn, Error> {
     ))
 }
 
-fn blocks(content: &RawValue) -> Vec<Block<'_>> {
-    let Some(blocks) = fields::part::<Vec<Option<Block<'_>>>>(content) else {
-        // A number beyond all bounds spoils only the block that it stands in.
-        let blocks = raw::array(content.get()).into_iter();
-        return blocks.map(|block| fields::part(block).unwrap_or_default()).collect();
-    };
-    blocks.into_iter().map(Option::unwrap_or_default).collect()
-}
-
 impl<'a> Block<'a> {
     /// The call, if it is one that waits for the client.
     fn call(&self) -> Option<&ToolUse<'a>> {
         let theirs = |call: &&ToolUse<'_>| call.kind.as_deref() == Some("server_tool_use");
-        self.tool_use.as_ref().filter(|call| !theirs(call))
+        self.tool_use.as_ref().map(|Given(call)| call).filter(|call| !theirs(call))
     }
 
     /// The visible text, in its pieces; nothing for a block of another kind.
@@ -227,7 +215,8 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
         return Reply::default();
     };
     let content = came.content.unwrap_or(RawValue::NULL);
-    let blocks = blocks(content);
+    let blocks = fields::list::<Block<'_>>(content).into_iter();
+    let blocks: Vec<_> = blocks.map(Option::unwrap_or_default).collect();
     let given: Vec<_> =
         blocks.iter().filter_map(Block::call).map(|call| call.id.as_deref()).collect();
     let ids = ids::ids(&given, ID, turn);
@@ -292,7 +281,7 @@ fn echo_call(
     echo: &mut Echo,
 ) {
     let inner = block.get("toolUse").map(RawValue::get).unwrap_or_default().to_owned();
-    let Some(mut inner) = RawObject::read(&inner) else { return echo.call(Json::from_raw(raw)) };
+    let mut inner = RawObject::read(&inner).unwrap_or_default();
     let mut changed = echo.repair(&mut inner, SPELLING, answer, Some(id));
     if inner.remove("type") {
         echo.note(Some(answer.index), "the type was left out: requests know none for calls");

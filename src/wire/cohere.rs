@@ -7,15 +7,14 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::error::Error;
 use crate::json::Json;
 use crate::report::Report;
 use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
 use crate::wire::Reply;
 use crate::wire::content;
-use crate::wire::failure::{no_message, unreadable};
-use crate::wire::fields::{self, fields};
+use crate::wire::failure::{Failure, check_list};
+use crate::wire::fields::{self, Given, fields};
 use crate::wire::ids::IdRule;
 use crate::wire::raw;
 use crate::wire::tool_calls::{self, Dialect, Element};
@@ -30,7 +29,7 @@ fields! {
     struct Message<'a> {
         content: &'a RawValue,
         tool_plan: Cow<'a, str>,
-        tool_calls: Vec<Option<Element<'a>>>,
+        tool_calls: Given<Vec<Option<Element<'a>>>>,
     }
 
     struct Tokens<'a> {
@@ -45,18 +44,17 @@ fields! {
     }
 }
 
-pub(super) fn parse(body: &str) -> Result<Turn, Error> {
-    let read: Option<Body<'_>> =
-        fields::parse(body).map_err(|error| unreadable(Wire::Cohere, &error))?;
-    let Body { message, finish_reason, usage, .. } = read.unwrap_or_default();
-    let Some(raw) = message else { return Err(no_message(Wire::Cohere, body, "no message")) };
-    let Some(message) = fields::part::<Message<'_>>(raw) else {
-        return Err(no_message(Wire::Cohere, body, "message is no object"));
-    };
+pub(super) fn parse(body: &str) -> Result<Turn, Failure> {
+    let no_object = || Failure::misfit("message", "an object");
+    let Body { message, finish_reason, usage, .. } = fields::parse(body)?.unwrap_or_default();
+    let raw = message.ok_or_else(no_object)?;
+    let message = fields::parse::<Message<'_>>(raw.get())?.ok_or_else(no_object)?;
+    let elements = message.tool_calls.map(|Given(elements)| elements).unwrap_or_default();
+    check_list(&elements, "message.tool_calls")?;
     let stop = stop(finish_reason.as_deref());
-    let calls = tool_calls::calls(message.tool_calls.as_deref().unwrap_or_default(), &stop);
+    let calls = tool_calls::calls(&elements, &stop);
     let mut text = message.tool_plan.unwrap_or_default().into_owned();
-    text += &content::said(message.content).0;
+    text += &content::said(message.content, "message.content")?.0;
     let usage = usage.map(Usage::from).unwrap_or_default();
     Ok(Turn::parsed(Wire::Cohere, Json::from_raw(raw), calls, text, stop, usage))
 }

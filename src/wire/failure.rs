@@ -2,13 +2,16 @@
 //! else what is missing and where.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use serde_json::value::RawValue;
 
 use crate::error::{Broken, Error};
+use crate::json;
+use crate::text::Shown;
 use crate::turn::Wire;
 use crate::wire::fields::{self, Value, fields};
+use crate::wire::raw;
 
 fields! {
     /// The shapes of errors the providers and their proxies send: `{"error": {…}}`,
@@ -25,19 +28,108 @@ fields! {
     }
 }
 
-/// The error for a body that isn't JSON.
-pub(super) fn unreadable(wire: Wire, error: &serde_json::Error) -> Error {
-    Error::input(format_args!("{wire} body is not readable: {error}"))
+/// Most characters that an error shows of a body.
+const SHOWN: usize = 80;
+
+/// Why a body is no message.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It can't be read at all.
+    Unreadable(serde_json::Error),
+    /// What stands at `path`, as in `choices[0].message`, or on the way to it, isn't `expected`.
+    Misfit { path: String, expected: &'static str },
 }
 
-/// The error for a body without a message; `what` says what was looked for in vain.
-pub(super) fn no_message(wire: Wire, body: &str, what: &str) -> Error {
-    match providers_words(body) {
-        Some(words) => {
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Unreadable(error)
+    }
+}
+
+impl Failure {
+    pub(super) fn misfit(path: impl fmt::Display, expected: &'static str) -> Self {
+        Self::Misfit { path: path.to_string(), expected }
+    }
+
+    /// The error that names the place; of the body it shows no more than what stands there, or the
+    /// start.
+    pub(super) fn error(self, wire: Wire, body: &str) -> Error {
+        let text = body.trim_ascii();
+        let shown = |text| Shown::new(text, SHOWN).to_string();
+        let (path, expected) = match self {
+            Self::Unreadable(_) if text.is_empty() => {
+                return Error::input(format_args!("{wire} body is empty"));
+            }
+            Self::Unreadable(error) => {
+                let why = match json::scan(body) {
+                    Err(error) => error.to_string(),
+                    Ok(_) => error.to_string(),
+                };
+                return Error::input(format_args!(
+                    "{wire} body is not readable: {why}; it begins with: {}",
+                    shown(text)
+                ));
+            }
+            Self::Misfit { path, expected } => (path, expected),
+        };
+        if let Some(words) = providers_words(body) {
             let said = Broken::Said { name: String::new(), body: body.to_owned() };
-            Error::input(format_args!("{wire} answered with an error: {words}")).because(Some(said))
+            return Error::input(format_args!("{wire} answered with an error: {words}"))
+                .because(Some(said));
         }
-        None => Error::input(format_args!("{wire} body is no message: {what}")),
+        let (place, expected, found) = follow(text, &path, expected);
+        let at = if place.is_empty() { "" } else { " at " };
+        let found = match found {
+            Some(found) => format!("found: {}", shown(found)),
+            None => format!("found nothing; the body begins with: {}", shown(text)),
+        };
+        Error::input(format_args!(
+            "{wire} body is no message: expected {expected}{at}{place}, {found}"
+        ))
+    }
+}
+
+/// That the list at `path` holds an object, if anything: elements that are none are passed over,
+/// but not all of them.
+pub(super) fn check_list<T>(list: &[Option<T>], path: impl fmt::Display) -> Result<(), Failure> {
+    match list.iter().any(Option::is_some) || list.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::misfit(format_args!("{path}[0]"), "an object")),
+    }
+}
+
+/// Follows `path` from the value `text`: how far it leads, what should stand there, and what does.
+fn follow<'a, 'p>(
+    text: &'a str,
+    path: &'p str,
+    expected: &'static str,
+) -> (&'p str, &'static str, Option<&'a str>) {
+    let mut done = 0;
+    let mut found = Some(text);
+    loop {
+        let step = path[done..].trim_start_matches('.');
+        let (needed, opening) = match step.chars().next() {
+            None => return (path, expected, found),
+            Some('[') => ("a list", '['),
+            Some(_) => ("an object", '{'),
+        };
+        let Some(inside) = found.filter(|text| text.starts_with(opening)) else {
+            return (&path[..done], needed, found);
+        };
+        (done, found) = match step.strip_prefix('[').and_then(|step| step.split_once(']')) {
+            Some((index, rest)) => {
+                let element = index
+                    .parse()
+                    .ok()
+                    .and_then(|at: usize| raw::array(inside).get(at).map(|element| element.get()));
+                (path.len() - rest.len(), element)
+            }
+            None => {
+                let key = step.split(['.', '[']).next().unwrap_or_default();
+                let values = raw::members(inside).filter(|(name, _)| name == key);
+                (path.len() - step.len() + key.len(), values.last().map(|(_, value)| value))
+            }
+        };
     }
 }
 
@@ -70,40 +162,98 @@ mod tests {
     use super::*;
 
     fn check(body: &str, expected: &str) {
-        let error = no_message(Wire::OpenAi, body, "no choices");
-        assert_eq!(error.to_string(), expected, "{body}");
+        let error =
+            Failure::misfit("choices[0].message.content", "a text").error(Wire::OpenAi, body);
+        assert_eq!(error.to_string(), format!("openai {expected}"), "{body}");
     }
 
     #[test]
     fn the_providers_words_are_passed_on() {
         check(
             r#"{"error":{"message":"slow down","type":"rate_limit","code":429}}"#,
-            "openai answered with an error: rate_limit: slow down",
+            "answered with an error: rate_limit: slow down",
         );
         check(
             r#"{"type":"error","error":{"type":"overloaded_error","message":"busy"}}"#,
-            "openai answered with an error: overloaded_error: busy",
+            "answered with an error: overloaded_error: busy",
         );
         check(
             r#"[{"error":{"code":400,"message":"bad","status":"INVALID_ARGUMENT"}}]"#,
-            "openai answered with an error: INVALID_ARGUMENT: bad",
+            "answered with an error: INVALID_ARGUMENT: bad",
         );
-        check(r#"{"error":"model not found"}"#, "openai answered with an error: model not found");
-        check(r#"{"message":"denied"}"#, "openai answered with an error: denied");
+        check(r#"{"error":"model not found"}"#, "answered with an error: model not found");
+        check(r#"{"message":"denied"}"#, "answered with an error: denied");
         check(
             r#"{"object":"error","message":"too long","type":"BadRequestError"}"#,
-            "openai answered with an error: BadRequestError: too long",
+            "answered with an error: BadRequestError: too long",
         );
         check(
             r#"{"error":{"message":"no call","code":"tool_use_failed","failed_generation":"{x"}}"#,
-            "openai answered with an error: tool_use_failed: no call (what the model wrote: {x)",
+            "answered with an error: tool_use_failed: no call (what the model wrote: {x)",
         );
     }
 
     #[test]
-    fn else_what_is_missing_is_named() {
-        for body in ["{}", r#"{"error":null}"#, "[]", "7", r#"{"error":[1]}"#] {
-            check(body, "openai body is no message: no choices");
+    fn else_the_place_is_named_and_what_stands_there() {
+        for (body, expected) in [
+            ("7", "expected an object, found: 7"),
+            (" []\n", "expected an object, found: []"),
+            (
+                r#"{"error":null}"#,
+                r#"expected a list at choices, found nothing; the body begins with: {"error":null}"#,
+            ),
+            (r#"{"choices":{}}"#, "expected a list at choices, found: {}"),
+            (
+                r#"{"choices":[]}"#,
+                r#"expected an object at choices[0], found nothing; the body begins with: {"choices":[]}"#,
+            ),
+            (r#"{"choices":["hi"]}"#, r#"expected an object at choices[0], found: "hi""#),
+            (
+                r#"{"choices":[{"message":null}]}"#,
+                "expected an object at choices[0].message, found: null",
+            ),
+            (
+                r#"{"choices":[1],"choices":[{"message":{"content":5}}]}"#,
+                "expected a text at choices[0].message.content, found: 5",
+            ),
+            (
+                r#"{"choices":[{"message":{}}]}"#,
+                r#"expected a text at choices[0].message.content, found nothing; the body begins with: {"choices":[{"message":{}}]}"#,
+            ),
+        ] {
+            check(body, &format!("body is no message: {expected}"));
+        }
+        let long = format!("{{\"choices\":\"\u{7}{}", "x".repeat(1000) + "\"}");
+        check(
+            &long.replace('\u{7}', "é\u{202e}"),
+            &format!(
+                "body is no message: expected a list at choices, found: \"é\\u{{202e}}{}…",
+                "x".repeat(69)
+            ),
+        );
+    }
+
+    #[test]
+    fn a_text_that_is_no_json_is_shown_from_its_start() {
+        for (body, expected) in [
+            ("", "body is empty"),
+            (" \n", "body is empty"),
+            (
+                "<html>\u{1b}[2J",
+                "body is not readable: expected a value at byte 0; it begins with: <html>\\u{1b}[2J",
+            ),
+            (
+                r#"{"choices":[{"#,
+                r#"body is not readable: the text ends too early at byte 13; it begins with: {"choices":[{"#,
+            ),
+            (
+                r#"{"n":1e999}"#,
+                r#"body is not readable: number out of range at line 1 column 10; it begins with: {"n":1e999}"#,
+            ),
+        ] {
+            let error = serde_json::from_str::<serde_json::Value>(body).unwrap_err();
+            let error = Failure::from(error).error(Wire::OpenAi, body);
+            assert_eq!(error.to_string(), format!("openai {expected}"), "{body}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Structs read from JSON objects, forgivingly: a key that is unknown is passed over, one that is
 //! missing or holds something else is absent, of one that stands twice the last counts. A
 //! provider's odd value in one place must not make the whole body unreadable; broken JSON does.
+//! Where a value of another kind must not be taken for none, the field is [`Given`].
 //!
 //! One pass, no tree; strings and raw parts are borrowed from the body.
 
@@ -12,6 +13,8 @@ use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 use serde_json::value::RawValue;
+
+use crate::wire::raw;
 
 /// Declares structs whose fields are all `Option`s of the types given. The key is the field's
 /// name, or the text after it:
@@ -115,6 +118,19 @@ pub(super) fn part<'de, T: Value<'de>>(raw: &'de RawValue) -> Option<T> {
     parse(raw.get()).ok().flatten()
 }
 
+/// The elements of a list that was read already; one that can't be read is `None`. Anything but a
+/// list counts as one whose only element is `None`.
+pub(super) fn list<'de, T: Value<'de>>(raw: &'de RawValue) -> Vec<Option<T>> {
+    match parse(raw.get()) {
+        Ok(list) => list.map(|Given(list)| list).unwrap_or_default(),
+        // A number beyond all bounds spoils only the element that it stands in.
+        Err(_) if raw.get().starts_with('[') => {
+            raw::array(raw.get()).into_iter().map(part).collect()
+        }
+        Err(_) => vec![None],
+    }
+}
+
 /// What a JSON string token says. Lone surrogates, which JSON allows and Rust doesn't, become
 /// U+FFFD.
 pub(super) fn string(token: &str) -> Option<Cow<'_, str>> {
@@ -202,19 +218,55 @@ impl<'de> Value<'de> for bool {
 /// An array; an element that is of another kind is `None`.
 impl<'de, T: Value<'de>> Value<'de> for Vec<Option<T>> {
     fn read<D: Deserializer<'de>>(from: D) -> Result<Option<Self>, D::Error> {
-        struct Elements<T>(PhantomData<T>);
-        impl<'de, T: Value<'de>> Kind<'de> for Elements<T> {
-            type Value = Vec<Option<T>>;
+        Ok(match elements(from)? {
+            Found::It(list) => Some(list),
+            Found::Null | Found::Other => None,
+        })
+    }
+}
 
-            fn seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Option<Self::Value>, A::Error> {
-                let mut list = Vec::new();
-                while let Some(Read(element)) = seq.next_element()? {
-                    list.push(element);
-                }
-                Ok(Some(list))
+fn elements<'de, T, D>(from: D) -> Result<Found<Vec<Option<T>>>, D::Error>
+where
+    T: Value<'de>,
+    D: Deserializer<'de>,
+{
+    struct Elements<T>(PhantomData<T>);
+    impl<'de, T: Value<'de>> Kind<'de> for Elements<T> {
+        type Value = Vec<Option<T>>;
+
+        fn seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Found<Self::Value>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(Read(element)) = seq.next_element()? {
+                list.push(element);
             }
+            Ok(Found::It(list))
         }
-        from.deserialize_any(Of(Elements::<T>(PhantomData)))
+    }
+    from.deserialize_any(Of(Elements::<T>(PhantomData)))
+}
+
+/// What must not pass for absent though it is of another kind, unless it is `null`: it counts as an
+/// object without keys, or as an array whose one element is of another kind, too.
+#[derive(Debug)]
+pub(super) struct Given<T>(pub(super) T);
+
+impl<'de, T: Fields<'de>> Value<'de> for Given<T> {
+    fn read<D: Deserializer<'de>>(from: D) -> Result<Option<Self>, D::Error> {
+        let mut object = None;
+        Ok(match members(from, &mut object)? {
+            Found::Null => None,
+            Found::Other | Found::It(()) => Some(Self(object.unwrap_or_default())),
+        })
+    }
+}
+
+impl<'de, T: Value<'de>> Value<'de> for Given<Vec<Option<T>>> {
+    fn read<D: Deserializer<'de>>(from: D) -> Result<Option<Self>, D::Error> {
+        Ok(match elements(from)? {
+            Found::Null => None,
+            Found::Other => Some(Self(vec![None])),
+            Found::It(list) => Some(Self(list)),
+        })
     }
 }
 
@@ -261,22 +313,30 @@ where
     T: Fields<'de>,
     D: Deserializer<'de>,
 {
+    members(from, place).map(|_| ())
+}
+
+fn members<'de, T, D>(from: D, place: &mut Option<T>) -> Result<Found<()>, D::Error>
+where
+    T: Fields<'de>,
+    D: Deserializer<'de>,
+{
     struct Object<'p, T>(&'p mut Option<T>);
     impl<'de, T: Fields<'de>> Kind<'de> for Object<'_, T> {
         type Value = ();
 
-        fn map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<()>, A::Error> {
+        fn map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found<()>, A::Error> {
             let object = self.0.insert(T::default());
             while let Some(key) = map.next_key_seed(KeyBytes)? {
                 if !object.field(&key, &mut map)? {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
-            Ok(Some(()))
+            Ok(Found::It(()))
         }
     }
     *place = None;
-    from.deserialize_any(Of(Object(place))).map(|_| ())
+    from.deserialize_any(Of(Object(place)))
 }
 
 /// A key. Read as bytes, because those of a string may hold lone surrogates.
@@ -342,52 +402,60 @@ impl<'de, T: Value<'de>> Deserialize<'de> for Read<T> {
     }
 }
 
+/// What was read.
+enum Found<T> {
+    Null,
+    /// Something of another kind.
+    Other,
+    It(T),
+}
+
 /// What is made of arrays and objects; nothing, unless a kind says otherwise.
 trait Kind<'de>: Sized {
     type Value;
 
-    fn seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Option<Self::Value>, A::Error> {
+    fn seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Found<Self::Value>, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(None)
+        Ok(Found::Other)
     }
 
-    fn map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<Self::Value>, A::Error> {
+    fn map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found<Self::Value>, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(None)
+        Ok(Found::Other)
     }
 }
 
 struct Of<K>(K);
 
 impl<'de, K: Kind<'de>> Visitor<'de> for Of<K> {
-    type Value = Option<K::Value>;
+    type Value = Found<K::Value>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("any JSON value")
     }
 
     fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(None)
+        Ok(Found::Other)
     }
 
     fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(None)
+        Ok(Found::Other)
     }
 
     fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(None)
+        Ok(Found::Other)
     }
 
     fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(None)
+        Ok(Found::Other)
     }
 
     fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(None)
+        Ok(Found::Other)
     }
 
     fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(None)
+        Ok(Found::Null)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
@@ -452,6 +520,33 @@ mod tests {
             assert_eq!(len, odd.starts_with('[').then_some(2), "{odd}");
         }
         assert!(parse::<Sample<'_>>("[{}]").unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_given_is_not_absent_unless_it_is_null() {
+        for odd in ["true", "-3", "1.5", "\"x\"", "{\"text\":1}"] {
+            let list = parse::<Given<Vec<Option<Sample<'_>>>>>(odd).unwrap().unwrap();
+            assert!(matches!(list.0.as_slice(), [None]), "{odd}");
+            assert!(parse::<Given<Sample<'_>>>(odd).unwrap().is_some(), "{odd}");
+        }
+        assert!(parse::<Given<Sample<'_>>>("[]").unwrap().is_some());
+        assert!(parse::<Given<Sample<'_>>>("null").unwrap().is_none());
+        assert!(parse::<Given<Vec<Option<Sample<'_>>>>>("null").unwrap().is_none());
+    }
+
+    #[test]
+    fn the_elements_of_a_list_are_read_each_for_itself() {
+        let len = |text: &str| {
+            let raw: &RawValue = serde_json::from_str(text).unwrap();
+            let list = list::<Sample<'_>>(raw);
+            (list.len(), list.iter().flatten().count())
+        };
+        assert_eq!(len(r#"[{}, null, 7, {"count":1}]"#), (4, 2));
+        assert_eq!(len(r#"[1e999, {}, {"list":1e999}]"#), (3, 1));
+        assert_eq!(len("[]"), (0, 0));
+        for odd in ["1e999", "{}", "\"x\""] {
+            assert_eq!(len(odd), (1, 0), "{odd}");
+        }
     }
 
     #[test]

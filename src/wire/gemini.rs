@@ -10,7 +10,6 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::call::ToolCall;
-use crate::error::Error;
 use crate::json::Json;
 use crate::output::{Block, Output};
 use crate::report::Report;
@@ -19,8 +18,8 @@ use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
 use crate::wire::answers::{Answer, answers};
 use crate::wire::call_element::{arguments, call_unless, whole_call};
 use crate::wire::echo::{Echo, Spelling};
-use crate::wire::failure::{no_message, unreadable};
-use crate::wire::fields::{self, fields};
+use crate::wire::failure::{Failure, check_list};
+use crate::wire::fields::{self, Given, fields};
 use crate::wire::ids::{self, IdRule};
 use crate::wire::raw::{self, RawObject};
 use crate::wire::texts::joined;
@@ -57,7 +56,7 @@ fields! {
     }
 
     struct Parts<'a> {
-        parts: Vec<Option<Part<'a>>>,
+        parts: Given<Vec<Option<Part<'a>>>>,
     }
 
     struct Part<'a> {
@@ -81,18 +80,16 @@ fields! {
     }
 }
 
-pub(super) fn parse(body: &str) -> Result<Turn, Error> {
-    let read = fields::parse::<Body<'_>>(body)
-        .map_err(|error| unreadable(Wire::Gemini, &error))?
-        .unwrap_or_default();
+pub(super) fn parse(body: &str) -> Result<Turn, Failure> {
+    let read = fields::parse::<Body<'_>>(body)?.unwrap_or_default();
     let candidate = read.candidates.and_then(|all| all.into_iter().next()).flatten();
     let blocked = read.prompt_feedback.and_then(|feedback| feedback.block_reason);
     let (message, stop) = match (candidate, blocked) {
         (Some(candidate), _) => (candidate.content, stop(candidate.finish_reason)),
         (None, Some(reason)) => (None, StopReason::new(StopKind::ContentFilter, spelled(reason))),
-        (None, None) => return Err(no_message(Wire::Gemini, body, "no candidates")),
+        (None, None) => return Err(Failure::misfit("candidates[0]", "an object")),
     };
-    let parts = message.map(parts).unwrap_or_default();
+    let parts = message.map_or(Ok(Vec::new()), parts)?;
     Ok(Turn::parsed(
         Wire::Gemini,
         message.map_or_else(|| raw::json(&Made::model(Vec::new())), Json::from_raw),
@@ -103,9 +100,13 @@ pub(super) fn parse(body: &str) -> Result<Turn, Error> {
     ))
 }
 
-fn parts(content: &RawValue) -> Vec<Part<'_>> {
-    let parts = fields::part::<Parts<'_>>(content).and_then(|content| content.parts);
-    parts.unwrap_or_default().into_iter().map(Option::unwrap_or_default).collect()
+fn parts(content: &RawValue) -> Result<Vec<Part<'_>>, Failure> {
+    const CONTENT: &str = "candidates[0].content";
+    let content = fields::parse::<Parts<'_>>(content.get())?
+        .ok_or_else(|| Failure::misfit(CONTENT, "an object"))?;
+    let parts = content.parts.map(|Given(parts)| parts).unwrap_or_default();
+    check_list(&parts, format_args!("{CONTENT}.parts"))?;
+    Ok(parts.into_iter().map(Option::unwrap_or_default).collect())
 }
 
 impl<'a> Part<'a> {

@@ -106,18 +106,30 @@ pub struct Repair {
 impl Wire {
     /// Reads a response body.
     ///
-    /// Unknown keys and values are passed over; a bad call is a call of the turn that won't run,
-    /// not an error.
+    /// Unknown keys and values are passed over. A bad call, such as one without a name or with
+    /// arguments that can't be read, is a call of the turn that won't run, not an error.
     ///
     /// # Errors
-    /// A body that isn't a message of this format; the error names the place, and the provider's
-    /// own message where the body is an error of the provider.
+    /// A body that isn't a message of this format: no JSON, or something else where the format has
+    /// the message, its content or its list of calls. The error names the place and quotes at most
+    /// 80 characters, of what stands there or of the start. Where the body is an error of the
+    /// provider, it is the provider's own message.
+    ///
+    /// ```
+    /// use toolpool::Wire;
+    ///
+    /// let error = Wire::Anthropic.parse(r#"{"content": 5}"#).unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "anthropic body is no message: expected a list at content, found: 5"
+    /// );
+    /// ```
     pub fn parse<'a>(self, body: impl Into<Body<'a>>) -> Result<Turn, Error> {
         let body = body.into();
         let text = std::str::from_utf8(&body.0)
             .map_err(|error| Error::input(format_args!("{self} body is not UTF-8: {error}")))?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        match self {
+        let turn = match self {
             Self::Anthropic => anthropic::parse(text),
             Self::OpenAi => openai::parse(text),
             Self::OpenAiResponses => openai_responses::parse(text),
@@ -125,7 +137,8 @@ impl Wire {
             Self::Bedrock => bedrock::parse(text),
             Self::Cohere => cohere::parse(text),
             Self::Ollama => ollama::parse(text),
-        }
+        };
+        turn.map_err(|failure| failure.error(self, text))
     }
 
     /// The tool definitions, in the set's order: the value of the request's `tools`

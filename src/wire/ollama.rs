@@ -8,15 +8,14 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::error::Error;
 use crate::json::Json;
 use crate::output::{Block, Output};
 use crate::report::Report;
 use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
 use crate::wire::Reply;
-use crate::wire::failure::{no_message, unreadable};
-use crate::wire::fields::{self, fields};
+use crate::wire::failure::{Failure, check_list};
+use crate::wire::fields::{self, Given, fields};
 use crate::wire::ids;
 use crate::wire::raw;
 use crate::wire::tool_calls::{self, Dialect, Element};
@@ -40,27 +39,36 @@ struct Message<'a> {
 impl<'a> Message<'a> {
     /// The message of a text that was read as JSON; its parts are found without reading them all
     /// again.
-    fn read(text: &'a str) -> Option<Self> {
-        let mut message = text.starts_with('{').then(Self::default)?;
+    fn read(text: &'a str) -> Result<Self, Failure> {
+        let mut message = Self::default();
         for (key, value) in raw::members(text) {
             match &*key {
-                "content" => message.content = fields::string(value),
-                "tool_calls" => message.tool_calls = fields::parse(value).ok()?.unwrap_or_default(),
+                "content" => message.content = content(value)?,
+                "tool_calls" => {
+                    let elements = fields::parse(value)?;
+                    message.tool_calls = elements.map(|Given(list)| list).unwrap_or_default();
+                    check_list(&message.tool_calls, "message.tool_calls")?;
+                }
                 _ => {}
             }
         }
-        Some(message)
+        Ok(message)
     }
 }
 
-pub(super) fn parse(body: &str) -> Result<Turn, Error> {
-    let read: Option<Body<'_>> =
-        fields::parse(body).map_err(|error| unreadable(Wire::Ollama, &error))?;
-    let read = read.unwrap_or_default();
-    let Some(raw) = read.message else { return Err(no_message(Wire::Ollama, body, "no message")) };
-    let Some(message) = Message::read(raw.get()) else {
-        return Err(no_message(Wire::Ollama, body, "message is no object"));
-    };
+fn content(value: &str) -> Result<Option<Cow<'_, str>>, Failure> {
+    match fields::string(value) {
+        None if value != "null" => Err(Failure::misfit("message.content", "a text")),
+        content => Ok(content),
+    }
+}
+
+pub(super) fn parse(body: &str) -> Result<Turn, Failure> {
+    let read: Body<'_> = fields::parse(body)?.unwrap_or_default();
+    let is_object = |message: &&RawValue| message.get().starts_with('{');
+    let raw =
+        read.message.filter(is_object).ok_or_else(|| Failure::misfit("message", "an object"))?;
+    let message = Message::read(raw.get())?;
     let stop = stop(read.done_reason.as_deref());
     let calls = tool_calls::calls(&message.tool_calls, &stop);
     let text = message.content.unwrap_or_default().into_owned();

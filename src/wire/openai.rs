@@ -10,7 +10,6 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::call::ToolCall;
-use crate::error::Error;
 use crate::json::Json;
 use crate::output::{Block, Output};
 use crate::report::Report;
@@ -18,8 +17,8 @@ use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
 use crate::wire::answers::{Answer, answers};
 use crate::wire::content;
-use crate::wire::failure::{no_message, unreadable};
-use crate::wire::fields::{self, fields};
+use crate::wire::failure::{Failure, check_list};
+use crate::wire::fields::{self, Given, fields};
 use crate::wire::ids::{self, IdRule};
 use crate::wire::raw::{self, RawObject};
 use crate::wire::tool_calls::{self, Dialect, Echo, Element, Function};
@@ -39,7 +38,7 @@ fields! {
     struct Message<'a> {
         content: &'a RawValue,
         refusal: Cow<'a, str>,
-        tool_calls: Vec<Option<Element<'a>>>,
+        tool_calls: Given<Vec<Option<Element<'a>>>>,
         function_call: Function<'a>,
     }
 
@@ -60,21 +59,16 @@ fields! {
     }
 }
 
-pub(super) fn parse(body: &str) -> Result<Turn, Error> {
-    let read: Option<Body<'_>> =
-        fields::parse(body).map_err(|error| unreadable(Wire::OpenAi, &error))?;
-    let Body { choices, usage, .. } = read.unwrap_or_default();
-    let Some(choice) = choices.into_iter().flatten().next().flatten() else {
-        return Err(no_message(Wire::OpenAi, body, "no choices"));
-    };
-    let Some(raw) = choice.message else {
-        return Err(no_message(Wire::OpenAi, body, "no choices[0].message"));
-    };
-    let Some(message) = fields::part::<Message<'_>>(raw) else {
-        return Err(no_message(Wire::OpenAi, body, "choices[0].message is no object"));
-    };
+pub(super) fn parse(body: &str) -> Result<Turn, Failure> {
+    const MESSAGE: &str = "choices[0].message";
+    let no_object = || Failure::misfit(MESSAGE, "an object");
+    let Body { choices, usage, .. } = fields::parse(body)?.unwrap_or_default();
+    let choice = choices.into_iter().flatten().next().flatten().ok_or_else(no_object)?;
+    let raw = choice.message.ok_or_else(no_object)?;
+    let message = fields::parse::<Message<'_>>(raw.get())?.ok_or_else(no_object)?;
+    check_list(message.elements(), format_args!("{MESSAGE}.tool_calls"))?;
     let stop = stop(choice.finish_reason.as_deref(), message.refusal.as_deref());
-    let (mut text, _) = content::said(message.content);
+    let (mut text, _) = content::said(message.content, format_args!("{MESSAGE}.content"))?;
     if text.is_empty() {
         text = message.refusal.clone().unwrap_or_default();
     }
@@ -88,9 +82,14 @@ pub(super) fn parse(body: &str) -> Result<Turn, Error> {
     ))
 }
 
+impl<'a> Message<'a> {
+    fn elements(&self) -> &[Option<Element<'a>>] {
+        self.tool_calls.as_ref().map_or(&[], |Given(elements)| elements)
+    }
+}
+
 fn calls(message: &Message<'_>, stop: &StopReason) -> Vec<ToolCall> {
-    let elements = message.tool_calls.as_deref().unwrap_or_default();
-    let mut calls = tool_calls::calls(elements, stop);
+    let mut calls = tool_calls::calls(message.elements(), stop);
     if calls.is_empty()
         && let Some(legacy) = message.function_call.as_ref().filter(|f| !f.name().is_empty())
     {

@@ -11,7 +11,6 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::call::ToolCall;
-use crate::error::Error;
 use crate::json::Json;
 use crate::output::{self, Block};
 use crate::report::Report;
@@ -20,7 +19,7 @@ use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
 use crate::wire::answers::{Answer, answers};
 use crate::wire::call_element::{arguments, call, free_text};
 use crate::wire::content;
-use crate::wire::failure::{no_message, unreadable};
+use crate::wire::failure::{Failure, check_list};
 use crate::wire::fields::{self, fields};
 use crate::wire::ids::{self, IdRule};
 use crate::wire::openai::{TokenDetails, data_url};
@@ -68,23 +67,24 @@ pub(super) enum Kind {
     Custom,
 }
 
-pub(super) fn parse(body: &str) -> Result<Turn, Error> {
-    let read: Option<Body<'_>> =
-        fields::parse(body).map_err(|error| unreadable(Wire::OpenAiResponses, &error))?;
-    let Body { output, status, incomplete_details, usage, error, .. } = read.unwrap_or_default();
-    let items: Option<Vec<Option<Item<'_>>>> = output.and_then(fields::part);
-    let Some((raw, items)) = output.zip(items) else {
-        return Err(no_message(Wire::OpenAiResponses, body, "no output"));
-    };
+pub(super) fn parse(body: &str) -> Result<Turn, Failure> {
+    let Body { output, status, incomplete_details, usage, error, .. } =
+        fields::parse(body)?.unwrap_or_default();
+    let raw = output.ok_or_else(|| Failure::misfit("output", "a list"))?;
+    let items: Vec<Option<Item<'_>>> = fields::list(raw);
+    check_list(&items, "output")?;
     if items.is_empty() && error.is_some() {
-        return Err(no_message(Wire::OpenAiResponses, body, "the output is empty"));
+        return Err(Failure::misfit("output[0]", "an object"));
     }
 
-    let said = items.iter().flatten().map(|item| {
+    let mut said = Vec::with_capacity(items.len());
+    for (at, item) in items.iter().enumerate() {
+        let Some(item) = item else { continue };
         let is_message = item.kind.as_deref() == Some("message");
-        is_message.then(|| content::said(item.content))
-    });
-    let said: Vec<_> = said.collect();
+        let content =
+            is_message.then(|| content::said(item.content, format_args!("output[{at}].content")));
+        said.push(content.transpose()?);
+    }
     let refused = said.iter().flatten().any(|(_, refused)| *refused);
     let text = texts::joined(said.iter().map(|said| said.as_ref().map(|(text, _)| &**text)));
     let reason = incomplete_details.and_then(|details| details.reason);

@@ -13,7 +13,7 @@ use crate::tool::ToolSet;
 use crate::turn::{StopReason, Turn};
 use crate::wire::answers::{Answer, answers};
 use crate::wire::call_element::{arguments, call, free_text};
-use crate::wire::fields::{self, fields};
+use crate::wire::fields::{self, Given, fields};
 use crate::wire::ids::{self, IdRule, quoted};
 use crate::wire::raw::{self, EQUAL_KEYS, RawObject};
 use crate::wire::{Repair, Reply, multi_tool_use};
@@ -23,8 +23,9 @@ pub(super) const NAME_LIMIT: usize = 64;
 
 fields! {
     pub(super) struct Element<'a> {
+        kind "type": Cow<'a, str>,
         id: Cow<'a, str>,
-        function: Function<'a>,
+        function: Given<Function<'a>>,
         custom: Custom<'a>,
     }
 
@@ -63,18 +64,25 @@ pub(super) fn add_calls(
 }
 
 impl Element<'_> {
-    /// The call of the element. An element whose `custom` has no name is a function's, whose
-    /// `function` is missing none at all.
+    /// The call of the element. An element whose `custom` has no name is a function's; one that
+    /// neither has a `function` nor says that it is one, is none at all.
     fn call(&self, stop: &StopReason) -> Option<ToolCall> {
         let id = self.id.as_deref();
         if let Some((name, custom)) = self.named_custom() {
             return Some(free_text(id, name, custom.input.as_deref().unwrap_or_default(), stop));
         }
-        self.function.as_ref().map(|function| function.call(id, stop))
+        match &self.function {
+            Some(Given(function)) => Some(function.call(id, stop)),
+            None => self.says_function().then(|| Function::default().call(id, stop)),
+        }
     }
 
     fn is_call(&self) -> bool {
-        self.function.is_some() || self.named_custom().is_some()
+        self.function.is_some() || self.says_function() || self.named_custom().is_some()
+    }
+
+    fn says_function(&self) -> bool {
+        self.kind.as_deref() == Some("function")
     }
 
     fn named_custom(&self) -> Option<(&str, &Custom<'_>)> {
@@ -197,9 +205,8 @@ fn repaired<'a>(
     if element.remove(other) {
         repair(format!("{other} was left out: the call is a {kind}"));
     }
-    let Some(mut inner) = element.get(kind).and_then(|raw| RawObject::read(raw.get())) else {
-        return element;
-    };
+    let inner = element.get(kind).map_or("", RawValue::get).to_owned();
+    let mut inner = RawObject::read(&inner).unwrap_or_default();
     let mut changed = inner.deduplicate();
     if changed {
         repair(EQUAL_KEYS.to_owned());

@@ -12,9 +12,10 @@ use serde::de::MapAccess;
 use serde::{Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use crate::wire::fields::{self, Fields, Value, fields};
+use crate::wire::fields::{self, Fields, Given, Value, fields};
 use crate::wire::gemini;
 use crate::wire::raw::{self, RawObject};
+use crate::wire::stream::parts::check_list;
 use crate::wire::stream::tell::Tell;
 use crate::wire::stream::{Format, Problem, push_json, push_string};
 use arguments::{Arguments, Piece};
@@ -35,7 +36,7 @@ fields! {
 
     struct Content<'a> {
         role: Cow<'a, str>,
-        parts: Vec<Option<&'a RawValue>>,
+        parts: Given<Vec<Option<&'a RawValue>>>,
     }
 
     struct Call<'a> {
@@ -159,7 +160,9 @@ impl Format for Stream {
         if self.role.is_none() {
             self.role = content.role.take().map(Cow::into_owned);
         }
-        for part in content.parts.take().into_iter().flatten().flatten() {
+        let parts = content.parts.take().map(|Given(parts)| parts).unwrap_or_default();
+        check_list(&parts, "parts of a content")?;
+        for part in parts.into_iter().flatten() {
             self.part(part, tell)?;
         }
         if let Some(reason) = candidate.finish_reason {

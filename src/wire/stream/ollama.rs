@@ -8,7 +8,7 @@ use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
 use crate::turn::{StopKind, StopReason};
-use crate::wire::fields::{self, Fields, Value, fields};
+use crate::wire::fields::{self, Fields, Given, Value, fields};
 use crate::wire::ollama::stop;
 use crate::wire::raw::RawObject;
 use crate::wire::stream::parts::{self, Kept, push_list, push_text};
@@ -26,9 +26,9 @@ fields! {
 
 #[derive(Debug, Default)]
 struct Piece<'a> {
-    content: Option<Cow<'a, str>>,
+    content: Option<&'a RawValue>,
     thinking: Option<Cow<'a, str>>,
-    tool_calls: Option<Vec<Option<&'a RawValue>>>,
+    tool_calls: Option<Given<Vec<Option<&'a RawValue>>>>,
     others: Vec<(String, &'a RawValue)>,
 }
 
@@ -79,11 +79,15 @@ impl Format for Stream {
         };
         let piece = line.message.unwrap_or_default();
         if let Some(content) = piece.content {
+            let content = fields::string(content.get())
+                .ok_or_else(|| Problem::unreadable("the content of a message is no text"))?;
             self.content.push_str(&content);
             tell.text(&content);
         }
         self.thinking.push_str(piece.thinking.as_deref().unwrap_or_default());
-        for call in piece.tool_calls.into_iter().flatten().flatten() {
+        let calls = piece.tool_calls.map(|Given(calls)| calls).unwrap_or_default();
+        parts::check_list(&calls, "tool_calls of a message")?;
+        for call in calls.into_iter().flatten() {
             for call in parts::calls(call.get(), self.calls.len(), &stop) {
                 tell.call(&call);
             }

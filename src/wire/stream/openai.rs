@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 
 use crate::turn::{StopKind, StopReason};
 use crate::wire::call_element::arguments;
-use crate::wire::fields::{self, Fields, Value, fields};
+use crate::wire::fields::{self, Fields, Given, Value, fields};
 use crate::wire::openai::stop;
 use crate::wire::stream::parts::{self, Kept, push_list, push_text};
 use crate::wire::stream::tell::Tell;
@@ -72,7 +72,7 @@ const TEXTS: [&str; 5] =
 #[derive(Debug, Default)]
 struct Delta<'a> {
     content: Option<&'a RawValue>,
-    tool_calls: Option<Vec<Option<Piece<'a>>>>,
+    tool_calls: Option<Given<Vec<Option<Piece<'a>>>>>,
     function_call: Option<FunctionPiece<'a>>,
     reasoning_details: Option<&'a RawValue>,
     texts: [Option<Cow<'a, str>>; TEXTS.len()],
@@ -222,7 +222,7 @@ impl Stream {
 
     fn delta(&mut self, delta: Delta<'_>, tell: &mut Tell<'_>) -> Result<(), Problem> {
         if let Some(content) = delta.content {
-            self.content.add(content, tell);
+            self.content.add(content, tell)?;
         }
         for (text, piece) in self.texts.iter_mut().zip(&delta.texts) {
             text.push_str(piece.as_deref().unwrap_or_default());
@@ -239,7 +239,9 @@ impl Stream {
         if let Some(function) = delta.function_call {
             self.legacy.add_function(function);
         }
-        for piece in delta.tool_calls.into_iter().flatten().flatten() {
+        let pieces = delta.tool_calls.map(|Given(pieces)| pieces).unwrap_or_default();
+        parts::check_list(&pieces, "tool_calls of a delta")?;
+        for piece in pieces.into_iter().flatten() {
             self.piece(piece, tell)?;
         }
         Ok(())

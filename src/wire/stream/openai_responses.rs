@@ -163,7 +163,9 @@ impl Stream {
         slot.may_call = is_call;
         if item.kind.as_deref() == Some("message") {
             if !slot.said {
-                let (text, _) = content::said(item.content);
+                let (text, _) = content::said(item.content, "").map_err(|_| {
+                    Problem::unreadable("the content of an item is neither a text nor a list")
+                })?;
                 tell.text(&text);
                 slot.said = true;
                 self.said |= !text.is_empty();

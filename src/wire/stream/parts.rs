@@ -5,9 +5,9 @@ use serde_json::value::RawValue;
 
 use crate::call::{CallState, ToolCall};
 use crate::turn::StopReason;
-use crate::wire::fields;
-use crate::wire::stream::push_json;
+use crate::wire::stream::{Problem, push_json};
 use crate::wire::tool_calls::{self, Element};
+use crate::wire::{failure, fields};
 
 /// Keys of a message that nothing is known of: the last value of each, as it came.
 ///
@@ -55,6 +55,12 @@ pub(super) fn other<'a, A: MapAccess<'a>>(
     let other = other.filter(|value| Kept::is_worth_it(value));
     others.extend(other.map(|value| (String::from_utf8_lossy(key).into_owned(), value)));
     Ok(())
+}
+
+/// That a list holds an object, if anything.
+pub(super) fn check_list<T>(list: &[Option<T>], what: &str) -> Result<(), Problem> {
+    failure::check_list(list, what)
+        .map_err(|_| Problem::unreadable(format_args!("{what} is no list of objects")))
 }
 
 /// Adds `,"key":"text"`, unless the text is empty.

@@ -105,7 +105,7 @@ fn with_reply_every_call_is_answered_as_unknown() {
 #[test]
 fn an_unreadable_body_is_one_line_and_exit_code_3() {
     refused(&["openai/error.json"], "", 3, "Rate limit reached");
-    refused(&["--wire", "openai", "openai/cut-off.json"], "", 3, "line 1 column 54");
+    refused(&["--wire", "openai", "openai/cut-off.json"], "", 3, "byte 54; it begins with: {");
     refused(&[], "<html>\n", 3, "no known format");
     refused(&["--wire", "cohere"], "{\"message\":\"line\\nbreak\"}", 3, "line break");
     refused(&["no/such/file.json"], "", 3, "no/such/file.json");

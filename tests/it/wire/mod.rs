@@ -11,6 +11,7 @@ mod cohere;
 mod detect;
 mod gemini;
 mod inspect_turn;
+mod misshapen;
 mod mutated;
 mod ollama;
 mod openai;

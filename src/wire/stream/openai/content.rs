@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 use crate::wire::fields::{self, fields};
 use crate::wire::raw::{self, RawObject};
 use crate::wire::stream::parts::push_list;
-use crate::wire::stream::push_json;
 use crate::wire::stream::tell::Tell;
+use crate::wire::stream::{Problem, push_json};
 
 /// The content so far.
 #[derive(Debug, Default)]
@@ -47,7 +47,7 @@ impl Content {
     }
 
     /// Adds the `content` of a chunk, and tells the text in it.
-    pub(super) fn add(&mut self, content: &RawValue, tell: &mut Tell<'_>) {
+    pub(super) fn add(&mut self, content: &RawValue, tell: &mut Tell<'_>) -> Result<(), Problem> {
         if let Some(text) = fields::string(content.get()) {
             self.tell(&text, tell);
             match &mut self.parts {
@@ -55,7 +55,11 @@ impl Content {
                 Some(_) if text.is_empty() => {}
                 Some(parts) => add_text(parts, &text),
             }
-            return;
+            return Ok(());
+        }
+        if !content.get().starts_with('[') {
+            let why = "the content of a delta is neither a text nor a list";
+            return Err(Problem::unreadable(why));
         }
         for part in raw::array(content.get()) {
             let Some(piece) = fields::part::<Piece<'_>>(part) else { continue };
@@ -72,6 +76,7 @@ impl Content {
                 _ => parts.push(Part::Other(part.to_owned())),
             }
         }
+        Ok(())
     }
 
     fn tell(&mut self, text: &str, tell: &mut Tell<'_>) {

@@ -147,6 +147,45 @@ fn a_whole_body_is_understood_too() {
 }
 
 #[test]
+fn a_piece_of_another_kind_breaks_the_stream() {
+    let cases = [
+        (
+            Wire::OpenAi,
+            r#"{"choices":[{"delta":{"content":5}}]}"#,
+            "the content of a delta is neither a text nor a list",
+        ),
+        (
+            Wire::OpenAi,
+            r#"{"choices":[{"delta":{"tool_calls":"look"}}]}"#,
+            "tool_calls of a delta is no list of objects",
+        ),
+        (
+            Wire::OpenAiResponses,
+            r#"{"type":"response.output_item.done","item":{"type":"message","content":5}}"#,
+            "the content of an item is neither a text nor a list",
+        ),
+        (
+            Wire::Gemini,
+            r#"{"candidates":[{"content":{"parts":5}}]}"#,
+            "parts of a content is no list of objects",
+        ),
+        (Wire::Ollama, r#"{"message":{"content":5}}"#, "the content of a message is no text"),
+        (
+            Wire::Ollama,
+            r#"{"message":{"tool_calls":{}}}"#,
+            "tool_calls of a message is no list of objects",
+        ),
+    ];
+    for (wire, event, why) in cases {
+        let stream = match wire {
+            Wire::Ollama => format!("{event}\n{event}\n"),
+            _ => format!("data: {event}\n\n"),
+        };
+        check_broken(wire, stream, &format!("{wire} stream is not readable: {why}"));
+    }
+}
+
+#[test]
 fn the_format_within_frames_is_found() {
     let start = r#"{"bytes":"eyJ0eXBlIjoibWVzc2FnZV9zdGFydCIsIm1lc3NhZ2UiOnt9fQ==","p":"ab"}"#;
     let headers = [(":event-type", "chunk"), (":message-type", "event")];

@@ -39,7 +39,8 @@ fn lines_make_the_whole_body() {
     check_broken(
         Wire::Ollama,
         cut,
-        "ollama body is not readable: EOF while parsing a value at line 28 column 23",
+        "ollama body is not readable: the text ends too early at byte 490; it begins with: \
+         {\\n  \"done\": true,\\n  \"done_reason\": \"stop\",\\n  \"eval_count\": 4,\\n  \"message\": …",
     );
 }
 

@@ -228,7 +228,11 @@ fn one_of_stop_reason_and_done_is_enough() {
     for cut in ["", delta, &format!("{delta}data: {{\"choices\":[],\"usage\":{{}}}}\n\n")] {
         check_broken(Wire::OpenAi, cut, "openai stream ended before the message did");
     }
-    check_broken(Wire::OpenAi, done, "openai body is no message: no choices");
+    check_broken(
+        Wire::OpenAi,
+        done,
+        "openai body is no message: expected an object at choices[0], found nothing; the body begins with: {\"choices\":[]}",
+    );
     check_broken(
         Wire::OpenAi,
         &whole[..whole.len() - 60],
