@@ -339,6 +339,9 @@ pub(crate) enum Broken {
     /// The provider said so: the name it gave the error outside of it, if any, and the error.
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "for the model clients"))]
     Said { name: String, body: String },
+    /// It has another shape: why, and the part of it that goes behind, longer than it is shown.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "for the model clients"))]
+    Odd { why: String, quoted: String },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 
 use serde_json::value::RawValue;
 
-use crate::error::{Broken, Error};
+use crate::error::{Broken, Error, bounded_to};
 use crate::json;
 use crate::text::Shown;
 use crate::turn::Wire;
@@ -29,7 +29,9 @@ fields! {
 }
 
 /// Most characters that an error shows of a body.
-const SHOWN: usize = 80;
+pub(crate) const SHOWN: usize = 80;
+/// Most bytes kept of that, so that a key of any length can be found in it before it is cut.
+const KEPT: usize = 8 * 1024;
 
 /// Why a body is no message.
 #[derive(Debug)]
@@ -55,37 +57,33 @@ impl Failure {
     /// start.
     pub(super) fn error(self, wire: Wire, body: &str) -> Error {
         let text = body.trim_ascii();
-        let shown = |text| Shown::new(text, SHOWN).to_string();
-        let (path, expected) = match self {
+        let (why, quoted) = match self {
             Self::Unreadable(_) if text.is_empty() => {
                 return Error::input(format_args!("{wire} body is empty"));
             }
             Self::Unreadable(error) => {
-                let why = match json::scan(body) {
-                    Err(error) => error.to_string(),
-                    Ok(_) => error.to_string(),
-                };
-                return Error::input(format_args!(
-                    "{wire} body is not readable: {why}; it begins with: {}",
-                    shown(text)
-                ));
+                let why =
+                    json::scan(body).map_or_else(|ours| ours.to_string(), |_| error.to_string());
+                (format!("is not readable: {why}; it begins with: "), text)
             }
-            Self::Misfit { path, expected } => (path, expected),
+            Self::Misfit { path, expected } => {
+                if let Some(words) = providers_words(body) {
+                    let said = Broken::Said { name: String::new(), body: body.to_owned() };
+                    return Error::input(format_args!("{wire} answered with an error: {words}"))
+                        .because(Some(said));
+                }
+                let (place, expected, found) = follow(text, &path, expected);
+                let at = if place.is_empty() { "" } else { " at " };
+                let (found, quoted) = match found {
+                    Some(found) => ("found: ", found),
+                    None => ("found nothing; the body begins with: ", text),
+                };
+                (format!("is no message: expected {expected}{at}{place}, {found}"), quoted)
+            }
         };
-        if let Some(words) = providers_words(body) {
-            let said = Broken::Said { name: String::new(), body: body.to_owned() };
-            return Error::input(format_args!("{wire} answered with an error: {words}"))
-                .because(Some(said));
-        }
-        let (place, expected, found) = follow(text, &path, expected);
-        let at = if place.is_empty() { "" } else { " at " };
-        let found = match found {
-            Some(found) => format!("found: {}", shown(found)),
-            None => format!("found nothing; the body begins with: {}", shown(text)),
-        };
-        Error::input(format_args!(
-            "{wire} body is no message: expected {expected}{at}{place}, {found}"
-        ))
+        let why = format!("{wire} body {why}");
+        let error = Error::input(format_args!("{why}{}", Shown::new(quoted, SHOWN)));
+        error.because(Some(Broken::Odd { why, quoted: bounded_to(quoted, KEPT) }))
     }
 }
 

@@ -29,7 +29,7 @@ mod texts;
 mod tool_calls;
 
 #[cfg(feature = "http")]
-pub(crate) use failure::providers_words;
+pub(crate) use failure::{SHOWN, providers_words};
 pub use request::{Prompt, Shape, ToolChoice};
 pub use stream::{Assembler, StreamEvent};
 

@@ -16,15 +16,16 @@ use crate::model::client::provider::stream_type;
 use crate::model::client::retry::asked_wait;
 use crate::model::error::{ModelError, ModelErrorKind};
 use crate::model::request::Request;
+use crate::text::Shown;
 use crate::time::Deadline;
-use crate::wire::providers_words;
+use crate::wire::{SHOWN, providers_words};
 
 /// Most that is read of an answer that is an error.
 const ERROR_BODY: u64 = 64 * 1024;
 /// So little time that no request can be made in it.
 const NOTHING_LEFT: Duration = Duration::from_millis(20);
-/// Most that is shown of an answer that is no message.
-const SHOWN: usize = 200;
+/// Most that is shown of an error without words that are known.
+const START: usize = 200;
 const REQUEST_ID_HEADERS: [&str; 4] =
     ["request-id", "x-request-id", "x-amzn-requestid", "x-amzn-request-id"];
 
@@ -179,15 +180,15 @@ impl Client {
             Some(Broken::Cut) => {
                 return head.on(self.error(ModelErrorKind::Interrupted, why)).sent();
             }
-            None => why,
+            // Cut when no secret is left in it that could be cut, too.
+            Some(Broken::Odd { why, quoted }) => {
+                format!("{why}{}", Shown::new(&self.hidden(quoted), SHOWN))
+            }
+            None => why.to_string(),
         };
         let what = match body {
-            None => why.to_string(),
-            Some(body) => {
-                let (kind, size) = (&head.content_type, body.len());
-                let start = self.start_of(&String::from_utf8_lossy(body));
-                format!("{why} ({kind}, {size} bytes: {start})")
-            }
+            Some(body) => format!("{why} ({}, {} bytes)", head.content_type, body.len()),
+            None => why,
         };
         head.on(self.error(ModelErrorKind::Unreadable, what)).sent()
     }
@@ -223,7 +224,7 @@ impl Client {
 
     /// The start of a text, to be shown; cut when no secret is left in it that could be cut, too.
     fn start_of(&self, text: &str) -> String {
-        self.hidden(text).chars().filter(|c| !c.is_control()).take(SHOWN).collect()
+        self.hidden(text).chars().filter(|c| !c.is_control()).take(START).collect()
     }
 
     fn redirected(&self, head: &Head) -> ModelError {

@@ -452,6 +452,24 @@ fn fault_110_what_is_no_message_is_named_bounded_and_without_secrets() {
     assert_eq!(server.left(), 0);
 }
 
+#[test]
+fn fault_110_a_key_is_hidden_before_what_is_shown_is_cut() {
+    let filled = "x".repeat(60);
+    let bodies = [format!("{filled}{KEY}"), format!(r#"{{"choices":"{filled}{KEY}"}}"#)];
+    for body in bodies {
+        let server = Replay::new([Answer::json(&body), Answer::json(&body)]);
+        let client = client_of(&server).retries(0).build().unwrap();
+        let request = [client.wire().user_message("hello")];
+        let errors = [
+            client.respond(&Request::new(&request)).unwrap_err(),
+            client.stream(&Request::new(&request), &mut |_| {}).unwrap_err(),
+        ];
+        for error in errors {
+            assert!(!error.to_string().contains(&KEY[..6]), "{error}");
+        }
+    }
+}
+
 /// Run by the test below, with a proxy in its environment.
 #[test]
 #[ignore = "needs an environment of its own, which fault_111 gives it"]
