@@ -24,25 +24,30 @@ use crate::wire::ToolChoice;
 pub struct ClientBuilder {
     provider: Provider,
     name: Option<String>,
-    model: String,
     base_url: Option<String>,
     key: Key,
     headers: Vec<(String, Secret)>,
-    max_tokens: Option<u64>,
-    temperature: Option<f64>,
-    effort: Option<String>,
-    choice: Option<ToolChoice>,
-    cache: bool,
-    extra: Option<Json>,
-    timeout: Duration,
+    settings: Settings,
     connect_timeout: Duration,
-    idle_timeout: Duration,
-    max_body_bytes: u64,
-    retries: Retries,
     http: Option<Config>,
     proxy_from_environment: bool,
     names: Names,
     public_only: bool,
+}
+
+/// What a client keeps as the builder was told it.
+pub(super) struct Settings {
+    pub(super) model: String,
+    pub(super) max_tokens: Option<u64>,
+    pub(super) temperature: Option<f64>,
+    pub(super) effort: Option<String>,
+    pub(super) choice: Option<ToolChoice>,
+    pub(super) cache: bool,
+    pub(super) extra: Option<Json>,
+    pub(super) timeout: Duration,
+    pub(super) idle_timeout: Duration,
+    pub(super) max_body_bytes: u64,
+    pub(super) retries: Retries,
 }
 
 enum Key {
@@ -56,21 +61,23 @@ impl ClientBuilder {
         Self {
             provider,
             name: None,
-            model,
             base_url: None,
             key: Key::FromEnvironment,
             headers: Vec::new(),
-            max_tokens: None,
-            temperature: None,
-            effort: None,
-            choice: None,
-            cache: true,
-            extra: None,
-            timeout: Duration::from_secs(600),
+            settings: Settings {
+                model,
+                max_tokens: None,
+                temperature: None,
+                effort: None,
+                choice: None,
+                cache: true,
+                extra: None,
+                timeout: Duration::from_secs(600),
+                idle_timeout: Duration::from_secs(300),
+                max_body_bytes: 32 * 1024 * 1024,
+                retries: Retries { most: 2, max_wait: Duration::from_secs(60), resend: true },
+            },
             connect_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(300),
-            max_body_bytes: 32 * 1024 * 1024,
-            retries: Retries { most: 2, max_wait: Duration::from_secs(60), resend: true },
             http: None,
             proxy_from_environment: false,
             names: Names::of_system(),
@@ -106,27 +113,27 @@ impl ClientBuilder {
     /// Most tokens of an answer. Defaults to the provider's limit; Anthropic, which has none, is
     /// told 8192.
     pub fn max_tokens(mut self, tokens: u64) -> Self {
-        self.max_tokens = Some(tokens);
+        self.settings.max_tokens = Some(tokens);
         self
     }
 
     /// How free the choice of words is. Defaults to the provider's value.
     pub fn temperature(mut self, temperature: f64) -> Self {
-        self.temperature = Some(temperature);
+        self.settings.temperature = Some(temperature);
         self
     }
 
     /// How much the model reasons, as the provider spells it: `low`, `medium`, `high` … Defaults to
     /// the provider's value.
     pub fn reasoning_effort(mut self, effort: impl Into<String>) -> Self {
-        self.effort = Some(effort.into());
+        self.settings.effort = Some(effort.into());
         self
     }
 
     /// Whether the model must call a tool, for requests that don't say. Defaults to what the model
     /// finds best.
     pub fn tool_choice(mut self, choice: ToolChoice) -> Self {
-        self.choice = Some(choice);
+        self.settings.choice = Some(choice);
         self
     }
 
@@ -134,14 +141,14 @@ impl ClientBuilder {
     /// wants that asked for: Anthropic, and the models on Bedrock that know a cache. The others
     /// cache on their own or not at all. Defaults to yes.
     pub fn prompt_caching(mut self, cache: bool) -> Self {
-        self.cache = cache;
+        self.settings.cache = cache;
         self
     }
 
     /// An object that is merged into the body of each request: objects into objects, everything
     /// else in the place of what was there, `null` to take a key out.
     pub fn extra(mut self, extra: Json) -> Self {
-        self.extra = Some(extra);
+        self.settings.extra = Some(extra);
         self
     }
 
@@ -154,7 +161,7 @@ impl ClientBuilder {
     /// The longest that one attempt may take, from the name's lookup to the last byte. Defaults to
     /// 600 s; the request's deadline counts if it is sooner.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.settings.timeout = timeout;
         self
     }
 
@@ -167,7 +174,7 @@ impl ClientBuilder {
 
     /// The longest silence of a stream, also before its first byte. Defaults to 300 s.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.idle_timeout = timeout;
+        self.settings.idle_timeout = timeout;
         self
     }
 
@@ -179,27 +186,27 @@ impl ClientBuilder {
     /// statuses 408, 409, 425, 429, 500 and above, unless the provider says otherwise
     /// (`x-should-retry`). Spent quotas don't pass.
     pub fn retries(mut self, retries: u32) -> Self {
-        self.retries.most = retries;
+        self.settings.retries.most = retries;
         self
     }
 
     /// The longest wait that a provider may ask for; when it asks for a longer one, the request
     /// fails at once and its error tells the wait. Defaults to 60 s.
     pub fn max_retry_wait(mut self, wait: Duration) -> Self {
-        self.retries.max_wait = wait;
+        self.settings.retries.max_wait = wait;
         self
     }
 
     /// Whether a request is made again whose connection broke after it was sent. Nothing is done
     /// twice by that, but the provider may count the tokens twice. Defaults to yes.
     pub fn resend(mut self, resend: bool) -> Self {
-        self.retries.resend = resend;
+        self.settings.retries.resend = resend;
         self
     }
 
     /// Most bytes of an answer, decompressed. Defaults to 32 MiB.
     pub fn max_body_bytes(mut self, bytes: u64) -> Self {
-        self.max_body_bytes = bytes;
+        self.settings.max_body_bytes = bytes;
         self
     }
 
@@ -287,7 +294,7 @@ impl ClientBuilder {
             headers.retain(|(other, _)| *other != name);
             headers.push((name, value));
         }
-        if let Some(extra) = &self.extra
+        if let Some(extra) = &self.settings.extra
             && !extra.as_str().trim_start().starts_with('{')
         {
             return Err(Error::config("extra must be a JSON object"));
@@ -306,7 +313,6 @@ impl ClientBuilder {
         Ok(Client {
             provider,
             provider_name,
-            model: self.model,
             base_url,
             has_key: key.is_some(),
             secrets: key
@@ -314,16 +320,7 @@ impl ClientBuilder {
                 .chain(self.headers.into_iter().map(|(_, value)| value))
                 .collect(),
             headers,
-            max_tokens: self.max_tokens,
-            temperature: self.temperature,
-            effort: self.effort,
-            choice: self.choice,
-            cache: self.cache,
-            extra: self.extra,
-            timeout: self.timeout,
-            idle_timeout: self.idle_timeout,
-            max_body_bytes: self.max_body_bytes,
-            retries: self.retries,
+            settings: self.settings,
             lines: Lines::new(http, self.names.public_only(self.public_only)),
         })
     }
@@ -379,7 +376,7 @@ impl fmt::Debug for ClientBuilder {
         };
         f.debug_struct("ClientBuilder")
             .field("provider", &self.provider.name)
-            .field("model", &self.model)
+            .field("model", &self.settings.model)
             .field("key", &key)
             .finish_non_exhaustive()
     }

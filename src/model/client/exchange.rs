@@ -104,7 +104,7 @@ impl Client {
             post = post.header(name, value);
         }
         let accept = if stream { stream_type(self.wire()) } else { "application/json" };
-        let timeout = left.map_or(self.timeout, |left| left.min(self.timeout));
+        let timeout = left.map_or(self.settings.timeout, |left| left.min(self.settings.timeout));
         let mut config = post.header("accept", accept).config();
         config = config
             .http_status_as_error(false)
@@ -112,7 +112,7 @@ impl Client {
             .max_redirects_will_error(false)
             .timeout_global(Some(timeout));
         if stream {
-            config = config.timeout_per_read(Some(self.idle_timeout));
+            config = config.timeout_per_read(Some(self.settings.idle_timeout));
         }
         let response = config.build().send(body).map_err(|error| self.failed(request, error))?;
         let head = Head::of(&response);
@@ -137,7 +137,7 @@ impl Client {
             let what = format_args!("the encoding {encoding:?}, which nobody asked for");
             return Err(head.on(self.error(ModelErrorKind::Unreadable, what)).sent());
         }
-        match self.drain(request, body, self.max_body_bytes, take) {
+        match self.drain(request, body, self.settings.max_body_bytes, take) {
             Ok(()) => Ok(head),
             Err(error) => Err(head.on(error)),
         }

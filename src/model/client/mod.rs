@@ -21,15 +21,15 @@ use std::cell::Cell;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ureq::http::{HeaderName, HeaderValue};
 
 use crate::json::Json;
 use crate::model::Model;
+use crate::model::client::builder::Settings;
 use crate::model::client::lines::Lines;
 use crate::model::client::provider::{Provider, address};
-use crate::model::client::retry::Retries;
 use crate::model::error::{ModelError, ModelErrorKind};
 use crate::model::request::Request;
 use crate::turn::{Turn, Wire};
@@ -69,21 +69,11 @@ use crate::wire::{Shape, StreamEvent, ToolChoice};
 pub struct Client {
     provider: Provider,
     provider_name: String,
-    model: String,
     base_url: String,
     has_key: bool,
     secrets: Vec<Secret>,
     headers: Vec<(HeaderName, HeaderValue)>,
-    max_tokens: Option<u64>,
-    temperature: Option<f64>,
-    effort: Option<String>,
-    choice: Option<ToolChoice>,
-    cache: bool,
-    extra: Option<Json>,
-    timeout: Duration,
-    idle_timeout: Duration,
-    max_body_bytes: u64,
-    retries: Retries,
+    settings: Settings,
     lines: Lines,
 }
 
@@ -143,24 +133,25 @@ impl Client {
 
     fn body_of(&self, request: &Request<'_>, stream: bool) -> Json {
         let mut prompt = request.prompt.clone();
-        if let (ToolChoice::Auto, Some(choice)) = (&prompt.choice, &self.choice) {
+        let settings = &self.settings;
+        if let (ToolChoice::Auto, Some(choice)) = (&prompt.choice, &settings.choice) {
             prompt.choice = choice.clone();
         }
         let shape = Shape {
-            max_tokens: self.max_tokens,
-            temperature: self.temperature,
-            effort: self.effort.as_deref(),
-            cache: self.cache,
+            max_tokens: settings.max_tokens,
+            temperature: settings.temperature,
+            effort: settings.effort.as_deref(),
+            cache: settings.cache,
             stream,
             compatible: self.provider.compatible,
-            extra: self.extra.as_ref(),
-            ..Shape::new(&self.model)
+            extra: settings.extra.as_ref(),
+            ..Shape::new(&settings.model)
         };
         self.wire().request(&prompt, &shape)
     }
 
     fn address(&self, stream: bool) -> String {
-        address(self.wire(), &self.base_url, &self.model, stream)
+        address(self.wire(), &self.base_url, &self.settings.model, stream)
     }
 
     /// An error of this provider, in which no secret stands.
@@ -199,7 +190,7 @@ impl Client {
             }
             let remaining = request.deadline.remaining(Instant::now());
             let random = RandomState::new().hash_one(number);
-            let Some(wait) = self.retries.wait(number, &error, remaining, random) else {
+            let Some(wait) = self.settings.retries.wait(number, &error, remaining, random) else {
                 return Err(error);
             };
             log::debug!("asking again in {wait:?}: {error}");
@@ -212,7 +203,7 @@ impl Client {
 
 impl Model for Client {
     fn name(&self) -> &str {
-        &self.model
+        &self.settings.model
     }
 
     fn wire(&self) -> Wire {
@@ -272,7 +263,7 @@ impl fmt::Debug for Client {
         let headers: Vec<_> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
         f.debug_struct("Client")
             .field("provider", &self.provider_name)
-            .field("model", &self.model)
+            .field("model", &self.settings.model)
             .field("base_url", &base_url)
             .field("key", &if self.has_key { "set" } else { "not set" })
             .field("headers", &headers)

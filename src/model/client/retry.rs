@@ -41,7 +41,7 @@ impl Retries {
         let backoff = FIRST_WAIT.saturating_mul(doubled).min(LONGEST_WAIT);
         let wait = match error.retry_after() {
             Some(asked) if asked > self.max_wait => return None,
-            Some(asked) => asked + FIRST_WAIT.mul_f64(fraction / 2.0),
+            Some(asked) => asked.saturating_add(FIRST_WAIT.mul_f64(fraction / 2.0)),
             None => backoff.mul_f64(1.0 - fraction / 2.0),
         };
         remaining.is_none_or(|remaining| wait < remaining).then_some(wait)
