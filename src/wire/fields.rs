@@ -51,19 +51,6 @@ macro_rules! fields {
                 Ok(false)
             }
         }
-
-        impl<$life> $crate::wire::fields::Value<$life> for $name<$life> {
-            fn read<D: serde::Deserializer<$life>>(from: D) -> Result<Option<Self>, D::Error> {
-                $crate::wire::fields::object(from)
-            }
-
-            fn read_into<D: serde::Deserializer<$life>>(
-                from: D,
-                place: &mut Option<Self>,
-            ) -> Result<(), D::Error> {
-                $crate::wire::fields::object_into(from, place)
-            }
-        }
     )*};
 }
 
@@ -90,10 +77,23 @@ pub(super) trait Value<'de>: Sized {
     }
 }
 
-/// A struct made by [`fields!`].
+/// What holds the keys of an object: a struct made by [`fields!`], or one that reads its keys in a
+/// way of its own.
 pub(super) trait Fields<'de>: Default {
     /// Reads the value of `key`; false, and nothing is read, where the key is unknown.
     fn field<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<bool, A::Error>;
+}
+
+impl<'de, T: Fields<'de>> Value<'de> for T {
+    fn read<D: Deserializer<'de>>(from: D) -> Result<Option<Self>, D::Error> {
+        let mut object = None;
+        Self::read_into(from, &mut object)?;
+        Ok(object)
+    }
+
+    fn read_into<D: Deserializer<'de>>(from: D, place: &mut Option<Self>) -> Result<(), D::Error> {
+        members(from, place).map(|_| ())
+    }
 }
 
 /// A whole text as `T`; nothing where it is JSON of another kind.
@@ -296,24 +296,6 @@ impl<'de, T: Value<'de>> DeserializeSeed<'de> for Place<'_, T> {
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
         T::read_into(from, self.0)
     }
-}
-
-pub(super) fn object<'de, T, D>(from: D) -> Result<Option<T>, D::Error>
-where
-    T: Fields<'de>,
-    D: Deserializer<'de>,
-{
-    let mut object = None;
-    object_into(from, &mut object)?;
-    Ok(object)
-}
-
-pub(super) fn object_into<'de, T, D>(from: D, place: &mut Option<T>) -> Result<(), D::Error>
-where
-    T: Fields<'de>,
-    D: Deserializer<'de>,
-{
-    members(from, place).map(|_| ())
 }
 
 fn members<'de, T, D>(from: D, place: &mut Option<T>) -> Result<Found<()>, D::Error>

@@ -71,7 +71,7 @@ fields! {
         args: &'a RawValue,
     }
 
-    struct Tokens<'a> {
+    pub(super) struct Tokens<'a> {
         prompt "promptTokenCount": u64,
         tool_use_prompt "toolUsePromptTokenCount": u64,
         candidates "candidatesTokenCount": u64,

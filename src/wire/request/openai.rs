@@ -6,15 +6,19 @@ use crate::turn::Wire;
 use crate::wire::raw::RawObject;
 use crate::wire::request::{Prompt, Shape, ToolChoice, set_some, with_system};
 
+/// The value of `tool_choice`, here and in OpenAI Responses, which spells a tool in another way.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Choice<'a> {
+pub(super) enum Choice<T> {
     Word(&'static str),
-    Function {
-        #[serde(rename = "type")]
-        kind: &'static str,
-        function: Name<'a>,
-    },
+    Tool(T),
+}
+
+#[derive(Serialize)]
+struct Function<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    function: Name<'a>,
 }
 
 #[derive(Serialize)]
@@ -36,7 +40,8 @@ pub(super) fn body<'a>(prompt: &Prompt<'_>, shape: &Shape<'_>) -> RawObject<'a> 
     set_some(&mut body, "reasoning_effort", shape.effort);
     if !prompt.tools.is_empty() {
         body.set("tools", &Wire::OpenAi.tools(&prompt.tools));
-        set_some(&mut body, "tool_choice", choice(&prompt.choice));
+        let tool = |name| Function { kind: "function", function: Name { name } };
+        set_some(&mut body, "tool_choice", choice(&prompt.choice, tool));
         set_some(&mut body, "parallel_tool_calls", prompt.parallel);
     }
     if shape.stream {
@@ -47,13 +52,14 @@ pub(super) fn body<'a>(prompt: &Prompt<'_>, shape: &Shape<'_>) -> RawObject<'a> 
     body
 }
 
-fn choice(choice: &ToolChoice) -> Option<Choice<'_>> {
+pub(super) fn choice<'a, T>(
+    choice: &'a ToolChoice,
+    tool: impl FnOnce(&'a str) -> T,
+) -> Option<Choice<T>> {
     match choice {
         ToolChoice::Auto => None,
         ToolChoice::Required => Some(Choice::Word("required")),
         ToolChoice::None => Some(Choice::Word("none")),
-        ToolChoice::Tool(name) => {
-            Some(Choice::Function { kind: "function", function: Name { name } })
-        }
+        ToolChoice::Tool(name) => Some(Choice::Tool(tool(name))),
     }
 }

@@ -4,17 +4,14 @@ use serde::Serialize;
 
 use crate::turn::Wire;
 use crate::wire::raw::RawObject;
-use crate::wire::request::{Prompt, Shape, ToolChoice, set_some};
+use crate::wire::request::openai::choice;
+use crate::wire::request::{Prompt, Shape, set_some};
 
 #[derive(Serialize)]
-#[serde(untagged)]
-enum Choice<'a> {
-    Word(&'static str),
-    Function {
-        #[serde(rename = "type")]
-        kind: &'static str,
-        name: &'a str,
-    },
+struct Function<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    name: &'a str,
 }
 
 #[derive(Serialize)]
@@ -33,19 +30,11 @@ pub(super) fn body<'a>(prompt: &Prompt<'_>, shape: &Shape<'_>) -> RawObject<'a> 
     }
     if !prompt.tools.is_empty() {
         body.set("tools", &Wire::OpenAiResponses.tools(&prompt.tools));
-        set_some(&mut body, "tool_choice", choice(&prompt.choice));
+        let tool = |name| Function { kind: "function", name };
+        set_some(&mut body, "tool_choice", choice(&prompt.choice, tool));
         set_some(&mut body, "parallel_tool_calls", prompt.parallel);
     }
     set_some(&mut body, "stream", shape.stream.then_some(true));
     body.set("input", prompt.messages);
     body
-}
-
-fn choice(choice: &ToolChoice) -> Option<Choice<'_>> {
-    match choice {
-        ToolChoice::Auto => None,
-        ToolChoice::Required => Some(Choice::Word("required")),
-        ToolChoice::None => Some(Choice::Word("none")),
-        ToolChoice::Tool(name) => Some(Choice::Function { kind: "function", name }),
-    }
 }

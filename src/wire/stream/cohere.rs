@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use crate::turn::{StopKind, StopReason};
 use crate::wire::call_element::arguments;
 use crate::wire::fields::{self, fields};
-use crate::wire::stream::parts::{self, push_list, push_text};
+use crate::wire::stream::parts::{self, push_list, push_raw, push_text};
 use crate::wire::stream::tell::Tell;
 use crate::wire::stream::{Format, Problem, push_json};
 
@@ -152,10 +152,7 @@ impl Format for Stream {
         }
         body.push('}');
         push_text(&mut body, "finish_reason", &self.stop);
-        if let Some(usage) = &self.usage {
-            body.push_str(",\"usage\":");
-            body.push_str(usage.get());
-        }
+        push_raw(&mut body, "usage", self.usage.as_deref());
         body.push('}');
         Ok(body)
     }

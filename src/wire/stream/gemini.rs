@@ -8,12 +8,12 @@ mod arguments;
 
 use std::borrow::Cow;
 
+use serde::Serialize;
 use serde::de::MapAccess;
-use serde::{Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use crate::wire::fields::{self, Fields, Given, Value, fields};
-use crate::wire::gemini;
+use crate::wire::fields::{self, Fields, Given, fields};
+use crate::wire::gemini::{self, Tokens};
 use crate::wire::raw::{self, RawObject};
 use crate::wire::stream::parts::check_list;
 use crate::wire::stream::tell::Tell;
@@ -46,14 +46,6 @@ fields! {
         pieces "partialArgs": Vec<Option<Piece<'a>>>,
         will_continue "willContinue": bool,
     }
-
-    struct Tokens<'a> {
-        prompt "promptTokenCount": u64,
-        tool_use_prompt "toolUsePromptTokenCount": u64,
-        candidates "candidatesTokenCount": u64,
-        thoughts "thoughtsTokenCount": u64,
-        cached "cachedContentTokenCount": u64,
-    }
 }
 
 #[derive(Debug, Default)]
@@ -79,12 +71,6 @@ impl<'a> Fields<'a> for Part<'a> {
             }
         }
         Ok(true)
-    }
-}
-
-impl<'a> Value<'a> for Part<'a> {
-    fn read<D: Deserializer<'a>>(from: D) -> Result<Option<Self>, D::Error> {
-        fields::object(from)
     }
 }
 

@@ -3,12 +3,11 @@
 
 use std::borrow::Cow;
 
-use serde::Deserializer;
 use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
 use crate::turn::{StopKind, StopReason};
-use crate::wire::fields::{self, Fields, Given, Value, fields};
+use crate::wire::fields::{self, Fields, Given, fields};
 use crate::wire::ollama::stop;
 use crate::wire::raw::RawObject;
 use crate::wire::stream::parts::{self, Kept, push_list, push_text};
@@ -42,12 +41,6 @@ impl<'a> Fields<'a> for Piece<'a> {
             _ => parts::other(key, map, &mut self.others)?,
         }
         Ok(true)
-    }
-}
-
-impl<'a> Value<'a> for Piece<'a> {
-    fn read<D: Deserializer<'a>>(from: D) -> Result<Option<Self>, D::Error> {
-        fields::object(from)
     }
 }
 

@@ -15,15 +15,14 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use serde::Deserializer;
 use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
 use crate::turn::{StopKind, StopReason};
 use crate::wire::call_element::arguments;
-use crate::wire::fields::{self, Fields, Given, Value, fields};
+use crate::wire::fields::{self, Fields, Given, fields};
 use crate::wire::openai::stop;
-use crate::wire::stream::parts::{self, Kept, push_list, push_text};
+use crate::wire::stream::parts::{self, Kept, push_list, push_raw, push_text};
 use crate::wire::stream::tell::Tell;
 use crate::wire::stream::{Format, Problem, push_json};
 
@@ -96,12 +95,6 @@ impl<'a> Fields<'a> for Delta<'a> {
     }
 }
 
-impl<'a> Value<'a> for Delta<'a> {
-    fn read<D: Deserializer<'a>>(from: D) -> Result<Option<Self>, D::Error> {
-        fields::object(from)
-    }
-}
-
 /// A piece of a call.
 #[derive(Debug, Default)]
 struct Piece<'a> {
@@ -123,12 +116,6 @@ impl<'a> Fields<'a> for Piece<'a> {
             _ => parts::other(key, map, &mut self.others)?,
         }
         Ok(true)
-    }
-}
-
-impl<'a> Value<'a> for Piece<'a> {
-    fn read<D: Deserializer<'a>>(from: D) -> Result<Option<Self>, D::Error> {
-        fields::object(from)
     }
 }
 
@@ -197,10 +184,7 @@ impl Format for Stream {
             body.push('}');
         }
         body.push(']');
-        if let Some(usage) = &self.usage {
-            body.push_str(",\"usage\":");
-            body.push_str(usage.get());
-        }
+        push_raw(&mut body, "usage", self.usage.as_deref());
         body.push('}');
         Ok(body)
     }

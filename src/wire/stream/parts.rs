@@ -37,10 +37,7 @@ impl Kept {
     /// Adds them as further members of an object.
     pub(super) fn write(&self, out: &mut String) {
         for (key, value) in &self.0 {
-            out.push(',');
-            push_json(out, key);
-            out.push(':');
-            out.push_str(value.get());
+            push_raw(out, key, Some(value));
         }
     }
 }
@@ -70,6 +67,16 @@ pub(super) fn push_text(out: &mut String, key: &str, text: &str) {
         out.push_str(key);
         out.push_str("\":");
         push_json(out, text);
+    }
+}
+
+/// Adds `,"key":value`, if there is one.
+pub(super) fn push_raw(out: &mut String, key: &str, value: Option<&RawValue>) {
+    if let Some(value) = value {
+        out.push(',');
+        push_json(out, key);
+        out.push(':');
+        out.push_str(value.get());
     }
 }
 

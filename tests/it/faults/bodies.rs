@@ -24,6 +24,12 @@ pub(crate) fn body(wire: Wire, calls: &[(String, String, String)]) -> String {
         let calls: Vec<_> = calls.iter().map(|(id, name, args)| make(id, name, args)).collect();
         calls.join(",")
     };
+    let chat = |kind: &str| {
+        list(&|id, name, args| {
+            let function = object(&[("name", name), ("arguments", args)]);
+            object(&[("id", id), ("type", kind), ("function", &function)])
+        })
+    };
     match wire {
         Wire::Anthropic => {
             let calls = list(&|id, name, args| {
@@ -33,15 +39,10 @@ pub(crate) fn body(wire: Wire, calls: &[(String, String, String)]) -> String {
                 r#"{{"type":"message","role":"assistant","stop_reason":"tool_use","content":[{calls}]}}"#
             )
         }
-        Wire::OpenAi => {
-            let calls = list(&|id, name, args| {
-                let function = object(&[("name", name), ("arguments", args)]);
-                object(&[("id", id), ("type", r#""function""#), ("function", &function)])
-            });
-            format!(
-                r#"{{"choices":[{{"finish_reason":"tool_calls","message":{{"role":"assistant","content":null,"tool_calls":[{calls}]}}}}]}}"#
-            )
-        }
+        Wire::OpenAi => format!(
+            r#"{{"choices":[{{"finish_reason":"tool_calls","message":{{"role":"assistant","content":null,"tool_calls":[{}]}}}}]}}"#,
+            chat(r#""function""#)
+        ),
         Wire::OpenAiResponses => {
             let calls = list(&|id, name, args| {
                 let kind = ("type", r#""function_call""#);
@@ -66,24 +67,14 @@ pub(crate) fn body(wire: Wire, calls: &[(String, String, String)]) -> String {
                 r#"{{"output":{{"message":{{"role":"assistant","content":[{calls}]}}}},"stopReason":"tool_use"}}"#
             )
         }
-        Wire::Cohere => {
-            let calls = list(&|id, name, args| {
-                let function = object(&[("name", name), ("arguments", args)]);
-                object(&[("id", id), ("type", r#""function""#), ("function", &function)])
-            });
-            format!(
-                r#"{{"message":{{"role":"assistant","tool_calls":[{calls}]}},"finish_reason":"TOOL_CALL"}}"#
-            )
-        }
-        Wire::Ollama => {
-            let calls = list(&|id, name, args| {
-                let function = object(&[("name", name), ("arguments", args)]);
-                object(&[("id", id), ("function", &function)])
-            });
-            format!(
-                r#"{{"message":{{"role":"assistant","content":"","tool_calls":[{calls}]}},"done":true,"done_reason":"stop"}}"#
-            )
-        }
+        Wire::Cohere => format!(
+            r#"{{"message":{{"role":"assistant","tool_calls":[{}]}},"finish_reason":"TOOL_CALL"}}"#,
+            chat(r#""function""#)
+        ),
+        Wire::Ollama => format!(
+            r#"{{"message":{{"role":"assistant","content":"","tool_calls":[{}]}},"done":true,"done_reason":"stop"}}"#,
+            chat("")
+        ),
         other => panic!("no body is written down for {other}"),
     }
 }
