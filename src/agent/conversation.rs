@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::balance;
 use crate::agent::measure::AgentStats;
 use crate::error::Error;
 use crate::executor::Suspended;
 use crate::json::Json;
 use crate::report::Report;
 use crate::turn::{Turn, Usage, Wire};
+use crate::wire;
 
 /// The version of the stored form.
 const VERSION: u32 = 1;
@@ -90,7 +90,7 @@ impl Conversation {
     /// # Errors
     /// Messages that aren't of the format, or a call in them that has no result.
     pub fn with_messages(wire: Wire, messages: Vec<Json>) -> Result<Self, Error> {
-        if let Some(fault) = balance::fault(wire, &messages) {
+        if let Some(fault) = wire::fault(wire, &messages) {
             return Err(Error::input(format_args!("the {wire} conversation is broken: {fault}")));
         }
         Ok(Self { messages, ..Self::new(wire) })
@@ -98,17 +98,13 @@ impl Conversation {
 
     /// Adds what the user says.
     pub fn user(&mut self, text: &str) {
-        let message = self.wire.user_message(text);
-        match self.messages.last() {
-            // There, roles must take turns.
-            Some(last) if self.wire == Wire::Bedrock => match joined(last, &message) {
-                Some(both) => {
-                    self.messages.pop();
-                    self.messages.push(both);
-                }
-                None => self.messages.push(message),
-            },
-            _ => self.messages.push(message),
+        let last = self.messages.last();
+        match last.and_then(|last| self.wire.with_user_text(last, text)) {
+            Some(both) => {
+                self.messages.pop();
+                self.messages.push(both);
+            }
+            None => self.messages.push(self.wire.user_message(text)),
         }
     }
 
@@ -170,18 +166,6 @@ impl Conversation {
     }
 }
 
-/// A message of the user joined to the user's message before it, if that is one.
-fn joined(last: &Json, message: &Json) -> Option<Json> {
-    let mut last = last.to_value();
-    let mut message = message.to_value();
-    if last["role"] != "user" {
-        return None;
-    }
-    let more = message["content"].as_array_mut()?.drain(..).collect::<Vec<_>>();
-    last["content"].as_array_mut()?.extend(more);
-    Some(Json::from_value(&last))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,6 +181,21 @@ mod tests {
             let all: String = conversation.messages().iter().map(Json::as_str).collect();
             assert!(all.contains("one") && all.contains("two"), "{wire}");
         }
+    }
+
+    #[test]
+    fn what_is_joined_keeps_its_bytes() {
+        let results = r#"{"role":"user","content":[{"toolResult":{"toolUseId":"a","content":[{"json":{"b":1.50,"a":1e999}}]}}]}"#;
+        let mut conversation = Conversation::new(Wire::Bedrock);
+        conversation.push(Json::parse(results).unwrap());
+        conversation.user("two");
+        let expected = results.replace("}]}}]}", r#"}]}},{"text":"two"}]}"#);
+        assert_eq!(conversation.messages(), [Json::parse(expected).unwrap()]);
+        for other in [r#"{"role":"assistant","content":[]}"#, r#"{"role":"user","content":"hi"}"#] {
+            conversation.push(Json::parse(other).unwrap());
+            conversation.user("three");
+        }
+        assert_eq!(conversation.messages().len(), 5);
     }
 
     #[test]

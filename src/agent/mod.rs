@@ -30,7 +30,6 @@
 //! serves any number of threads.
 
 mod answer;
-mod balance;
 mod builder;
 mod conversation;
 mod end;

@@ -6,6 +6,7 @@
 
 mod answers;
 mod anthropic;
+mod balance;
 mod bedrock;
 mod call_element;
 mod cohere;
@@ -28,6 +29,7 @@ mod surrogates;
 mod texts;
 mod tool_calls;
 
+pub(crate) use balance::fault;
 #[cfg(feature = "http")]
 pub(crate) use failure::{SHOWN, providers_words};
 pub use request::{Prompt, Shape, ToolChoice};

@@ -150,6 +150,21 @@ impl Wire {
             _ => raw::json(&Message { role, content: text }),
         }
     }
+
+    /// `last` with what the user says at its end, where a message of its own would be refused,
+    /// because roles must take turns; nothing elsewhere, or where `last` isn't the user's.
+    pub(crate) fn with_user_text(self, last: &Json, text: &str) -> Option<Json> {
+        let mut last = RawObject::read(last.as_str()).filter(|_| self == Self::Bedrock)?;
+        let content = last.get("content").filter(|content| content.get().starts_with('['))?;
+        if last.text("role").as_deref() != Some("user") {
+            return None;
+        }
+        let text = raw::json(&Text { text });
+        let old = raw::array(content.get()).into_iter().map(Json::from_raw);
+        let content: Vec<_> = old.chain([text]).collect();
+        last.set("content", &content);
+        Some(raw::json(&last))
+    }
 }
 
 /// A text as a block, as Gemini and Bedrock have it.

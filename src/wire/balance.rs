@@ -1,0 +1,219 @@
+//! Whether every call in a conversation is answered. Pure; reads the messages of all formats.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use crate::json::Json;
+use crate::turn::Wire;
+use crate::wire::fields::{self, fields};
+
+fields! {
+    struct Message<'a> {
+        role: Cow<'a, str>,
+        kind "type": Cow<'a, str>,
+        content: &'a RawValue,
+        parts: &'a RawValue,
+        tool_calls: &'a RawValue,
+        tool_call_id: Cow<'a, str>,
+        call_id: Cow<'a, str>,
+    }
+
+    /// A block of Anthropic or Bedrock, a part of Gemini, an element of `tool_calls`.
+    struct Block<'a> {
+        kind "type": Cow<'a, str>,
+        id: Cow<'a, str>,
+        tool_use_id: Cow<'a, str>,
+        caller: Caller<'a>,
+        tool_use "toolUse": Named<'a>,
+        tool_result "toolResult": Named<'a>,
+        call "functionCall": Named<'a>,
+        response "functionResponse": Named<'a>,
+    }
+
+    struct Caller<'a> {
+        tool_id: Cow<'a, str>,
+    }
+
+    struct Named<'a> {
+        id "toolUseId": Cow<'a, str>,
+        name: Cow<'a, str>,
+    }
+}
+
+/// What is wrong with the messages, if anything is: one that is no message of the format, a call
+/// without a result, a result without a call.
+pub(crate) fn fault(wire: Wire, messages: &[Json]) -> Option<String> {
+    // Ids of the calls that wait for a result; calls without one are only counted.
+    let mut open: Vec<Cow<'_, str>> = Vec::new();
+    for (at, message) in messages.iter().enumerate() {
+        let Ok(Some(message)) = fields::parse::<Message<'_>>(message.as_str()) else {
+            return Some(format!("message {at} is no object"));
+        };
+        let is_item = wire == Wire::OpenAiResponses;
+        if message.role.is_none() && !(is_item && message.kind.is_some()) {
+            let said = if is_item { "type" } else { "role" };
+            return Some(format!("message {at} has no {said}"));
+        }
+        let role = message.role.clone();
+        let (calls, results) = message.calls_and_results(wire);
+        for id in results {
+            let Some(place) = open.iter().position(|waits| *waits == id) else {
+                return Some(format!("message {at} holds a result for a call that isn't there"));
+            };
+            open.remove(place);
+        }
+        // In all formats but the flat one of items, the results follow at once.
+        if !is_item && !open.is_empty() && role.is_some_and(|role| role != "tool") {
+            return Some(format!("a call before message {at} has no result"));
+        }
+        open.extend(calls);
+    }
+    (!open.is_empty()).then(|| "a call has no result".to_owned())
+}
+
+type Ids<'a> = Vec<Cow<'a, str>>;
+
+impl<'a> Message<'a> {
+    /// The ids of the calls and of the results in it.
+    fn calls_and_results(self, wire: Wire) -> (Ids<'a>, Ids<'a>) {
+        let list = |list: Option<&'a RawValue>| -> Vec<Block<'a>> {
+            let list = list.filter(|list| list.get().starts_with('['));
+            let list = list.map(fields::list).unwrap_or_default();
+            list.into_iter().map(Option::unwrap_or_default).collect()
+        };
+        let (mut calls, mut results) = (Vec::new(), Vec::new());
+        match wire {
+            Wire::Anthropic => {
+                let blocks = list(self.content);
+                let open: Vec<_> = blocks.iter().map(|block| block.is_open_call(&blocks)).collect();
+                for (block, is_open) in blocks.into_iter().zip(open) {
+                    if is_open {
+                        calls.push(block.id.unwrap_or_default());
+                    } else if block.kind.as_deref() == Some("tool_result") {
+                        results.push(block.tool_use_id.unwrap_or_default());
+                    }
+                }
+            }
+            Wire::Bedrock => {
+                for block in list(self.content) {
+                    calls.extend(block.tool_use.map(|call| call.id.unwrap_or_default()));
+                    results.extend(block.tool_result.map(|result| result.id.unwrap_or_default()));
+                }
+            }
+            // Ids are optional, names aren't; a result repeats its call's name.
+            Wire::Gemini => {
+                for part in list(self.parts) {
+                    calls.extend(part.call.map(|call| call.name.unwrap_or_default()));
+                    results.extend(part.response.map(|result| result.name.unwrap_or_default()));
+                }
+            }
+            Wire::OpenAiResponses => match self.kind.as_deref() {
+                Some("function_call" | "custom_tool_call") => {
+                    calls.push(self.call_id.unwrap_or_default());
+                }
+                Some("function_call_output" | "custom_tool_call_output") => {
+                    results.push(self.call_id.unwrap_or_default());
+                }
+                _ => {}
+            },
+            Wire::Ollama | Wire::OpenAi | Wire::Cohere => {
+                let id = |id: Option<Cow<'a, str>>| match wire {
+                    Wire::Ollama => "".into(),
+                    _ => id.unwrap_or_default(),
+                };
+                calls.extend(list(self.tool_calls).into_iter().map(|call| id(call.id)));
+                if self.role.as_deref() == Some("tool") {
+                    results.push(id(self.tool_call_id));
+                }
+            }
+        }
+        (calls, results)
+    }
+}
+
+impl Block<'_> {
+    /// Whether it is a call that waits for a result. One by code in the provider's sandbox may be
+    /// answered in place.
+    fn is_open_call(&self, blocks: &[Self]) -> bool {
+        let caller = self.caller.as_ref().and_then(|caller| caller.tool_id.as_deref());
+        let is_answered = caller.is_some_and(|caller| {
+            blocks.iter().any(|block| {
+                let kind = block.kind.as_deref().unwrap_or_default();
+                block.tool_use_id.as_deref() == Some(caller) && kind.ends_with("_tool_result")
+            })
+        });
+        self.kind.as_deref() == Some("tool_use") && !is_answered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::call::ToolCall;
+    use crate::turn::Turn;
+
+    fn fault_of(wire: Wire, messages: &[Value]) -> Option<String> {
+        fault(wire, &messages.iter().map(Json::from_value).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_a_reply_holds_is_balanced_in_every_format_and_half_of_it_isnt() {
+        let report = crate::report::Report::new(Vec::new(), std::time::Duration::ZERO, None);
+        for wire in Wire::ALL {
+            let calls = ["a", "b"].map(|id| ToolCall::new(id, "look", "{}"));
+            let turn = Turn::from_calls(calls).for_wire(wire);
+            let reply = turn.reply(&report);
+            assert_eq!(fault(wire, &reply), None, "{wire}: {reply:?}");
+            let mut whole = vec![wire.user_message("hello")];
+            whole.extend(reply.clone());
+            whole.push(wire.user_message("go on"));
+            assert_eq!(fault(wire, &whole), None, "{wire}");
+            assert!(
+                fault(wire, &reply[..reply.len() - 1]).is_some(),
+                "{wire}: a result is missing"
+            );
+            assert!(fault(wire, &reply[reply.len() - 1..]).is_some(), "{wire}: a call is missing");
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_is_told() {
+        let check = |messages: &[Value], expected: &str| {
+            assert_eq!(fault_of(Wire::Anthropic, messages).as_deref(), Some(expected));
+        };
+        check(&[json!(7)], "message 0 is no object");
+        check(&[json!({ "content": "hello" })], "message 0 has no role");
+        let call = json!({ "role": "assistant", "content": [{ "type": "tool_use", "id": "a" }] });
+        let user = json!({ "role": "user", "content": "well?" });
+        check(&[call, user], "a call before message 1 has no result");
+    }
+
+    #[test]
+    fn arguments_that_no_tree_can_hold_are_no_fault() {
+        let report = crate::report::Report::new(Vec::new(), std::time::Duration::ZERO, None);
+        let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
+        let arguments = format!(r#"{{"large":-1e999,"deep":{deep}}}"#);
+        for wire in Wire::ALL {
+            let turn = Turn::from_calls([ToolCall::new("a", "look", &*arguments)]).for_wire(wire);
+            let reply = turn.reply(&report);
+            let digits = reply.iter().any(|message| message.as_str().contains("-1e999"));
+            assert!(digits, "{wire}: {reply:?}");
+            assert_eq!(fault(wire, &reply), None, "{wire}");
+            assert!(fault(wire, &reply[..1]).is_some(), "{wire}");
+        }
+    }
+
+    #[test]
+    fn a_call_from_the_sandbox_may_be_answered_in_place() {
+        let content = json!([
+            { "type": "server_tool_use", "id": "s", "name": "code_execution" },
+            { "type": "tool_use", "id": "a", "caller": { "type": "code", "tool_id": "s" } },
+            { "type": "code_execution_tool_result", "tool_use_id": "s" },
+        ]);
+        let message = json!({ "role": "assistant", "content": content });
+        assert_eq!(fault_of(Wire::Anthropic, &[message]), None);
+    }
+}
