@@ -69,11 +69,23 @@ impl Json {
         self.0.get()
     }
 
-    /// The text as a tree, or `null` in place of the whole where no tree can hold it: a number
-    /// too large for its type, such as `1e999`, or more than 127 levels. Use
-    /// [`as_str`](Self::as_str) where every digit counts.
-    pub fn to_value(&self) -> serde_json::Value {
-        serde_json::from_str(self.as_str()).unwrap_or_default()
+    /// The text as a tree. Use [`as_str`](Self::as_str) where every digit and the order of keys
+    /// count.
+    ///
+    /// # Errors
+    /// JSON that no tree can hold: a number too large for its type, such as `1e999`, half of a
+    /// surrogate pair, more than 127 levels.
+    ///
+    /// ```
+    /// use toolpool::Json;
+    ///
+    /// assert_eq!(Json::parse("[1, 2]")?.to_value()?[1], 2);
+    /// assert!(Json::parse("1e999")?.to_value().is_err());
+    /// # Ok::<(), toolpool::Error>(())
+    /// ```
+    pub fn to_value(&self) -> Result<serde_json::Value, Error> {
+        serde_json::from_str(self.as_str())
+            .map_err(|error| Error::input(format_args!("no tree can hold this JSON: {error}")))
     }
 }
 
@@ -106,5 +118,27 @@ impl Serialize for Json {
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Box::<RawValue>::deserialize(deserializer).map(|raw| Self(Arc::new(raw)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_tree_can_hold_is_told() {
+        let deep = format!("{}{}", "[".repeat(128), "]".repeat(128));
+        for (text, why) in [
+            ("1e999", "number out of range at line 1 column 5"),
+            (r#"{"a":[-1e999]}"#, "number out of range at line 1 column 12"),
+            (r#""\ud800""#, "unexpected end of hex escape at line 1 column 8"),
+            (&deep, "recursion limit exceeded at line 1 column 128"),
+        ] {
+            let error = Json::parse(text).unwrap().to_value().unwrap_err();
+            assert_eq!(error.to_string(), format!("no tree can hold this JSON: {why}"));
+            assert!(error.is_input());
+        }
+        assert!(Json::parse("null").unwrap().to_value().unwrap().is_null());
+        assert_eq!(Json::parse(&deep[1..255]).unwrap().to_value().unwrap().to_string().len(), 254);
     }
 }

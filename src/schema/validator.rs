@@ -34,7 +34,7 @@ impl Validator {
     /// A schema that isn't one, a reference to another document, references that go in circles
     /// or multiply without end, a pattern that is no regular expression or too large.
     pub(crate) fn compile(schema: &Json) -> Result<Self, Error> {
-        let schema = schema.to_value();
+        let schema = schema.to_value().map_err(Error::config)?;
         references::check(&schema).map_err(Error::config)?;
         let patterns = PatternOptions::fancy_regex()
             .backtrack_limit(BACKTRACK_LIMIT)

@@ -79,7 +79,9 @@ impl Refused {
         let server = Replay::new([answer.clone(), answer]);
         let client = client(wire).base_url(server.url()).build().map_err(|e| e.to_string())?;
         let error = client.respond(&Request::new(&[])).expect_err("an error's status");
-        let body = Json::parse(self.body.clone()).map_err(|e| e.to_string())?.to_value();
+        let body = Json::parse(self.body.clone())
+            .and_then(|body| body.to_value())
+            .map_err(|e| e.to_string())?;
         let said = body["error"]["message"].as_str().or(body["message"].as_str());
         let said = said.map(|said| said.chars().take(500).collect::<String>());
         let kinds: &[ModelErrorKind] = match self.status {

@@ -270,7 +270,7 @@ fn check_reply(turn: &Turn, fixture: &Fixture, next: &Next, problems: &mut Vec<S
         messages.iter().map(|message| normalized(wire, message)).collect()
     };
     let ours: Vec<Value> =
-        turn.reply(&report(turn, 0)).iter().map(|message| message.to_value()).collect();
+        turn.reply(&report(turn, 0)).iter().map(|message| message.to_value().unwrap()).collect();
     let ours = normalized(&ours);
     if let Some(results) = &next.messages {
         let (ours, theirs) = (shape(wire, &ours), shape(wire, &normalized(results)));

@@ -626,7 +626,7 @@ impl Model for Doubling {
         let messages = request.prompt.messages;
         let body = match messages.len() {
             1 => body("tool_calls", &[21, 4]),
-            _ => words(messages[2].to_value()["content"].as_str().unwrap_or_default()),
+            _ => words(messages[2].to_value().unwrap()["content"].as_str().unwrap_or_default()),
         };
         Ok(Wire::OpenAi.parse(&body).unwrap())
     }

@@ -210,7 +210,7 @@ fn extra_is_merged_into_the_body() {
 fn the_last_tool_and_the_system_prompt_are_marked_for_anthropics_cache() {
     let prompt = Prompt { system: "s", tools: tools(), ..Prompt::default() };
     let shape = Shape { cache: true, ..Shape::new("m") };
-    let body = Wire::Anthropic.request(&prompt, &shape).to_value();
+    let body = Wire::Anthropic.request(&prompt, &shape).to_value().unwrap();
     let mark = serde_json::json!({ "type": "ephemeral" });
     assert_eq!(body["system"][0]["cache_control"], mark);
     assert_eq!(body["tools"][1]["cache_control"], mark);
@@ -222,7 +222,7 @@ fn on_bedrock_only_models_that_know_a_cache_get_points_for_it() {
     let prompt = Prompt { system: "s", tools: tools(), ..Prompt::default() };
     let points = |model| {
         let shape = Shape { cache: true, ..Shape::new(model) };
-        let body = Wire::Bedrock.request(&prompt, &shape).to_value();
+        let body = Wire::Bedrock.request(&prompt, &shape).to_value().unwrap();
         let count = |part: &serde_json::Value| {
             part.as_array().map_or(0, |all| {
                 all.iter().filter(|block| block.get("cachePoint").is_some()).count()

@@ -135,7 +135,7 @@ fn a_stream_is_asked_for_and_told_while_it_arrives() {
         assert!(first + ms(200) < whole, "{first:?} of {whole:?}");
         let seen = server.seen().remove(0);
         assert_eq!(seen.header("accept"), Some("text/event-stream"));
-        let body = Json::parse(seen.body).unwrap().to_value();
+        let body = Json::parse(seen.body).unwrap().to_value().unwrap();
         assert_eq!(body["stream"], true);
     }
 }

@@ -80,7 +80,8 @@ impl Model for Clerk {
     }
 
     fn respond(&self, request: &Request<'_>) -> Result<Turn, ModelError> {
-        let messages: Vec<Value> = request.prompt.messages.iter().map(|m| m.to_value()).collect();
+        let messages: Vec<Value> =
+            request.prompt.messages.iter().map(|m| m.to_value().unwrap()).collect();
         let row = messages[0]["content"].as_str().unwrap_or_default();
         let mut told: BTreeMap<String, String> = BTreeMap::new();
         let mut accounts: BTreeMap<String, String> = BTreeMap::new();

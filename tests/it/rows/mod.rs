@@ -74,7 +74,7 @@ where
     }
 
     fn respond(&self, request: &Request<'_>) -> Result<Turn, ModelError> {
-        let last = request.prompt.messages.last().unwrap().to_value();
+        let last = request.prompt.messages.last().unwrap().to_value().unwrap();
         let number = self.1.fetch_add(1, Ordering::SeqCst);
         (self.0)(number, last["content"].as_str().unwrap_or_default())
     }

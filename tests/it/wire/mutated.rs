@@ -101,7 +101,7 @@ fn check(turn: &Turn, is_of_its_wire: bool) {
     assert_eq!(report.results().len(), turn.calls().len());
     let reply = turn.reply(&report);
     // A number beyond all bounds is JSON, but not to the checker.
-    let can_be_checked = reply.iter().all(|message| !message.to_value().is_null());
+    let can_be_checked = reply.iter().all(|message| message.to_value().is_ok());
     if is_of_its_wire && can_be_checked && !SERVER_RUN.contains(&turn.wire()) {
         check_reply(turn, &reply);
     }

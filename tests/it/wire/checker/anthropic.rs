@@ -3,10 +3,10 @@
 use serde_json::Value;
 use toolpool::{StopKind, Turn};
 
-use super::{Rules, elements, is_made_of, text, word};
+use super::{Rules, came, elements, is_made_of, text, word};
 
 pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
-    let came = turn.message().map(|message| message.to_value());
+    let came = came(turn);
     let Some((echo, results)) = messages.split_first() else {
         let nothing = came.is_none_or(|came| elements(&came, "content").iter().all(is_blank));
         let holds = nothing && (turn.calls().is_empty() || turn.message().is_some());

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use toolpool::Turn;
 
-use super::{Rules, elements, is_made_of, text, word};
+use super::{Rules, came, elements, is_made_of, text, word};
 
 pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
     let Some((echo, results)) = messages.split_first() else {
@@ -16,7 +16,7 @@ pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
     for (at, block) in blocks.iter().enumerate() {
         check_block(block, &format!("echo: content.{at}"), rules);
     }
-    if let Some(came) = turn.message().map(|message| message.to_value()) {
+    if let Some(came) = came(turn) {
         let reasoning = |block: &&Value| block.get("reasoningContent").is_some();
         let came = elements(&came, "content").iter().filter(reasoning);
         let same = came.eq(blocks.iter().filter(reasoning));

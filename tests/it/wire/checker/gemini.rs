@@ -3,10 +3,10 @@
 use serde_json::Value;
 use toolpool::Turn;
 
-use super::{Rules, elements, is_made_of, text, word};
+use super::{Rules, came, elements, is_made_of, text, word};
 
 pub(super) fn check(turn: &Turn, contents: &[Value], rules: &mut Rules) {
-    let came = turn.message().map(|message| message.to_value());
+    let came = came(turn);
     let Some((echo, results)) = contents.split_first() else {
         let nothing = came.is_none_or(|came| elements(&came, "parts").iter().all(is_empty));
         let holds = nothing && (turn.calls().is_empty() || turn.message().is_some());

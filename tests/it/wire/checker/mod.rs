@@ -27,7 +27,8 @@ pub(crate) fn check_reply(turn: &Turn, messages: &[Json]) {
 /// The rules that `messages` break, each with its place.
 pub(crate) fn broken_rules(turn: &Turn, messages: &[Json]) -> Vec<String> {
     let mut rules = Rules::default();
-    let messages: Vec<Value> = messages.iter().map(Json::to_value).collect();
+    let messages: Vec<Value> =
+        messages.iter().map(|message| message.to_value().unwrap_or_default()).collect();
     match turn.wire() {
         Wire::Anthropic => anthropic::check(turn, &messages, &mut rules),
         Wire::OpenAi => openai::check(turn, &messages, &mut rules),
@@ -41,10 +42,9 @@ pub(crate) fn broken_rules(turn: &Turn, messages: &[Json]) -> Vec<String> {
     rules.broken
 }
 
-/// The message as it came; nothing for a turn of our own making, and where halves of surrogate
-/// pairs keep it from being a tree.
+/// The message as it came; nothing for a turn of our own making, and where no tree can hold it.
 pub(crate) fn came(turn: &Turn) -> Option<Value> {
-    turn.message().map(Json::to_value).filter(|message| !message.is_null())
+    turn.message().and_then(|message| message.to_value().ok())
 }
 
 /// Collects what is broken.
