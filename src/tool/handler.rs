@@ -20,7 +20,8 @@ use crate::tool::context::CallContext;
     message = "`{Self}` can't be a tool's arguments",
     label = "the arguments of a tool derive `Deserialize` and `JsonSchema`",
     note = "write `#[derive(serde::Deserialize, schemars::JsonSchema)]` above the type, and let it own what it holds: `String`, not `&str`",
-    note = "where a JSON Schema is given by hand, `Tool::with_schema` takes any type that derives `Deserialize`, such as `serde_json::Value`"
+    note = "where a JSON Schema is given by hand, `Tool::with_schema` takes any type that derives `Deserialize`, such as `serde_json::Value`",
+    note = "a handler is `|| ..`, `|args: T| ..` or `|args: T, cx: &CallContext| ..`; without arguments, the last is `|(): (), cx: &CallContext| ..`"
 )]
 pub trait Arguments: DeserializeOwned + JsonSchema + 'static {}
 
@@ -98,6 +99,22 @@ impl<T: DeserializeOwned + JsonSchema + 'static> Arguments for T {}
 /// Tool::new("customer", "A customer", |args| Ok(args.id));
 /// ```
 ///
+/// A context without arguments before it:
+///
+/// ```compile_fail,E0277
+/// # use toolpool::{CallContext, Tool};
+/// Tool::new("where", "Where it runs", |cx: &CallContext| Ok(cx.index())); // `|(): (), cx: ..|`
+/// ```
+///
+/// Arguments that borrow from the text they are decoded from. Of these the compiler says that an
+/// `implementation of Deserialize is not general enough`:
+///
+/// ```compile_fail
+/// # use toolpool::Tool;
+/// let object = serde_json::json!({ "type": "object" });
+/// Tool::with_schema("count", "Counts", &object, |text: &str| Ok(text.len())); // `text: String`
+/// ```
+///
 /// A context that is taken by value:
 ///
 /// ```compile_fail,E0277
@@ -124,7 +141,7 @@ impl<T: DeserializeOwned + JsonSchema + 'static> Arguments for T {}
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be a tool's handler",
     label = "not a handler",
-    note = "a handler is `|| ..`, `|args: T| ..` or `|args: T, cx: &CallContext| ..`, with the types written out",
+    note = "a handler is `|| ..`, `|args: T| ..` or `|args: T, cx: &CallContext| ..`, with the types written out; without arguments, the last is `|(): (), cx: &CallContext| ..`",
     note = "it returns `Result<R, ToolError>`: a closure ends with `Ok(value)`, and `?` makes a `ToolError` of any error, so a function with an error of its own is wrapped: `|args: T| Ok(function(args)?)`; of a string it is `Err(text.into())`",
     note = "`R` derives `serde::Serialize`; `T` derives `serde::Deserialize` and `schemars::JsonSchema`"
 )]

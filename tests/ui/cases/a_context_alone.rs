@@ -1,0 +1,5 @@
+use toolpool::{CallContext, Tool};
+
+fn main() {
+    let _ = Tool::new("place", "", |cx: &CallContext| Ok(cx.index()));
+}
