@@ -207,7 +207,8 @@ impl<'a> Going<'a> {
 
     fn count(&mut self, turn: &Turn) {
         let usage = turn.usage();
-        self.used = self.used.saturating_add(usage.input_tokens + usage.output_tokens);
+        let tokens = usage.input_tokens.saturating_add(usage.output_tokens);
+        self.used = self.used.saturating_add(tokens);
         self.stats(|stats| stats.turn(usage));
         (self.tell)(AgentEvent::Turn(turn));
         (self.tell)(AgentEvent::Usage(self.conversation.usage()));

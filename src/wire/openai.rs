@@ -124,8 +124,9 @@ impl From<Tokens<'_>> for Usage {
         let mut written = tokens.completion_tokens.unwrap_or_default();
         let reasoning = output.reasoning_tokens.unwrap_or_default();
         // xAI counts reasoning apart; its total gives that away.
-        if tokens.total_tokens == Some(read + written + reasoning) {
-            written += reasoning;
+        let apart = written.saturating_add(reasoning);
+        if tokens.total_tokens == Some(read.saturating_add(apart)) {
+            written = apart;
         }
         Self {
             input_tokens: read,

@@ -277,3 +277,13 @@ fn a_number_beyond_all_bounds_is_told_or_spoils_only_its_element() {
         }
     }
 }
+
+#[test]
+fn counts_beyond_all_bounds_stop_at_the_highest() {
+    let body = r#"{"choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":1e30,
+        "completion_tokens":1e30,"total_tokens":7,
+        "completion_tokens_details":{"reasoning_tokens":1e30}}}"#;
+    let mut usage = Wire::OpenAi.parse(body).unwrap().usage();
+    usage += usage;
+    assert_eq!((usage.input_tokens, usage.output_tokens), (u64::MAX, u64::MAX));
+}
