@@ -95,8 +95,8 @@ impl Rows {
     }
 
     /// Works on all rows, and tells on this thread how each ended, in the order in which they end;
-    /// rows that a journal knows to be done are told, too. The iterator is asked for a row when a
-    /// thread is about to be free.
+    /// rows that a journal knows to be done are told, too. The iterator is asked for a row, on this
+    /// thread as well, when a thread is about to be free.
     ///
     /// Failures of rows are results; the run goes on.
     ///
@@ -155,6 +155,8 @@ impl Rows {
                         Err(_) => break,
                     }
                 }
+                // Where rows come slowly, the queue is never full.
+                results.try_iter().for_each(|result| take(&mut report, result));
             }
             drop(jobs);
             results.iter().for_each(|result| take(&mut report, result));

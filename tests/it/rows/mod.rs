@@ -120,6 +120,23 @@ fn many_rows_are_worked_on_at_once_and_each_is_told_once() {
 }
 
 #[test]
+fn rows_that_come_slowly_are_told_while_others_are_still_to_come() {
+    let agent = agent(simple(|_, _| Ok(body("ok"))));
+    let told = AtomicU32::new(0);
+    let all = rows(4).inspect(|row| {
+        std::thread::sleep(ms(200));
+        let n: u32 = row.key.parse().unwrap();
+        assert!(told.load(Ordering::SeqCst) + 1 >= n, "before row {n}");
+    });
+    let rows = Rows::builder(&agent).build().unwrap();
+    let tell = |_: &RowResult| {
+        told.fetch_add(1, Ordering::SeqCst);
+    };
+    rows.run(all, tell).unwrap();
+    assert_eq!(told.into_inner(), 4);
+}
+
+#[test]
 fn when_the_provider_asks_one_row_to_slow_down_all_wait() {
     let times = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&times);
