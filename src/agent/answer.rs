@@ -1,6 +1,7 @@
 //! An answer of a type, which the model gives by calling a tool that takes it.
 
 use std::marker::PhantomData;
+use std::time::Instant;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -47,8 +48,12 @@ where
         (true, true) => ToolChoice::Tool(name.clone()),
         (true, false) => ToolChoice::Required,
     };
+    let began = Instant::now();
     for reminded in 0.. {
-        let run = agent.on(conversation).with_executor(&executor).choice(choice.clone());
+        let mut run = agent.on(conversation).with_executor(&executor).choice(choice.clone());
+        if let Some(deadline) = agent.0.settings.deadline {
+            run = run.deadline(deadline.saturating_sub(began.elapsed()));
+        }
         match run.ends_with(&name).run()? {
             End::ToolEnded { tool, arguments, .. } if tool == name => {
                 let given: Given<T> = decoded(arguments.as_str())?;

@@ -110,7 +110,9 @@ impl Agent {
     /// it, which every provider knows; it may use the agent's tools before.
     ///
     /// The provider is told that a tool must be called, where it can be told. Some refuse that
-    /// while a model reasons: see [`AgentBuilder::never_force_tools`].
+    /// while a model reasons: see [`AgentBuilder::never_force_tools`]. A model that answers in words
+    /// is reminded twice, each time in a run with turns and a token budget of its own; the agent's
+    /// deadline is for all of them.
     ///
     /// ```
     /// use schemars::JsonSchema;

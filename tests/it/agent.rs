@@ -453,6 +453,22 @@ fn an_answer_of_a_type_is_given_by_a_tool_and_corrected_when_it_is_wrong() {
 }
 
 #[test]
+fn the_deadline_is_for_an_answer_of_a_type_and_all_its_reminders() {
+    let slow = |_: &Asked| {
+        std::thread::sleep(Duration::from_millis(150));
+        Ok(Turn::from_calls([]).for_wire(Wire::OpenAi))
+    };
+    let model = script().then(slow).then(slow).then(slow);
+    let agent = Agent::builder(model.clone(), ToolSet::new())
+        .deadline(Duration::from_millis(200))
+        .build()
+        .unwrap();
+    let error = agent.ask_as::<Vec<u64>>("How many?").unwrap_err();
+    assert_eq!(error.end(), Some(&End::Deadline));
+    assert!(model.asked().len() < 3);
+}
+
+#[test]
 fn a_run_has_its_own_context_policy_and_approval() {
     struct User(&'static str);
     let whoami = Tool::new("whoami", "", |_: (), cx: &CallContext| {
