@@ -295,8 +295,8 @@ impl<A> Tool<A> {
         self
     }
 
-    /// Shows the model the text of every error, not only of those written for it. Defaults to the
-    /// executor's [`reveal_errors`](crate::ExecutorBuilder::reveal_errors), no.
+    /// Shows the model the text of every error, not only of those written for it, which are those
+    /// made of strings. Defaults to the executor's [`reveal_errors`](crate::ExecutorBuilder::reveal_errors), no.
     #[must_use]
     pub fn reveal_errors(mut self) -> Self {
         self.definition.reveal_errors = true;
@@ -351,6 +351,36 @@ impl<A: Arguments> Tool<A> {
     ///
     /// Decoding decides whether arguments fit. With the feature `schema` they are checked against
     /// the schema first, so that ranges, patterns and unknown keys count, too.
+    ///
+    /// # What the model sees of an error
+    /// A string that is made an error is shown to the model as it is. Of every other error, those
+    /// that `?` converts and those of `anyhow::bail!` included, it learns only the kind, because
+    /// nobody wrote them for it; [`ToolError::operator_text`](crate::ToolError::operator_text) has
+    /// the rest. [`reveal_errors`](Self::reveal_errors) shows it those, too.
+    ///
+    /// ```
+    /// use toolpool::{Tool, ToolCall, ToolSet, execute_tool_calls};
+    ///
+    /// #[derive(serde::Deserialize, schemars::JsonSchema)]
+    /// struct Shelf {
+    ///     /// The shelf's number, from 0.
+    ///     number: String,
+    /// }
+    ///
+    /// let count = Tool::new("count", "How much is on a shelf", |shelf: Shelf| {
+    ///     let number: usize = shelf.number.parse()?; // a `ParseIntError`
+    ///     let amounts = [4, 9, 2];
+    ///     let amount = amounts.get(number).ok_or("there are 3 shelves")?; // a string
+    ///     Ok(*amount)
+    /// });
+    /// let calls = ["1", "7", "x"]
+    ///     .map(|number| ToolCall::new("", "count", format!(r#"{{"number": "{number}"}}"#)));
+    /// let report = execute_tool_calls(&ToolSet::new().with(count), &calls)?;
+    /// let told: Vec<_> = report.results().map(|result| result.content.to_text()).collect();
+    /// assert_eq!(told[..2], ["9", "there are 3 shelves"]);
+    /// assert!(told[2].starts_with("count failed") && !told[2].contains("digit"));
+    /// # Ok::<(), toolpool::Error>(())
+    /// ```
     pub fn new<S>(
         name: impl Into<String>,
         description: impl Into<String>,

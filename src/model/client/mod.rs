@@ -43,9 +43,11 @@ use crate::wire::{Shape, StreamEvent, ToolChoice};
 /// | `max_tokens`, `temperature`, `reasoning_effort` | the provider's |
 /// | `prompt_caching` | on: tools and system prompt are marked where the provider wants it |
 /// | `timeout` of one attempt | 600 s, the request's deadline if that is sooner |
-/// | `connect_timeout`, name lookup included | 10 s |
+/// | `connect_timeout` | 10 s, and as much for the lookup of the name |
+/// | `idle_timeout`, a stream's longest silence | 300 s |
 /// | `retries` | 2, after 0.5 s and 1 s, or when the provider asks to be asked again |
 /// | `max_retry_wait` | 60 s |
+/// | `resend` where a connection broke | yes |
 /// | `max_body_bytes`, decompressed | 32 MiB |
 /// | redirects | never followed |
 /// | proxies of the environment | not used |
@@ -99,7 +101,8 @@ impl Client {
     }
 
     /// A model on Bedrock, by Converse; the bearer key is in `AWS_BEARER_TOKEN_BEDROCK`, the region
-    /// in `AWS_REGION` or `AWS_DEFAULT_REGION`. Requests aren't signed: an access key won't do.
+    /// in `AWS_REGION` or `AWS_DEFAULT_REGION`. Requests aren't signed (SigV4): an access key, as
+    /// in `AWS_ACCESS_KEY_ID`, or a role won't do.
     pub fn bedrock(model: impl Into<String>) -> ClientBuilder {
         ClientBuilder::new(Provider::of(Wire::Bedrock), model.into())
     }
@@ -114,7 +117,8 @@ impl Client {
         ClientBuilder::new(Provider::of(Wire::Ollama), model.into())
     }
 
-    /// A model of a server that speaks the format of OpenAI Chat. For one that isn't listed take
+    /// A model of a server that speaks the format of OpenAI Chat; what is particular to one stands
+    /// at its [`Server`]. For one that isn't listed take
     /// any and set [`base_url`](ClientBuilder::base_url), [`api_key`](ClientBuilder::api_key) and
     /// [`provider_name`](ClientBuilder::provider_name).
     pub fn compatible(server: Server, model: impl Into<String>) -> ClientBuilder {

@@ -19,7 +19,9 @@ pub enum Server {
     LlamaCpp,
     /// LM Studio on this machine, port 1234; no key.
     LmStudio,
-    /// Mistral; `MISTRAL_API_KEY`.
+    /// Mistral; `MISTRAL_API_KEY`. It may refuse a message of the user right after the results of
+    /// tools. One stands there where a result holds an image or a document, which this format has
+    /// no other place for, and where a conversation goes on after a run that ended with results.
     Mistral,
     /// Ollama on this machine, port 11434; no key, or `OLLAMA_API_KEY`.
     Ollama,
