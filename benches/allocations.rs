@@ -11,27 +11,26 @@
 #![allow(missing_docs, reason = "a program of its own")]
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
+mod common;
+
 use std::alloc::System;
 use std::hint::black_box;
 use std::thread;
 use std::time::Duration;
 
+use common::{calls, median};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
-use toolpool::{Executor, Tool, ToolCall, ToolSet, Turn};
+use toolpool::{Executor, Tool, ToolSet};
 
 #[global_allocator]
 static COUNTING: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const TURNS: usize = 50;
 
-fn turn(name: &str, n: usize) -> Turn {
-    Turn::from_calls((0..n).map(|at| ToolCall::new(format!("call_{at}"), name, "{}")))
-}
-
 fn built(tools: ToolSet, threads: usize, calls: usize) -> Executor {
-    let builder = Executor::builder(tools).max_calls(calls).blocking_threads(threads);
-    builder.build().unwrap_or_else(|error| panic!("the executor can't be built: {error}"))
+    let built = Executor::builder(tools).max_calls(calls).blocking_threads(threads).build();
+    built.expect("the tool is fine")
 }
 
 /// What of the heap is held more than before.
@@ -39,34 +38,28 @@ fn kept(change: Stats) -> usize {
     change.bytes_allocated.saturating_sub(change.bytes_deallocated)
 }
 
-fn median(mut values: Vec<usize>) -> f64 {
-    values.sort_unstable();
-    values[values.len() / 2] as f64
-}
-
 fn per_call(n: usize) {
     let tools = ToolSet::new().with(Tool::new("no_op", "Does nothing", || Ok(())).read_only());
-    let (executor, turn) = (built(tools, 64, n), turn("no_op", n));
+    let (executor, turn) = (built(tools, 64, n), calls("no_op", n));
     for _ in 0..20 {
         drop(black_box(executor.run(&turn)));
     }
-    let (mut allocations, mut reallocations, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..TURNS {
+    let counted = |_| {
         settled(&executor);
         let region = Region::new(COUNTING);
         drop(black_box(executor.run(&turn)));
         settled(&executor);
-        let change = region.change();
-        allocations.push(change.allocations);
-        reallocations.push(change.reallocations);
-        bytes.push(change.bytes_allocated);
-    }
-    let each = |values| median(values) / n as f64;
+        region.change()
+    };
+    let turns: Vec<Stats> = (0..TURNS).map(counted).collect();
+    let each = |figure: fn(&Stats) -> usize| {
+        median(turns.iter().map(|stats| figure(stats) as f64)) / n as f64
+    };
     println!(
         "| {n} | {:.2} | {:.2} | {:.0} |",
-        each(allocations),
-        each(reallocations),
-        each(bytes)
+        each(|stats| stats.allocations),
+        each(|stats| stats.reallocations),
+        each(|stats| stats.bytes_allocated),
     );
 }
 
@@ -84,7 +77,7 @@ fn queued(n: usize) {
         let _ = gate.recv();
         Ok(())
     });
-    let (executor, turn) = (built(ToolSet::new().with(tool), 1, n), turn("waits", n));
+    let (executor, turn) = (built(ToolSet::new().with(tool), 1, n), calls("waits", n));
     let region = Region::new(COUNTING);
     let (while_queued, report) = thread::scope(|scope| {
         let run = scope.spawn(|| executor.run(&turn));

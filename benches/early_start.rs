@@ -5,13 +5,18 @@
 //! complete, and each as soon as it is whole. No turn can be done before its last call has arrived
 //! and run; how far each is over that is told too. The example of the same name shows the timelines.
 //!
-//! `cargo bench --bench early_start`; `TOOLPOOL_ROUNDS` sets the number of pairs (50).
-#![allow(missing_docs, reason = "a program of its own")]
+//! `cargo bench --bench early_start`; `TOOLPOOL_ROUNDS` sets the number of pairs in the table (20).
+#![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
+mod common;
+
+use std::iter::repeat_with;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::{median, millis};
+use criterion::{Criterion, criterion_group, criterion_main};
 use crossbeam_channel::Receiver;
 use toolpool::wire::StreamEvent;
 use toolpool::{Executor, Report, Tool, ToolSet, Turn, Wire};
@@ -69,8 +74,7 @@ fn read(mut tell: impl FnMut(StreamEvent<'_>)) -> Turn {
     for piece in play() {
         assert!(stream.feed(piece.as_bytes(), &mut tell).is_ok());
     }
-    let turn = stream.finish(&mut tell);
-    turn.unwrap_or_else(|error| panic!("the stream can't be read: {error}"))
+    stream.finish(&mut tell).expect("the stream can be read")
 }
 
 /// One turn: the wall time, and the earliest moment at which it could have been done.
@@ -95,40 +99,48 @@ fn measure(executor: &Executor, early: bool) -> (Duration, Duration) {
     (wall, done.max().unwrap_or_default())
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn main() {
-    let rounds = std::env::var("TOOLPOOL_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
-    let rounds: usize = rounds.unwrap_or(50).max(1);
+fn executor() -> Executor {
     let search = Tool::new("search", "Full-text search", |query: Query| {
         thread::sleep(Duration::from_millis(query.ms));
         Ok(())
     });
-    let executor = Executor::new(ToolSet::new().with(search.read_only()))
-        .unwrap_or_else(|error| panic!("the executor can't be built: {error}"));
-    let mut walls = [Vec::new(), Vec::new()];
-    let mut over = [Vec::new(), Vec::new()];
-    for round in 0..=rounds {
-        for early in [false, true] {
-            let (wall, least) = measure(&executor, early);
-            if round > 0 {
-                walls[usize::from(early)].push(wall.as_secs_f64() * 1e3);
-                over[usize::from(early)].push((wall.as_secs_f64() - least.as_secs_f64()) * 1e3);
-            }
+    Executor::new(ToolSet::new().with(search.read_only())).expect("the tool is fine")
+}
+
+const CASES: [(&str, bool); 2] =
+    [("when the message is complete", false), ("while it is written", true)];
+
+fn table() {
+    let (executor, rounds) = (executor(), common::rounds(20));
+    // Of each case, in each round: the wall time, and how far it is over the earliest possible end.
+    let mut rows: [Vec<[f64; 2]>; CASES.len()] = Default::default();
+    for _ in 0..rounds {
+        for ((_, early), row) in CASES.iter().zip(&mut rows) {
+            let (wall, least) = measure(&executor, *early);
+            row.push([millis(wall), millis(wall) - millis(least)]);
         }
     }
-    let ratios = walls[1].iter().zip(&walls[0]).map(|(early, late)| early / late).collect();
-    let ratio = median(ratios);
     println!("ten calls over a stream of {:?}, {rounds} pairs (medians)\n", STEP * CALLS as u32);
     println!("| calls run | wall | over the earliest possible end | ratio |");
     println!("| --- | --- | --- | --- |");
-    let rows = ["when the message is complete", "while it is written"];
-    for ((name, ratio), (wall, over)) in
-        rows.iter().zip([1.0, ratio]).zip(walls.into_iter().zip(over))
-    {
-        println!("| {name} | {:.1} ms | {:.2} ms | {ratio:.2} |", median(wall), median(over));
+    for ((name, _), row) in CASES.iter().zip(&rows) {
+        let [wall, over] = [0, 1].map(|figure| median(row.iter().map(|row| row[figure])));
+        let ratio = median(row.iter().zip(&rows[0]).map(|(this, late)| this[0] / late[0]));
+        println!("| {name} | {wall:.1} ms | {over:.2} ms | {ratio:.2} |");
     }
 }
+
+fn walls(criterion: &mut Criterion) {
+    let executor = executor();
+    let mut group = criterion.benchmark_group("early_start");
+    for (name, early) in CASES {
+        group.bench_function(name, |bencher| {
+            let wall = || measure(&executor, early).0;
+            bencher.iter_custom(|n| repeat_with(wall).take(n as usize).sum());
+        });
+    }
+    group.finish();
+}
+
+criterion_group! { name = benches; config = common::criterion(); targets = walls }
+criterion_main!(table, benches);

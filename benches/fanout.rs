@@ -1,24 +1,27 @@
 //! How near a turn of unequal calls comes to the best it could be, under different caps.
 //!
-//! 100 calls that sleep; how long is drawn from a log-normal with a median of 10 ms and sigma 1 (a
-//! mean of 16 ms, one in ten over 36 ms, one in a hundred over 102 ms), cut at 200 ms, from a fixed
-//! seed. Caps of 4, 16, 64 and none, in alternation. Beside the wall time stand the longest call and
-//! the ideal: the same run times laid in call order on as many threads that cost nothing.
+//! 100 calls that sleep: each 16 ms; as long as a log-normal with a median of 10 ms and sigma 1 says
+//! (a mean of 16 ms, one in ten over 36 ms, one in a hundred over 102 ms), cut at 200 ms, from a
+//! fixed seed; or 10 ms but for the 50th, which takes 200 ms. Caps of 4, 16, 64 and none. Beside the
+//! wall time stand the longest call and the ideal: the same run times laid in call order on as many
+//! threads that cost nothing.
 //!
-//! `cargo bench --bench fanout`; `TOOLPOOL_ROUNDS` sets how often the caps are gone through (20).
-#![allow(missing_docs, reason = "a program of its own")]
+//! `cargo bench --bench fanout`; `TOOLPOOL_ROUNDS` sets how often the table goes through them (5).
+#![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![allow(clippy::print_stdout, reason = "a bench prints")]
+
+mod common;
 
 use std::f64::consts::TAU;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::{median, millis};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use toolpool::{Executor, Report, Tool, ToolCall, ToolSet, Turn};
 
 const CALLS: usize = 100;
-const CAPS: [usize; 4] = [4, 16, 64, CALLS];
-const MEDIAN_MS: f64 = 10.0;
-const SIGMA: f64 = 1.0;
+const CAPS: [(&str, usize); 4] = [("4", 4), ("16", 16), ("64", 64), ("none", CALLS)];
 const LONGEST_MS: f64 = 200.0;
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -41,13 +44,20 @@ impl Uniform {
     }
 }
 
-fn turn() -> Turn {
-    let mut random = Uniform(20_240_229);
+fn turn(mut ms: impl FnMut(usize) -> f64) -> Turn {
     Turn::from_calls((0..CALLS).map(|at| {
-        let ms = (MEDIAN_MS * (SIGMA * random.normal()).exp()).min(LONGEST_MS);
-        let arguments = format!(r#"{{"micros":{}}}"#, (ms * 1e3) as u64);
+        let arguments = format!(r#"{{"micros":{}}}"#, (ms(at) * 1e3) as u64);
         ToolCall::new(format!("call_{at}"), "fetch", arguments)
     }))
+}
+
+fn mixes() -> [(&'static str, Turn); 3] {
+    let mut random = Uniform(20_240_229);
+    [
+        ("even", turn(|_| 16.0)),
+        ("log-normal", turn(|_| (10.0 * random.normal().exp()).min(LONGEST_MS))),
+        ("one long", turn(|at| if at == CALLS / 2 { LONGEST_MS } else { 10.0 })),
+    ]
 }
 
 fn executor(cap: usize) -> Executor {
@@ -55,8 +65,8 @@ fn executor(cap: usize) -> Executor {
         thread::sleep(Duration::from_micros(args.micros));
         Ok(())
     });
-    let builder = Executor::builder(ToolSet::new().with(fetch)).blocking_threads(cap);
-    builder.build().unwrap_or_else(|error| panic!("the executor can't be built: {error}"))
+    let built = Executor::builder(ToolSet::new().with(fetch)).blocking_threads(cap).build();
+    built.expect("the tool is fine")
 }
 
 /// When all calls are done if each takes the next thread that is free, at no cost.
@@ -70,55 +80,51 @@ fn ideal(report: &Report, cap: usize) -> Duration {
     free.into_iter().max().unwrap_or_default()
 }
 
-/// What one round gave under one cap, in milliseconds.
-#[derive(Clone, Copy)]
-struct Figures {
-    longest: f64,
-    ideal: f64,
-    wall: f64,
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn main() {
-    let rounds = std::env::var("TOOLPOOL_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
-    let rounds: usize = rounds.unwrap_or(20).max(1);
-    let (turn, executors) = (turn(), CAPS.map(executor));
-    let mut rows: [Vec<Figures>; CAPS.len()] = Default::default();
-    for round in 0..=rounds {
-        for (at, executor) in executors.iter().enumerate() {
-            let start = Instant::now();
-            let report = executor.run(&turn);
-            let wall = start.elapsed();
-            assert!(report.all_succeeded());
-            if round > 0 {
-                let ms = |span: Duration| span.as_secs_f64() * 1e3;
+fn table() {
+    let rounds = common::rounds(5);
+    let executors = CAPS.map(|(_, cap)| executor(cap));
+    println!("{CALLS} calls, {rounds} rounds (medians)\n");
+    println!("| mix | cap | longest call | ideal | wall | over the ideal | to the longest call |");
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    for (mix, turn) in mixes() {
+        // Of each cap, in each round: the longest call, the ideal, and the wall time.
+        let mut rows: [Vec<[f64; 3]>; CAPS.len()] = Default::default();
+        for _ in 0..rounds {
+            for ((executor, (_, cap)), row) in executors.iter().zip(CAPS).zip(&mut rows) {
+                let start = Instant::now();
+                let report = executor.run(&turn);
+                let wall = start.elapsed();
+                assert!(report.all_succeeded());
                 let longest = report.calls().iter().map(|call| call.run_time()).max();
-                rows[at].push(Figures {
-                    longest: ms(longest.unwrap_or_default()),
-                    ideal: ms(ideal(&report, CAPS[at])),
-                    wall: ms(wall),
-                });
+                row.push([longest.unwrap_or_default(), ideal(&report, cap), wall].map(millis));
             }
         }
-    }
-    println!("{CALLS} calls, log-normal: median {MEDIAN_MS} ms, sigma {SIGMA}; {rounds} rounds\n");
-    println!("| cap | longest call | ideal | wall | over the ideal | to the longest call |");
-    println!("| --- | --- | --- | --- | --- | --- |");
-    for (cap, rows) in CAPS.iter().zip(rows) {
-        let cap = if *cap == CALLS { "none".to_owned() } else { cap.to_string() };
-        let of = |figure: fn(&Figures) -> f64| median(rows.iter().map(figure));
-        println!(
-            "| {cap} | {:.1} ms | {:.1} ms | {:.1} ms | {:.2} ms | {:.2} |",
-            of(|row| row.longest),
-            of(|row| row.ideal),
-            of(|row| row.wall),
-            of(|row| row.wall - row.ideal),
-            of(|row| row.wall / row.longest),
-        );
+        for ((cap, _), row) in CAPS.iter().zip(rows) {
+            let of = |figure: fn(&[f64; 3]) -> f64| median(row.iter().map(figure));
+            println!(
+                "| {mix} | {cap} | {:.1} ms | {:.1} ms | {:.1} ms | {:.2} ms | {:.2} |",
+                of(|[longest, _, _]| *longest),
+                of(|[_, ideal, _]| *ideal),
+                of(|[_, _, wall]| *wall),
+                of(|[_, ideal, wall]| wall - ideal),
+                of(|[longest, _, wall]| wall / longest),
+            );
+        }
     }
 }
+
+fn walls(criterion: &mut Criterion) {
+    for (mix, turn) in mixes() {
+        let mut group = criterion.benchmark_group(format!("fanout, {mix}"));
+        for (name, cap) in CAPS {
+            let executor = executor(cap);
+            group.bench_function(BenchmarkId::new("cap", name), |bencher| {
+                bencher.iter(|| executor.run(&turn));
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group! { name = benches; config = common::criterion(); targets = walls }
+criterion_main!(table, benches);

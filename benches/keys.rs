@@ -7,20 +7,30 @@
 //! - 100 calls of 2 ms on 100 threads: wall time beside the least possible, which is the sum of the
 //!   contending calls' run times, or the longest of all where that is more.
 //!
-//! `cargo bench --bench keys`; `TOOLPOOL_ROUNDS` sets how often all are gone through (30).
-#![allow(missing_docs, reason = "a program of its own")]
+//! `cargo bench --bench keys`; `TOOLPOOL_ROUNDS` sets how often the table goes through them (30).
+#![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![allow(clippy::print_stdout, reason = "a bench prints")]
+
+mod common;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::{median, millis};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use toolpool::{Executor, Report, Tool, ToolCall, ToolSet, Turn};
 
 const NO_OPS: usize = 1_000;
 const NAPS: usize = 100;
 const NAP: Duration = Duration::from_millis(2);
 /// Per cent of the calls that write the same key; none: no keys at all.
-const CONTENTION: [Option<usize>; 5] = [None, Some(0), Some(10), Some(50), Some(100)];
+const CONTENTION: [(&str, Option<usize>); 5] = [
+    ("no keys", None),
+    ("0 %", Some(0)),
+    ("10 %", Some(10)),
+    ("50 %", Some(50)),
+    ("100 %", Some(100)),
+];
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 struct Args {
@@ -39,8 +49,8 @@ fn executor() -> Executor {
         .with(Tool::new("no_op_keyed", "Does nothing to a record", no_op).writes(key))
         .with(Tool::new("nap", "Sleeps", nap))
         .with(Tool::new("nap_keyed", "Sleeps over a record", nap).writes(key));
-    let builder = Executor::builder(tools).max_calls(NO_OPS).blocking_threads(NAPS);
-    builder.build().unwrap_or_else(|error| panic!("the executor can't be built: {error}"))
+    let built = Executor::builder(tools).max_calls(NO_OPS).blocking_threads(NAPS).build();
+    built.expect("the tools are fine")
 }
 
 /// Whether a call is one of the contending ones.
@@ -64,34 +74,27 @@ fn least(report: &Report, contention: Option<usize>) -> f64 {
     times().map(|(_, time)| time).fold(contending, f64::max)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+/// Wall time and the least possible, in milliseconds.
+fn time(executor: &Executor, turn: &Turn, contention: Option<usize>) -> [f64; 2] {
+    let start = Instant::now();
+    let report = executor.run(turn);
+    let wall = start.elapsed();
+    assert!(report.all_succeeded());
+    [millis(wall), least(&report, contention) * 1e3]
 }
 
-fn main() {
-    let rounds = std::env::var("TOOLPOOL_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
-    let rounds: usize = rounds.unwrap_or(30).max(1);
-    let executor = executor();
-    let no_ops = CONTENTION.map(|contention| turn("no_op", NO_OPS, contention));
-    let naps = CONTENTION.map(|contention| turn("nap", NAPS, contention));
-    // Of each contention: ns a no-op call, ms of a turn of naps, the least possible of it.
-    let mut rows: [[Vec<f64>; 3]; CONTENTION.len()] = Default::default();
-    for round in 0..=rounds {
-        for (at, contention) in CONTENTION.iter().enumerate() {
-            let timed = |turn: &Turn| {
-                let start = Instant::now();
-                let report = executor.run(turn);
-                let took = start.elapsed().as_secs_f64();
-                assert!(report.all_succeeded());
-                (took, least(&report, *contention))
-            };
-            let (no_op, _) = timed(&no_ops[at]);
-            let (nap, least) = timed(&naps[at]);
-            if round > 0 {
-                let figures = [no_op * 1e9 / NO_OPS as f64, nap * 1e3, least * 1e3];
-                rows[at].iter_mut().zip(figures).for_each(|(row, figure)| row.push(figure));
-            }
+fn table() {
+    let (executor, rounds) = (executor(), common::rounds(30));
+    let turns = CONTENTION.map(|(_, contention)| {
+        (turn("no_op", NO_OPS, contention), turn("nap", NAPS, contention), contention)
+    });
+    // Of each contention, in each round: ms of the no-op calls, of the naps, the least possible.
+    let mut rows: [Vec<[f64; 3]>; CONTENTION.len()] = Default::default();
+    for _ in 0..rounds {
+        for ((no_ops, naps, contention), row) in turns.iter().zip(&mut rows) {
+            let [no_op, _] = time(&executor, no_ops, *contention);
+            let [nap, least] = time(&executor, naps, *contention);
+            row.push([no_op, nap, least]);
         }
     }
     println!("{rounds} rounds, medians\n");
@@ -99,12 +102,28 @@ fn main() {
         "| contention | no-op: ns a call | to no keys | {NAPS} calls of {NAP:?}: wall | least possible |"
     );
     println!("| --- | --- | --- | --- | --- |");
-    let rows = rows.map(|row| row.map(median));
-    for (contention, [no_op, nap, least]) in CONTENTION.iter().zip(rows) {
-        let name = contention.map_or("no keys".to_owned(), |percent| format!("{percent} %"));
-        println!(
-            "| {name} | {no_op:.0} | {:.2} | {nap:.2} ms | {least:.2} ms |",
-            no_op / rows[0][0]
-        );
+    for ((name, _), row) in CONTENTION.iter().zip(&rows) {
+        let [no_op, nap, least] = [0, 1, 2].map(|figure| median(row.iter().map(|row| row[figure])));
+        let to_none = median(row.iter().zip(&rows[0]).map(|(this, none)| this[0] / none[0]));
+        let nanos = no_op * 1e6 / NO_OPS as f64;
+        println!("| {name} | {nanos:.0} | {to_none:.2} | {nap:.2} ms | {least:.2} ms |");
     }
 }
+
+fn turns(criterion: &mut Criterion) {
+    let executor = executor();
+    for (tool, calls) in [("no_op", NO_OPS), ("nap", NAPS)] {
+        let mut group = criterion.benchmark_group(format!("keys, {tool}"));
+        group.throughput(Throughput::Elements(calls as u64));
+        for (name, contention) in CONTENTION {
+            let turn = turn(tool, calls, contention);
+            group.bench_function(BenchmarkId::new("contention", name), |bencher| {
+                bencher.iter(|| executor.run(&turn));
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group! { name = benches; config = common::criterion(); targets = turns }
+criterion_main!(table, benches);

@@ -5,18 +5,21 @@
 //!   crossbeam channels. Told as the medians of both and of their ratio.
 //! - `no_op` and `nap`: whole turns of 1 to 1 000 calls on warm threads.
 //!
-//! `cargo bench --bench overhead`; `TOOLPOOL_PAIRS` sets the number of pairs (300).
+//! `cargo bench --bench overhead`; `TOOLPOOL_ROUNDS` sets the number of pairs (300).
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![allow(clippy::print_stdout, reason = "a bench prints")]
+
+mod common;
 
 use std::hint::black_box;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
+use common::{calls, median};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::Mutex;
-use toolpool::{Executor, Tool, ToolCall, ToolSet, Turn};
+use toolpool::{Executor, Tool, ToolSet};
 
 const NAP: Duration = Duration::from_millis(5);
 
@@ -39,11 +42,7 @@ fn executor() -> Executor {
             Ok(())
         }));
     let built = Executor::builder(tools).max_calls(1000).blocking_threads(1000).build();
-    built.unwrap_or_else(|error| panic!("the executor can't be built: {error}"))
-}
-
-fn turn(name: &str, n: usize) -> Turn {
-    Turn::from_calls((0..n).map(|at| ToolCall::new(format!("call_{at}"), name, "{}")))
+    built.expect("the tools are fine")
 }
 
 /// Three threads that wait for a job and say when it is done: the least that could do the work.
@@ -86,35 +85,24 @@ fn overhead_of(run: impl FnOnce()) -> Duration {
     start.elapsed().saturating_sub(*LONGEST.lock())
 }
 
-fn median<T: PartialOrd + Copy>(values: &mut [T]) -> T {
-    values.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
-    values[values.len() / 2]
-}
-
 fn pairs() {
-    let count = std::env::var("TOOLPOOL_PAIRS").ok().and_then(|n| n.parse().ok()).unwrap_or(300);
-    let (executor, three, bare) = (executor(), turn("nap", 3), Bare::new());
-    let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for at in 0..count + 10 {
-        let with_executor = || drop(black_box(executor.run(&three)));
-        let (a, b) = if at % 2 == 0 {
-            let a = overhead_of(with_executor);
-            (a, overhead_of(|| bare.run()))
-        } else {
-            let b = overhead_of(|| bare.run());
-            (overhead_of(with_executor), b)
-        };
-        if at >= 10 {
-            ours.push(a);
-            theirs.push(b);
-            ratios.push(a.as_secs_f64() / b.as_secs_f64().max(1e-9));
+    let (executor, three, bare) = (executor(), calls("nap", 3), Bare::new());
+    let run = || overhead_of(|| drop(black_box(executor.run(&three)))).as_secs_f64();
+    let hand_off = || overhead_of(|| bare.run()).as_secs_f64();
+    let pair = |at: usize| match at % 2 {
+        0 => (run(), hand_off()),
+        _ => {
+            let theirs = hand_off();
+            (run(), theirs)
         }
-    }
+    };
+    let (warm_up, rounds) = (10, common::rounds(300));
+    let pairs: Vec<_> = (0..warm_up + rounds).map(pair).skip(warm_up).collect();
     println!(
-        "three calls of 5 ms, {count} pairs: overhead {:?}, bare hand-offs {:?}, ratio {:.2} (medians)",
-        median(&mut ours),
-        median(&mut theirs),
-        median(&mut ratios),
+        "three calls of 5 ms, {rounds} pairs: overhead {:.1} µs, bare hand-offs {:.1} µs, ratio {:.2} (medians)",
+        median(pairs.iter().map(|(ours, _)| ours * 1e6)),
+        median(pairs.iter().map(|(_, theirs)| theirs * 1e6)),
+        median(pairs.iter().map(|(ours, theirs)| ours / theirs.max(1e-9))),
     );
 }
 
@@ -122,9 +110,8 @@ fn turns(criterion: &mut Criterion) {
     let executor = executor();
     for name in ["no_op", "nap"] {
         let mut group = criterion.benchmark_group(name);
-        group.sample_size(20);
         for n in [1, 3, 10, 100, 1000] {
-            let turn = turn(name, n);
+            let turn = calls(name, n);
             group.throughput(Throughput::Elements(n as u64));
             group.bench_with_input(BenchmarkId::from_parameter(n), &turn, |bencher, turn| {
                 bencher.iter(|| executor.run(turn));
@@ -134,10 +121,5 @@ fn turns(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, turns);
-
-fn main() {
-    pairs();
-    benches();
-    Criterion::default().configure_from_args().final_summary();
-}
+criterion_group! { name = benches; config = common::criterion(); targets = turns }
+criterion_main!(pairs, benches);

@@ -13,6 +13,8 @@
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![allow(clippy::print_stdout, reason = "what a bench leaves out is said")]
 
+mod common;
+
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 
@@ -206,5 +208,5 @@ fn stream(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, whole, stream);
+criterion_group! { name = benches; config = common::criterion(); targets = whole, stream }
 criterion_main!(benches);
