@@ -25,53 +25,47 @@ pub struct Program {
     pub bytes: u64,
 }
 
-/// A program to build: its name in the tables, the crate, its dependencies, its source.
+/// A program to build.
 struct Source {
     name: &'static str,
-    package: &'static str,
-    dependencies: &'static str,
+    /// Lines of its manifest, that of the crate in question first.
+    dependencies: &'static [&'static str],
     main: &'static str,
 }
 
-const TOOLPOOL: &str = "toolpool = { path = \"../../../../..\"";
+const TOKIO: &str = r#"tokio = { version = "1", features = ["rt-multi-thread"] }"#;
 const SOURCES: [Source; 6] = [
-    Source {
-        name: "toolpool, core",
-        package: "toolpool",
-        dependencies: ", default-features = false }",
-        main: include_str!("../programs/toolpool_core.rs"),
-    },
-    Source {
-        name: "toolpool",
-        package: "toolpool",
-        dependencies: " }",
-        main: include_str!("../programs/toolpool.rs"),
-    },
-    Source {
-        name: "rig-core",
-        package: "rig-core",
-        dependencies: "rig-core = \"=0.44.0\"\nserde_json = \"1\"",
-        main: include_str!("../programs/rig_core.rs"),
-    },
-    Source {
-        name: "rig",
-        package: "rig",
-        dependencies: "rig = \"=0.44.0\"\ntokio = { version = \"1\", features = [\"rt-multi-thread\"] }",
-        main: include_str!("../programs/rig.rs"),
-    },
-    Source {
-        name: "genai",
-        package: "genai",
-        dependencies: "genai = \"=0.7.2\"\ntokio = { version = \"1\", features = [\"rt-multi-thread\"] }",
-        main: include_str!("../programs/genai.rs"),
-    },
-    Source {
-        name: "async-openai",
-        package: "async-openai",
-        dependencies: "async-openai = { version = \"=0.43.0\", features = [\"chat-completion\"] }\ntokio = { version = \"1\", features = [\"rt-multi-thread\"] }",
-        main: include_str!("../programs/async_openai.rs"),
-    },
+    source(
+        "toolpool, core",
+        &[r#"toolpool = { path = "../../../../..", default-features = false }"#],
+        include_str!("../programs/toolpool_core.rs"),
+    ),
+    source(
+        "toolpool",
+        &[r#"toolpool = { path = "../../../../.." }"#],
+        include_str!("../programs/toolpool.rs"),
+    ),
+    source(
+        "rig-core",
+        &[r#"rig-core = "=0.44.0""#, r#"serde_json = "1""#],
+        include_str!("../programs/rig_core.rs"),
+    ),
+    source("rig", &[r#"rig = "=0.44.0""#, TOKIO], include_str!("../programs/rig.rs")),
+    source("genai", &[r#"genai = "=0.7.2""#, TOKIO], include_str!("../programs/genai.rs")),
+    source(
+        "async-openai",
+        &[r#"async-openai = { version = "=0.43.0", features = ["chat-completion"] }"#, TOKIO],
+        include_str!("../programs/async_openai.rs"),
+    ),
 ];
+
+const fn source(
+    name: &'static str,
+    dependencies: &'static [&'static str],
+    main: &'static str,
+) -> Source {
+    Source { name, dependencies, main }
+}
 
 pub fn measure(here: &Path) -> Result<BuildCost, Box<dyn Error>> {
     let mut programs = Vec::new();
@@ -88,11 +82,10 @@ impl Source {
         let name = format!("uses-{}", self.name.replace(", ", "-"));
         let folder = folder.join(&name);
         std::fs::create_dir_all(folder.join("src"))?;
-        let path = if self.package == "toolpool" { TOOLPOOL } else { "" };
         let manifest = format!(
             "[package]\nname = \"{name}\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\
-             rust-version = \"1.95\"\n\n[workspace]\n\n[dependencies]\n{path}{}\n",
-            self.dependencies
+             rust-version = \"1.95\"\n\n[workspace]\n\n[dependencies]\n{}\n",
+            self.dependencies.join("\n")
         );
         std::fs::write(folder.join("Cargo.toml"), manifest)?;
         std::fs::write(folder.join("src/main.rs"), self.main)?;
@@ -112,8 +105,8 @@ impl Source {
         let tree = String::from_utf8(tree.stdout)?;
         let crates: std::collections::BTreeSet<_> =
             tree.lines().filter_map(|line| line.split(" (").next()).collect();
-        let version =
-            crates.iter().find_map(|line| line.strip_prefix(self.package)?.strip_prefix(" v"));
+        let package = self.dependencies[0].split(' ').next().unwrap_or_default();
+        let version = crates.iter().find_map(|line| line.strip_prefix(package)?.strip_prefix(" v"));
         let version = version.unwrap_or("unknown").to_owned();
         let _ = std::fs::remove_dir_all(folder.join("target"));
         let (start, cpu) = (Instant::now(), children_cpu());

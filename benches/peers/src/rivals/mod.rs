@@ -4,6 +4,7 @@ mod agnt;
 mod plain;
 mod pool;
 mod rig;
+mod script;
 
 use std::time::Duration;
 

@@ -1,11 +1,6 @@
-//! rig: a whole agent with a model that plays two answers, the calls and the end. Timed from the
-//! first answer to the second question.
-
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+//! rig: a whole agent with a model that plays a script.
 
 use futures::stream;
-use parking_lot::Mutex;
 use rig_agent::AgentBuilder;
 use rig_agent::agent::Agent;
 use rig_agent::completion::{CompletionRequest, CompletionResponse, Usage};
@@ -19,38 +14,25 @@ use rig_core::test_utils::{MockFrame, MockScript};
 use tokio::runtime::Runtime;
 
 use super::plain::{runtime, within};
+use super::script::Script;
 use super::{Ran, Rival, Settings};
 use crate::work::Work;
 
-/// What the model says, and what it notices.
-#[derive(Default)]
-struct Script {
-    calls: Vec<Work>,
-    answered: Option<Instant>,
-    took: Option<Duration>,
-    results: Vec<Option<String>>,
-}
-
-#[derive(Clone, Default)]
-struct Scripted(Arc<Mutex<Script>>);
+#[derive(Clone)]
+struct Scripted(Script);
 
 impl Transport<MockScript> for Scripted {
     fn send(&self, request: CompletionRequest, _exchange: Exchange) -> Opening<MockFrame> {
-        let now = Instant::now();
-        let mut script = self.0.lock();
-        let content = match script.answered {
-            None => script.calls.iter().enumerate().map(|(at, work)| call(at, *work)).collect(),
-            Some(answered) => {
-                script.took = Some(now - answered);
-                script.results = results(&request);
-                vec![AssistantContent::text("all done")]
-            }
+        let answer = |calls: Option<&[Work]>| {
+            let content = match calls {
+                Some(calls) => (0..).zip(calls).map(|(at, work)| call(at, *work)).collect(),
+                None => vec![AssistantContent::text("all done")],
+            };
+            let origin = Origin::new("example.api", "scripted", "");
+            CompletionResponse::new(content, Usage::new(), origin, serde_json::Value::Null)
         };
-        let origin = Origin::new("example.api", "scripted", "");
-        let response =
-            CompletionResponse::new(content, Usage::new(), origin, serde_json::Value::Null);
-        let frame = Ok(MockFrame::Response(Box::new(response)));
-        script.answered = Some(Instant::now());
+        let response = Box::new(self.0.asked(|| results(&request), answer));
+        let frame = Ok(MockFrame::Response(response));
         Opening::ready(Opened::new(stream::iter([frame])))
     }
 }
@@ -98,48 +80,34 @@ fn tool(work: Work, asynchronous: bool) -> DynamicTool {
 pub struct Rig {
     runtime: Runtime,
     agent: Agent,
-    model: Scripted,
+    script: Script,
     settings: Settings,
 }
 
 impl Rig {
     pub fn new(settings: Settings, asynchronous: bool) -> Self {
         let runtime = runtime(settings.threads);
-        let model = Scripted::default();
+        let script = Script::default();
         let agent = {
             let _entered = runtime.enter();
             let tools = Work::ALL.map(|work| tool(work, asynchronous)).into();
-            AgentBuilder::new(Model::new(MockScript::new("scripted"), model.clone()))
+            AgentBuilder::new(Model::new(MockScript::new("scripted"), Scripted(script.clone())))
                 .dynamic_tools(tools)
                 .build()
         };
-        Self { runtime, agent, model, settings }
+        Self { runtime, agent, script, settings }
     }
 }
 
 impl Rival for Rig {
     fn prepare(&mut self, calls: &[Work]) {
-        self.model.0.lock().calls = calls.to_vec();
+        self.script.prepare(calls);
     }
 
     fn run(&mut self) -> Ran {
-        {
-            let mut script = self.model.0.lock();
-            script.answered = None;
-            script.took = None;
-            script.results.clear();
-        }
-        let start = Instant::now();
-        let prompt = async {
-            let prompt = self.agent.prompt("go").max_turns(3);
-            prompt.tool_concurrency(self.settings.threads).await
-        };
-        let ended = self.runtime.block_on(within(self.settings.deadline, prompt));
-        let mut script = self.model.0.lock();
-        if let Some(Err(error)) = ended {
-            script.results.push(Some(format!("the run ended: {error}")));
-        }
-        let took = script.took.unwrap_or_else(|| start.elapsed());
-        Ran { took, results: std::mem::take(&mut script.results) }
+        let Settings { threads, deadline } = self.settings;
+        let prompt = async { self.agent.prompt("go").max_turns(3).tool_concurrency(threads).await };
+        let prompt = within(deadline, prompt);
+        self.script.ran(|| self.runtime.block_on(prompt).transpose().map_err(Box::new))
     }
 }
