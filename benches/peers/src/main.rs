@@ -42,26 +42,26 @@ fn measure_all(options: &[&str]) -> Result<(), Box<dyn Error>> {
     let benches = here.parent().ok_or("the crate has no parent folder")?;
     let before = Results::read(&benches.join("results.json"));
 
-    let (rows, faults, versions) = match &before {
-        Some(before) if options.contains(&"--no-rivals") => {
-            (before.rows.clone(), before.faults.clone(), before.versions.clone())
+    let mut results = match &before {
+        Some(before) if options.contains(&"--no-rivals") => before.clone(),
+        _ => {
+            let (rows, faults, versions) = rivals_and_faults(here, budget)?;
+            Results {
+                date: machine::today(),
+                quick,
+                machine: machine::Machine::this(),
+                versions,
+                rows,
+                faults,
+                own: before.as_ref().map(|before| before.own.clone()).unwrap_or_default(),
+                build_cost: before.as_ref().and_then(|before| before.build_cost.clone()),
+            }
         }
-        _ => rivals_and_faults(here, budget)?,
     };
-    let build_cost = match options.contains(&"--build-cost") {
-        true => Some(build_cost::measure(here)?),
-        false => before.as_ref().and_then(|before| before.build_cost.clone()),
-    };
-    let results = Results {
-        date: machine::today(),
-        quick,
-        machine: machine::Machine::this(),
-        versions,
-        rows,
-        faults,
-        own: results::own(here, before.as_ref()),
-        build_cost,
-    };
+    results.own.extend(results::own(here));
+    if options.contains(&"--build-cost") {
+        results.build_cost = Some(build_cost::measure(here)?);
+    }
     results.write(&benches.join("results.json"))?;
     plot::write(&results, benches)?;
     std::fs::write(benches.join("README.md"), page::of(&results))?;

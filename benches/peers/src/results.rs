@@ -15,8 +15,9 @@ use crate::rivals::{TOKIO, TOOLPOOL};
 /// toolpool's own benches whose tables belong on the page, in its order.
 pub const OWN: [&str; 6] = ["overhead", "scale", "allocations", "fanout", "early_start", "keys"];
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Results {
+    /// On which the rivals were measured.
     pub date: String,
     /// With so few rounds that the figures are only a sign of life.
     pub quick: bool,
@@ -29,15 +30,13 @@ pub struct Results {
     pub build_cost: Option<BuildCost>,
 }
 
-/// What the benches printed in this run, or what they did before where they weren't run.
-pub fn own(here: &Path, before: Option<&Results>) -> BTreeMap<String, String> {
-    let mut own = before.map(|before| before.own.clone()).unwrap_or_default();
-    for name in OWN {
-        if let Ok(text) = std::fs::read_to_string(here.join(format!("target/own/{name}.txt"))) {
-            own.insert(name.to_owned(), text.trim().to_owned());
-        }
-    }
-    own
+/// What those benches printed that were run this time.
+pub fn own(here: &Path) -> BTreeMap<String, String> {
+    let read = |name: &str| {
+        let text = std::fs::read_to_string(here.join(format!("target/own/{name}.txt"))).ok()?;
+        Some((name.to_owned(), text.trim().to_owned()))
+    };
+    OWN.into_iter().filter_map(read).collect()
 }
 
 impl Results {
