@@ -256,8 +256,9 @@
 //!
 //! # While the model still writes
 //!
-//! A [`Batch`] takes calls as they become whole. Those that only read start at once, the others
-//! wait for the end of the message, whose stop reason decides; dropping the batch cancels it.
+//! A [`Batch`] takes calls as they become whole, as [`Wire::stream`] tells them. Those that only read
+//! start at once, the others wait for the end of the message, whose stop reason decides; dropping the
+//! batch cancels it.
 //!
 //! ```
 //! use toolpool::{Executor, Tool, ToolCall, ToolSet, Turn};
@@ -276,7 +277,8 @@
 //!
 //! Who has no loop of their own takes an [`Agent`]: it asks a [`Model`](model::Model), runs what the
 //! model calls, gives back the results and asks again. [`ScriptedModel`](model::ScriptedModel) plays
-//! prepared answers in tests; with the feature `http` there are clients for the providers.
+//! prepared answers in tests; with the feature `http` there are clients for the providers. [`rows`]
+//! has an agent answer every row of a table, with a journal from which a killed run goes on.
 //!
 //! ```
 //! use toolpool::model::ScriptedModel;
