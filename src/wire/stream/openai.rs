@@ -100,6 +100,7 @@ impl<'a> Fields<'a> for Delta<'a> {
 struct Piece<'a> {
     index: Option<u64>,
     id: Option<Cow<'a, str>>,
+    kind: Option<Cow<'a, str>>,
     function: Option<FunctionPiece<'a>>,
     custom: Option<CustomPiece<'a>>,
     others: Vec<(String, &'a RawValue)>,
@@ -112,7 +113,7 @@ impl<'a> Fields<'a> for Piece<'a> {
             b"id" => self.id = fields::value(map)?,
             b"function" => self.function = fields::value(map)?,
             b"custom" => self.custom = fields::value(map)?,
-            b"type" => return Ok(false),
+            b"type" => self.kind = fields::value(map)?,
             _ => parts::other(key, map, &mut self.others)?,
         }
         Ok(true)
@@ -370,6 +371,7 @@ impl Call {
         for (key, value) in piece.others {
             self.kept.keep(&key, value);
         }
+        self.is_function |= piece.kind.as_deref() == Some("function");
         let custom = piece.custom.filter(|custom| {
             self.is_custom || custom.name.as_deref().is_some_and(|name| !name.is_empty())
         });
@@ -407,16 +409,17 @@ impl Call {
             push_json(out, &self.id);
             out.push(',');
         }
-        out.push_str(if self.is_custom { "\"type\":\"custom\"" } else { "\"type\":\"function\"" });
         if self.is_custom {
-            out.push_str(",\"custom\":{\"name\":");
+            out.push_str("\"type\":\"custom\",\"custom\":{\"name\":");
             push_json(out, &self.name);
             out.push_str(",\"input\":");
             push_json(out, &self.arguments);
             out.push('}');
         } else if self.is_function {
-            out.push_str(",\"function\":");
+            out.push_str("\"type\":\"function\",\"function\":");
             self.write_function(out);
+        } else {
+            out.push_str("\"type\":null");
         }
         self.kept.write(out);
         out.push('}');

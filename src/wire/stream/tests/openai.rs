@@ -202,6 +202,16 @@ fn a_stop_reason_in_every_chunk_ends_nothing() {
 }
 
 #[test]
+fn a_piece_of_nothing_is_no_call_and_one_of_a_function_is() {
+    let whole = r#"{"index":1,"id":"b","function":{"name":"f","arguments":"{}"}}"#;
+    let read = |odd| calls(&turn_of(&pieces(&[odd, whole], "tool_calls")));
+    for nothing in [r#"{"index":0}"#, r#"{"index":0,"id":"a","type":"telepathy"}"#] {
+        assert_eq!(read(nothing), ["b f {}"], "{nothing}");
+    }
+    assert_eq!(read(r#"{"index":0,"id":"a","type":"function"}"#), ["a  {}", "b f {}"]);
+}
+
+#[test]
 fn a_call_that_goes_on_after_it_was_told_breaks_the_stream() {
     let stream = pieces(
         &[
