@@ -73,7 +73,8 @@ pub(crate) struct Settings {
 /// | `last_turn_without_tools` | no |
 /// | `repeats` | a word at 3, an end at 5 |
 /// | `parallel` | [`ParallelPolicy::Allow`] |
-/// | early start | yes |
+/// | early start of calls that only read | yes |
+/// | tools forced in [`ask_as`](Agent::ask_as) | yes |
 #[must_use = "a builder does nothing until `build`"]
 pub struct AgentBuilder {
     model: Arc<dyn Model>,

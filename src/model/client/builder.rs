@@ -146,13 +146,14 @@ impl ClientBuilder {
     }
 
     /// An object that is merged into the body of each request: objects into objects, everything
-    /// else in the place of what was there, `null` to take a key out.
+    /// else in the place of what was there, `null` to take a key out. Defaults to none.
     pub fn extra(mut self, extra: Json) -> Self {
         self.settings.extra = Some(extra);
         self
     }
 
-    /// A header of each request. Its value is taken for a secret and never shown.
+    /// A header of each request, in the place of one of that name. Its value is taken for a secret
+    /// and never shown. Defaults to none beside those of the format.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
@@ -229,6 +230,7 @@ impl ClientBuilder {
 
     /// Looks host names up in another way than the system does: a service mesh, a pinned address,
     /// a test. It runs on a thread of its own and is walked away from when it takes too long.
+    /// Defaults to the system's way.
     pub fn lookup(
         mut self,
         lookup: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
