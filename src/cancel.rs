@@ -89,9 +89,12 @@ impl CancelToken {
             inner.cancelled.store(true, Ordering::Release);
             let registered = std::mem::take(&mut state.callbacks);
             let children = std::mem::take(&mut state.children);
-            pending.extend(children.into_values().filter_map(|child| child.upgrade()));
             drop(state);
             inner.changed.notify_all();
+            if registered.is_empty() && children.is_empty() {
+                continue;
+            }
+            pending.extend(children.into_values().filter_map(|child| child.upgrade()));
             for (_, registered) in registered {
                 match registered {
                     OnCancelled::Wake(wake) => wake(),

@@ -1,7 +1,7 @@
 //! A batch from the caller's side: hand the calls in, wait, decide, take the report.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -17,8 +17,7 @@ use crate::executor::observer::{EventKind, Watch, Watched};
 use crate::executor::recorder::Recorder;
 use crate::executor::say;
 use crate::executor::scheduler::{
-    Action, BatchId, BatchSpec, CallRef, CallSpec, Closed, Ending, Scheduler, SlotReport, Track,
-    Undecided,
+    Action, BatchId, BatchSpec, CallRef, CallSpec, Closed, Ending, Scheduler, Track, Undecided,
 };
 use crate::executor::settings::Settings;
 use crate::outcome::{Abort, Outcome, Rejected};
@@ -437,12 +436,12 @@ impl Collector {
         self.core.uncollect(self.id);
         match closed {
             Some(closed) => {
-                let known: Vec<_> = closed.slots.iter().map(|slot| slot.payload.known).collect();
-                let report = report(closed, std::mem::take(&mut self.notes));
+                let mut known = BTreeSet::new();
+                let report = report(closed, std::mem::take(&mut self.notes), &mut known);
                 let completed = self.completed.map(|at| at.saturating_duration_since(self.opened));
                 let report = report.with_message_ended(completed);
-                let fresh = report.calls().iter().zip(known).filter(|(_, known)| !known);
-                self.core.tools.record_all(fresh.map(|(call, _)| call));
+                let fresh = report.calls().iter().enumerate().filter(|(n, _)| !known.contains(n));
+                self.core.tools.record_all(fresh.map(|(_, call)| call));
                 report
             }
             None => Report::new(Vec::new(), Duration::ZERO, None),
@@ -460,21 +459,29 @@ impl Drop for Collector {
     }
 }
 
-fn report(mut closed: Closed<Arc<Job>>, notes: Vec<(usize, Note)>) -> Report {
-    let mut doubles = doubles(&closed.slots).into_iter().peekable();
-    for (index, note) in notes {
-        if let Some(slot) = closed.slots.get_mut(index) {
-            slot.notes.insert(0, note);
-        }
-    }
-    let calls = closed.slots.into_iter().enumerate().map(|(index, slot)| {
+/// The report of a batch; `known` is told which of its calls ended in an earlier run.
+fn report(
+    closed: Closed<Arc<Job>>,
+    notes: Vec<(usize, Note)>,
+    known: &mut BTreeSet<usize>,
+) -> Report {
+    let (wall, abort) = (closed.wall, closed.abort.clone());
+    let mut planned = notes.into_iter().peekable();
+    let slots = closed.into_calls();
+    let mut calls = Vec::with_capacity(slots.len());
+    for (index, slot) in slots.enumerate() {
+        let job = slot.payload;
         let mut notes = slot.notes;
-        notes.extend(slot.payload.progress_dropped().map(Note::ProgressDropped));
-        let double = doubles.next_if(|(double, _)| *double == index);
-        notes.extend(double.map(|(_, first)| Note::DuplicateId(first)));
-        CallReport {
-            effect: slot.payload.definition.as_ref().map_or(Effect::Mutating, |d| d.effect),
-            lane: match slot.payload.track() {
+        if let Some((_, note)) = planned.next_if(|(of, _)| *of == index) {
+            notes.insert(0, note);
+        }
+        notes.extend(job.progress_dropped().map(Note::ProgressDropped));
+        if job.known {
+            known.insert(index);
+        }
+        calls.push(CallReport {
+            effect: job.definition.as_ref().map_or(Effect::Mutating, |tool| tool.effect),
+            lane: match job.track() {
                 Track::Compute => Lane::Compute,
                 Track::Blocking | Track::Scoped => Lane::Blocking,
             },
@@ -485,18 +492,27 @@ fn report(mut closed: Closed<Arc<Job>>, notes: Vec<(usize, Note)>) -> Report {
             started: slot.started,
             ended: slot.ended,
             notes,
-        }
-    });
-    Report::new(calls.collect(), closed.wall, closed.abort)
+        });
+    }
+    for (double, first) in doubles(&calls) {
+        calls[double].notes.push(Note::DuplicateId(first));
+    }
+    Report::new(calls, wall, abort)
 }
 
+/// From so many calls on, ids are looked up by hash.
+const MANY_CALLS: usize = 16;
+
 /// The calls whose id an earlier call has, too, and the first that has it.
-fn doubles(slots: &[SlotReport<Arc<Job>>]) -> Vec<(usize, usize)> {
-    let mut firsts = HashMap::with_capacity(slots.len());
-    let ids = slots.iter().map(|slot| slot.call.id()).enumerate();
-    let doubles = ids.filter(|(_, id)| !id.is_empty()).filter_map(|(index, id)| {
-        let first = *firsts.entry(id).or_insert(index);
-        (first != index).then_some((index, first))
-    });
-    doubles.collect()
+fn doubles(calls: &[CallReport]) -> Vec<(usize, usize)> {
+    let ids = calls.iter().map(|call| call.call.id()).enumerate();
+    let named = ids.filter(|(_, id)| !id.is_empty());
+    if calls.len() < MANY_CALLS {
+        let first = |id| calls.iter().position(|call| call.call.id() == id);
+        let doubles = named.filter_map(|(index, id)| Some((index, first(id)?)));
+        return doubles.filter(|(index, first)| first != index).collect();
+    }
+    let mut firsts = HashMap::with_capacity(calls.len());
+    let doubles = named.map(|(index, id)| (index, *firsts.entry(id).or_insert(index)));
+    doubles.filter(|(index, first)| first != index).collect()
 }

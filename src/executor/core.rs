@@ -1,6 +1,5 @@
 //! The state under the lock, and what is done once it is free.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use crate::executor::lanes::{BlockingLane, ComputeLane, Task};
 use crate::executor::observer::{EventKind, Observation};
 use crate::executor::say;
 use crate::executor::scheduler::{
-    Action, BatchId, CallRef, PoolKey, PoolSpec, Scheduler, Terms, Track,
+    Action, BatchId, CallRef, Open, PoolKey, PoolSpec, Scheduler, Terms, Track,
 };
 use crate::executor::settings::Settings;
 use crate::executor::stand_in::StandIn;
@@ -37,7 +36,7 @@ pub(crate) type Actions = Vec<Action<Arc<Job>>>;
 pub(crate) struct Core {
     scheduler: Mutex<Scheduler<Arc<Job>>>,
     /// Locked after the scheduler, never before.
-    collectors: Mutex<BTreeMap<BatchId, Reach>>,
+    collectors: Mutex<Open<Reach>>,
     pub(crate) blocking: Arc<BlockingLane>,
     pub(crate) compute: Arc<ComputeLane>,
     pub(crate) settings: Settings,
@@ -134,7 +133,7 @@ impl Core {
     ) -> Arc<Self> {
         Arc::new(Self {
             scheduler: Mutex::new(scheduler),
-            collectors: Mutex::default(),
+            collectors: Mutex::new(Open::new()),
             blocking,
             compute,
             settings,
@@ -189,7 +188,7 @@ impl Core {
                     }
                 }
                 Action::Start(call, Track::Scoped, job) => {
-                    if let Some(reach) = self.collectors.lock().get(&call.batch)
+                    if let Some(reach) = self.collectors.lock().get(call.batch)
                         && let Some(starts) = &reach.starts
                     {
                         let _ = starts.send((call, job));
@@ -202,7 +201,7 @@ impl Core {
                 Action::Settled(..) => {}
                 Action::Wake(id) => self.wake(id),
                 Action::Drop(closed) => {
-                    self.collectors.lock().remove(&closed.id);
+                    self.collectors.lock().remove(closed.id);
                     self.stand_in.remove(closed.id);
                     drop(closed);
                 }
@@ -251,7 +250,7 @@ impl Core {
     }
 
     fn wake(&self, id: BatchId) {
-        let collector = self.collectors.lock().get(&id).map(|reach| reach.wake.clone());
+        let collector = self.collectors.lock().get(id).map(|reach| reach.wake.clone());
         if let Some(collector) = collector {
             let _ = collector.try_send(());
         }
@@ -307,7 +306,7 @@ impl Core {
     }
 
     pub(crate) fn uncollect(&self, id: BatchId) {
-        self.collectors.lock().remove(&id);
+        self.collectors.lock().remove(id);
     }
 
     /// Nobody waits for the batch for now: a thread stands in and does what becomes due in it.

@@ -9,6 +9,6 @@ mod modelled;
 mod real;
 
 #[cfg(shuttle)]
-pub(crate) use modelled::{Condvar, Mutex, MutexGuard, atomic, channel, local, thread};
+pub(crate) use modelled::{Condvar, Mutex, MutexGuard, atomic, channel, local, rest, thread};
 #[cfg(not(shuttle))]
-pub(crate) use real::{Condvar, Mutex, MutexGuard, atomic, channel, local, thread};
+pub(crate) use real::{Condvar, Mutex, MutexGuard, atomic, channel, local, rest, thread};

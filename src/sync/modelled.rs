@@ -60,6 +60,12 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
+/// Gives up now and then, and ends for nothing as often as it likes.
+pub(crate) fn rest<T>(guard: &mut MutexGuard<'_, T>, _: Duration) -> bool {
+    MutexGuard::unlocked(guard, thread::yield_now);
+    shuttle::rand::thread_rng().gen_ratio(1, 4)
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Condvar(shuttle::sync::Condvar);
 
@@ -94,10 +100,9 @@ impl Condvar {
     pub(crate) fn wait_for<T>(
         &self,
         guard: &mut MutexGuard<'_, T>,
-        _: Duration,
+        span: Duration,
     ) -> WaitTimeoutResult {
-        MutexGuard::unlocked(guard, thread::yield_now);
-        WaitTimeoutResult(shuttle::rand::thread_rng().gen_ratio(1, 4))
+        WaitTimeoutResult(rest(guard, span))
     }
 
     pub(crate) fn notify_all(&self) {

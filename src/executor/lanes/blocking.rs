@@ -12,7 +12,8 @@ use std::time::Duration;
 use super::Task;
 use crate::executor::say;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Condvar, Mutex, MutexGuard, thread};
+use crate::sync::thread::{self, Thread};
+use crate::sync::{Mutex, MutexGuard, rest};
 
 /// How many threads are on their way at once, new ones excepted.
 const COMING: usize = 4;
@@ -43,11 +44,17 @@ struct State {
 }
 
 /// A thread that waits for a task.
-#[derive(Default)]
 struct Sleeper {
-    wake: Condvar,
+    thread: Thread,
     /// Set and read under the lane's lock.
     woken: AtomicBool,
+}
+
+/// Wakes a thread that was told so under the lane's lock, which is free by now.
+fn wake(sleeper: Option<Arc<Sleeper>>) {
+    if let Some(sleeper) = sleeper {
+        sleeper.thread.unpark();
+    }
 }
 
 impl State {
@@ -89,10 +96,11 @@ impl BlockingLane {
         }
         state.coming += missing;
         drop(state);
-        for sleeper in woken.into_iter().flatten() {
-            sleeper.wake.notify_one();
+        woken.into_iter().for_each(wake);
+        let mut refused = Vec::new();
+        for _ in 0..missing {
+            refused.extend(self.spawn());
         }
-        let refused: Vec<_> = (0..missing).filter_map(|_| self.spawn()).collect();
         if missing > refused.len() {
             say::catch_up();
         }
@@ -116,18 +124,14 @@ impl BlockingLane {
         let task = if is_served { None } else { state.queue.pop_back() };
         let woken = state.next();
         drop(state);
-        if let Some(sleeper) = woken {
-            sleeper.wake.notify_one();
-        }
+        wake(woken);
         task
     }
 
     /// A task for a thread of the lane that is about to be done with its own.
     pub(crate) fn take(&self) -> Option<Task> {
         let (task, woken) = self.state.lock().take()?;
-        if let Some(sleeper) = woken {
-            sleeper.wake.notify_one();
-        }
+        wake(woken);
         Some(task)
     }
 
@@ -136,15 +140,13 @@ impl BlockingLane {
         if let Some(nice) = self.settings.priority {
             set_priority(nice);
         }
-        let me = Arc::new(Sleeper::default());
+        let me = Arc::new(Sleeper { thread: thread::current(), woken: AtomicBool::new(false) });
         let mut state = self.state.lock();
         state.coming -= 1;
         loop {
             if let Some((task, woken)) = state.take() {
                 drop(state);
-                if let Some(sleeper) = woken {
-                    sleeper.wake.notify_one();
-                }
+                wake(woken);
                 task.run();
                 state = self.state.lock();
             } else if state.closed || !self.wait(&me, &mut state) {
@@ -158,7 +160,7 @@ impl BlockingLane {
     fn wait(&self, me: &Arc<Sleeper>, state: &mut MutexGuard<'_, State>) -> bool {
         state.idle.push(Arc::clone(me));
         loop {
-            let timed_out = me.wake.wait_for(state, self.settings.keep_alive).timed_out();
+            let timed_out = rest(state, self.settings.keep_alive);
             if me.woken.swap(false, Ordering::Relaxed) {
                 state.coming -= 1;
                 return true;
@@ -180,9 +182,7 @@ impl BlockingLane {
         }
         state.coming += idle.len();
         drop(state);
-        for sleeper in idle {
-            sleeper.wake.notify_one();
-        }
+        idle.into_iter().map(Some).for_each(wake);
     }
 
     /// How many threads there are, idle ones included.

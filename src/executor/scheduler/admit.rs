@@ -22,7 +22,7 @@ impl<P: Clone> Scheduler<P> {
         now: Instant,
         out: &mut Vec<Action<P>>,
     ) {
-        let Some(batch) = self.batches.get_mut(&id) else { return };
+        let Some(batch) = self.batches.get_mut(id) else { return };
         let first = batch.slots.len();
         let mut settled = Vec::new();
         let calls = calls.into_iter();
@@ -41,7 +41,9 @@ impl<P: Clone> Scheduler<P> {
                 (first..last).map(|index| (index, Outcome::NotStarted(NotStarted::Deadline)));
             settled.extend(late);
         }
-        self.settle_together(id, settled, now, out);
+        if !settled.is_empty() {
+            self.settle_together(id, settled, now, out);
+        }
         let mut full = false;
         for index in first..last {
             if self.queued >= self.limits.max_queued && !full {
@@ -56,7 +58,7 @@ impl<P: Clone> Scheduler<P> {
 
     /// No more calls will come.
     pub(crate) fn seal(&mut self, id: BatchId, out: &mut Vec<Action<P>>) {
-        let Some(batch) = self.batches.get_mut(&id) else { return };
+        let Some(batch) = self.batches.get_mut(id) else { return };
         batch.sealed = true;
         if batch.is_done() {
             out.push(Action::Wake(id));
@@ -65,7 +67,7 @@ impl<P: Clone> Scheduler<P> {
 
     /// Lets the held calls run.
     pub(crate) fn release(&mut self, id: BatchId, now: Instant, out: &mut Vec<Action<P>>) {
-        let Some(batch) = self.batches.get_mut(&id) else { return };
+        let Some(batch) = self.batches.get_mut(id) else { return };
         batch.released = true;
         let held = |(index, slot): (usize, &Slot<P>)| (slot.state == State::Held).then_some(index);
         let held: Vec<usize> = batch.slots.iter().enumerate().filter_map(held).collect();
@@ -76,7 +78,7 @@ impl<P: Clone> Scheduler<P> {
     }
 
     fn admit(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
-        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let Some(batch) = self.batches.get_mut(call.batch) else { return };
         let slot = &mut batch.slots[call.index];
         if slot.state != State::New {
             return;
@@ -115,7 +117,7 @@ impl<P: Clone> Scheduler<P> {
 
     /// Lets the calls behind an exclusive one proceed as far as they may.
     pub(super) fn pass_barrier(&mut self, id: BatchId, now: Instant, out: &mut Vec<Action<P>>) {
-        while let Some(batch) = self.batches.get_mut(&id)
+        while let Some(batch) = self.batches.get_mut(id)
             && let Some(&index) = batch.behind.front()
         {
             let call = CallRef { batch: id, index };
@@ -139,7 +141,7 @@ impl<P: Clone> Scheduler<P> {
     }
 
     fn proceed(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
-        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let Some(batch) = self.batches.get_mut(call.batch) else { return };
         let slot = &mut batch.slots[call.index];
         slot.open = true;
         batch.open += 1;
@@ -154,7 +156,7 @@ impl<P: Clone> Scheduler<P> {
 
     /// Has the next keyed call prepared, unless one is being prepared.
     pub(super) fn prepare_next(&mut self, id: BatchId, now: Instant, out: &mut Vec<Action<P>>) {
-        let Some(batch) = self.batches.get_mut(&id) else { return };
+        let Some(batch) = self.batches.get_mut(id) else { return };
         // At the deadline its calls are settled one after another.
         if batch.ending.is_some() || batch.deadline.has_passed(now) {
             return;
@@ -193,7 +195,7 @@ impl<P: Clone> Scheduler<P> {
         if self.zombie_returned(call, now, out) {
             return self.dispatch(now, out);
         }
-        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let Some(batch) = self.batches.get_mut(call.batch) else { return };
         let slot = &mut batch.slots[call.index];
         slot.thread = Thread::None;
         if slot.is_settled() {
@@ -221,7 +223,7 @@ impl<P: Clone> Scheduler<P> {
         if self.zombie_returned(call, now, out) {
             return self.dispatch(now, out);
         }
-        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let Some(batch) = self.batches.get_mut(call.batch) else { return };
         let slot = &mut batch.slots[call.index];
         slot.thread = Thread::None;
         slot.due_at = None;
@@ -250,7 +252,7 @@ impl<P: Clone> Scheduler<P> {
             if self.join_identical(call, &identity, &keys, now, out) {
                 return;
             }
-            if let Some(batch) = self.batches.get_mut(&call.batch) {
+            if let Some(batch) = self.batches.get_mut(call.batch) {
                 batch.identical.insert(identity, call.index);
             }
         }
@@ -286,7 +288,7 @@ impl<P: Clone> Scheduler<P> {
         now: Instant,
         out: &mut Vec<Action<P>>,
     ) -> bool {
-        let Some(batch) = self.batches.get_mut(&call.batch) else { return false };
+        let Some(batch) = self.batches.get_mut(call.batch) else { return false };
         let Some(&leader) = batch.identical.get(identity) else { return false };
         let first = &mut batch.slots[leader];
         match (&first.outcome, &first.ticket) {
@@ -334,10 +336,10 @@ impl<P: Clone> Scheduler<P> {
     /// The calls that a call is nested in, innermost first.
     fn ancestors(&self, call: CallRef) -> Vec<CallRef> {
         let mut ancestors = Vec::new();
-        let mut batch = self.batches.get(&call.batch);
+        let mut batch = self.batches.get(call.batch);
         while let Some(parent) = batch.and_then(|batch| batch.parent) {
             ancestors.push(parent);
-            batch = self.batches.get(&parent.batch);
+            batch = self.batches.get(parent.batch);
         }
         ancestors
     }
@@ -359,7 +361,7 @@ impl<P: Clone> Scheduler<P> {
                 let Some(slot) = self.slot(call) else { continue };
                 let has_begun = matches!(slot.state, State::Starting | State::Running);
                 let waits = !has_begun && !slot.is_settled();
-                let is_top = self.batches.get(&call.batch).is_some_and(|b| b.parent.is_none());
+                let is_top = self.batches.get(call.batch).is_some_and(|b| b.parent.is_none());
                 if waits && (slot.terms.exclusive || (within_exclusive && is_top)) {
                     // It waits for all that runs, or for an exclusive call: a goal is among it.
                     return Some(wanted.key.to_string());
@@ -370,7 +372,7 @@ impl<P: Clone> Scheduler<P> {
                     }
                 }
                 for id in self.nested.get(&call).into_iter().flatten() {
-                    let slots = self.batches.get(id).map_or(&[][..], |batch| &batch.slots);
+                    let slots = self.batches.get(*id).map_or(&[][..], |batch| &batch.slots);
                     let open = slots.iter().enumerate().filter(|(_, slot)| !slot.is_settled());
                     pending.extend(open.map(|(index, _)| CallRef { batch: *id, index }));
                 }
@@ -394,7 +396,7 @@ impl<P: Clone> Scheduler<P> {
 
     /// A call needs nothing any more but permits, and its batch's release.
     pub(super) fn take_turn(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
-        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let Some(batch) = self.batches.get_mut(call.batch) else { return };
         let slot = &mut batch.slots[call.index];
         if slot.held && !batch.released {
             slot.state = State::Held;
@@ -405,12 +407,15 @@ impl<P: Clone> Scheduler<P> {
             self.exclusive.push_back(call);
             return self.watch(call, now, out);
         }
+        let has_pools = !slot.terms.pools.is_empty();
         batch.push_ready(call.index);
         if !batch.in_rotation {
             batch.in_rotation = true;
             self.rotation.push_back(call.batch);
         }
-        self.watch(call, now, out);
+        if has_pools {
+            self.watch(call, now, out);
+        }
     }
 
     /// A key less to wait for.

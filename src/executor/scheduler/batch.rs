@@ -417,8 +417,29 @@ pub(crate) struct SlotReport<P> {
 
 /// How a closed batch went.
 pub(crate) struct Closed<P> {
-    pub(crate) slots: Vec<SlotReport<P>>,
+    pub(super) slots: Vec<Slot<P>>,
+    pub(super) opened: Instant,
     pub(crate) wall: Duration,
     pub(crate) abort: Option<Abort>,
     pub(crate) id: BatchId,
+}
+
+impl<P> Closed<P> {
+    /// How its calls went, in call order.
+    pub(crate) fn into_calls(self) -> impl ExactSizeIterator<Item = SlotReport<P>> {
+        let Self { slots, opened, wall, .. } = self;
+        let offset = move |at: Instant| at.saturating_duration_since(opened);
+        slots.into_iter().map(move |slot| SlotReport {
+            submitted: offset(slot.submitted),
+            started: slot.started.map(offset),
+            ended: slot.ended.map_or(wall, offset),
+            outcome: slot
+                .outcome
+                .unwrap_or(Outcome::Cancelled { started: slot.started.is_some(), abort: None }),
+            call: slot.call,
+            payload: slot.payload,
+            attempts: slot.attempts,
+            notes: slot.notes,
+        })
+    }
 }

@@ -35,7 +35,7 @@ impl<P: Clone> Scheduler<P> {
             });
             let Some((at, id, class)) = turn else { return };
             self.rotation.remove(at);
-            let Some(batch) = self.batches.get_mut(&id) else { continue };
+            let Some(batch) = self.batches.get_mut(id) else { continue };
             let index = batch.classes[class].ready.pop().map(|index| index.0);
             batch.ready -= 1;
             batch.in_rotation = batch.ready > 0;
@@ -51,7 +51,7 @@ impl<P: Clone> Scheduler<P> {
     /// Starts an exclusive call when nothing else runs; which others may start meanwhile.
     fn dispatch_exclusive(&mut self, now: Instant, out: &mut Vec<Action<P>>) -> Bar {
         let is_waiting = |call: &CallRef| {
-            let batch = self.batches.get(&call.batch);
+            let batch = self.batches.get(call.batch);
             batch.is_some_and(|batch| batch.slots[call.index].state == State::Exclusive)
         };
         self.exclusive.retain(is_waiting);
@@ -60,7 +60,7 @@ impl<P: Clone> Scheduler<P> {
             if self.exclusive_running.is_some_and(|running| running != call) {
                 continue;
             }
-            let Some(batch) = self.batches.get_mut(&call.batch) else { continue };
+            let Some(batch) = self.batches.get_mut(call.batch) else { continue };
             match self.room.free_at(&batch.slots[call.index].terms, now) {
                 // A pool that is full may be so because of a call that is still active.
                 Deadline::Never if self.active > 0 => {}
@@ -107,7 +107,7 @@ impl<P: Clone> Scheduler<P> {
         now: Instant,
         out: &mut Vec<Action<P>>,
     ) -> Option<usize> {
-        let batch = self.batches.get_mut(&id)?;
+        let batch = self.batches.get_mut(id)?;
         let is_nested = batch.parent.is_some();
         if batch.running >= batch.max_parallel
             || !batch.undecided.is_empty()
@@ -140,7 +140,7 @@ impl<P: Clone> Scheduler<P> {
     }
 
     fn start(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
-        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let Some(batch) = self.batches.get_mut(call.batch) else { return };
         let slot = &mut batch.slots[call.index];
         slot.state = State::Starting;
         slot.has_thread_permits = true;
@@ -164,7 +164,7 @@ impl<P: Clone> Scheduler<P> {
 
     /// Has a call looked at when it is to be told to stop, unless that is so already.
     fn look_at_end(&mut self, call: CallRef, out: &mut Vec<Action<P>>) {
-        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let Some(batch) = self.batches.get_mut(call.batch) else { return };
         let slot = &mut batch.slots[call.index];
         if slot.due_at.is_none()
             && let Deadline::At(at) = slot.signal_at
@@ -183,7 +183,7 @@ impl<P: Clone> Scheduler<P> {
         now: Instant,
         out: &mut Vec<Action<P>>,
     ) -> Option<Grant> {
-        let batch = self.batches.get_mut(&call.batch)?;
+        let batch = self.batches.get_mut(call.batch)?;
         let deadline = batch.deadline;
         let slot = &mut batch.slots[call.index];
         if slot.state != State::Starting {
@@ -264,7 +264,7 @@ impl<P: Clone> Scheduler<P> {
 
     /// The nested batch is over; the call goes on at once, whatever the caps say.
     pub(crate) fn resume(&mut self, call: CallRef) {
-        if let Some(batch) = self.batches.get_mut(&call.batch) {
+        if let Some(batch) = self.batches.get_mut(call.batch) {
             let slot = &mut batch.slots[call.index];
             if !std::mem::take(&mut slot.lent) {
                 return;
@@ -288,7 +288,7 @@ impl<P: Clone> Scheduler<P> {
     /// Gives back all permits that a call still has.
     pub(super) fn give_permits(&mut self, call: CallRef) {
         self.give_thread_permits(call);
-        if let Some(batch) = self.batches.get_mut(&call.batch) {
+        if let Some(batch) = self.batches.get_mut(call.batch) {
             let slot = &mut batch.slots[call.index];
             if std::mem::take(&mut slot.has_pool_permits) {
                 for pool in &slot.terms.pools {
@@ -301,7 +301,7 @@ impl<P: Clone> Scheduler<P> {
 
     /// Gives back the executor's and the lane's permit, which are for threads of ours.
     pub(super) fn give_thread_permits(&mut self, call: CallRef) {
-        if let Some(batch) = self.batches.get_mut(&call.batch) {
+        if let Some(batch) = self.batches.get_mut(call.batch) {
             let slot = &mut batch.slots[call.index];
             if std::mem::take(&mut slot.has_thread_permits) {
                 batch.running -= 1;

@@ -106,7 +106,7 @@ impl<P: Clone> Scheduler<P> {
     /// Does what has become due in a batch.
     pub(crate) fn tick(&mut self, id: BatchId, now: Instant, out: &mut Vec<Action<P>>) {
         loop {
-            while let Some(due) = self.batches.get_mut(&id).and_then(|batch| batch.pop_due(now)) {
+            while let Some(due) = self.batches.get_mut(id).and_then(|batch| batch.pop_due(now)) {
                 match due {
                     Due::Deadline => self.reach_deadline(id, now, out),
                     Due::Call(index) => self.step(CallRef { batch: id, index }, now, out),
@@ -116,7 +116,7 @@ impl<P: Clone> Scheduler<P> {
             }
             // It may turn calls away, which makes something due at once.
             self.dispatch(now, out);
-            let Some(batch) = self.batches.get_mut(&id) else { return };
+            let Some(batch) = self.batches.get_mut(id) else { return };
             if !batch.next_noted().has_passed(now) {
                 return;
             }
@@ -126,7 +126,7 @@ impl<P: Clone> Scheduler<P> {
     /// When a batch has to be looked at again, if nothing happens before. The collector sleeps
     /// until then, or until it is woken.
     pub(crate) fn next_due(&mut self, id: BatchId, now: Instant) -> Deadline {
-        let Some(batch) = self.batches.get_mut(&id) else { return Deadline::Never };
+        let Some(batch) = self.batches.get_mut(id) else { return Deadline::Never };
         let mut next = batch.next_noted();
         for class in 0..batch.classes.len() {
             if batch.first_ready(class).is_some() {
@@ -155,7 +155,7 @@ impl<P: Clone> Scheduler<P> {
         now: Instant,
         out: &mut Vec<Action<P>>,
     ) {
-        let Some(batch) = self.batches.get_mut(&id) else { return };
+        let Some(batch) = self.batches.get_mut(id) else { return };
         batch.deadline = deadline;
         let mut wake = deadline.instant().is_some_and(|at| batch.push_due(at, Due::Deadline));
         for index in 0..batch.slots.len() {
@@ -170,7 +170,7 @@ impl<P: Clone> Scheduler<P> {
     }
 
     fn reach_deadline(&mut self, id: BatchId, now: Instant, out: &mut Vec<Action<P>>) {
-        let Some(batch) = self.batches.get(&id) else { return };
+        let Some(batch) = self.batches.get(id) else { return };
         let outcome = |(index, slot): (usize, &Slot<P>)| match slot.state {
             State::Settled => None,
             State::Running => Some((index, self.end_outcome(CallRef { batch: id, index }, now))),
@@ -182,7 +182,7 @@ impl<P: Clone> Scheduler<P> {
 
     /// How a running call ends whose time is over.
     fn end_outcome(&self, call: CallRef, now: Instant) -> Outcome {
-        let batch = self.batches.get(&call.batch);
+        let batch = self.batches.get(call.batch);
         let slot = batch.and_then(|batch| batch.slots.get(call.index));
         match (batch.and_then(|batch| batch.ending.as_ref()), slot) {
             (None, Some(slot)) => slot.timed_out(now, true),
@@ -193,7 +193,7 @@ impl<P: Clone> Scheduler<P> {
 
     /// A call's next step towards its end: told to stop, closed, walked away from.
     fn step(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
-        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let Some(batch) = self.batches.get_mut(call.batch) else { return };
         let slot = &mut batch.slots[call.index];
         slot.due_at = None;
         match slot.state {

@@ -29,7 +29,7 @@ impl<P: Clone> Scheduler<P> {
         if self.stuck(call, slot, at).is_none() {
             return;
         }
-        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let Some(batch) = self.batches.get_mut(call.batch) else { return };
         batch.slots[call.index].expiring = true;
         if batch.push_due(at, Due::Expire(call.index)) {
             out.push(Action::Wake(call.batch));
@@ -96,7 +96,7 @@ impl<P: Clone> Scheduler<P> {
         for call in waiting {
             self.watch(call, now, out);
         }
-        if let Some(batch) = self.batches.get(&holder.batch)
+        if let Some(batch) = self.batches.get(holder.batch)
             && let Some(&index) = batch.behind.front()
         {
             self.watch(CallRef { index, ..holder }, now, out);
@@ -114,7 +114,7 @@ impl<P: Clone> Scheduler<P> {
         };
         let mut waiting = Vec::new();
         for id in &self.rotation {
-            let Some(batch) = self.batches.get(id) else { continue };
+            let Some(batch) = self.batches.get(*id) else { continue };
             for class in batch.classes.iter().filter(|class| is_stuck(&class.terms)) {
                 let ready = class.ready.iter().map(|index| index.0);
                 waiting.extend(ready.map(|index| CallRef { batch: *id, index }));
@@ -149,7 +149,7 @@ impl<P: Clone> Scheduler<P> {
             return;
         }
         let mut queued = Vec::new();
-        for (id, batch) in &self.batches {
+        for (id, batch) in self.batches.iter() {
             for (index, slot) in batch.slots.iter().enumerate() {
                 let is_queued = matches!(
                     slot.state,
@@ -161,7 +161,7 @@ impl<P: Clone> Scheduler<P> {
                         | State::Exclusive
                 );
                 if is_queued && slot.attempts == 0 {
-                    queued.push(CallRef { batch: *id, index });
+                    queued.push(CallRef { batch: id, index });
                 }
             }
         }

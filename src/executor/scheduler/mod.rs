@@ -4,7 +4,7 @@
 //! [`Action`]s, to be carried out after unlocking. A call is settled in one place
 //! ([`settle`](Scheduler::settle)); whoever comes first wins.
 //!
-//! - `batch`: what is known of a batch and of a call
+//! - `open`, `batch`: the open batches, what is known of a batch and of a call
 //! - `admit`: from handing a call in until it waits for permits
 //! - `dispatch`: permits, and whose turn it is
 //! - `due`: what happens when its time comes
@@ -18,6 +18,7 @@ mod dispatch;
 mod due;
 mod expire;
 mod keys;
+mod open;
 mod pools;
 mod settle;
 #[cfg(test)]
@@ -27,7 +28,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(crate) use batch::{BatchSpec, CallSpec, Closed, Ending, Prepared, SlotReport, Terms, Track};
+pub(crate) use batch::{BatchSpec, CallSpec, Closed, Ending, Prepared, Terms, Track};
+pub(crate) use open::Open;
 pub(crate) use pools::{PoolKey, PoolSpec};
 
 use batch::{Batch, Slot, Zombie};
@@ -127,7 +129,7 @@ pub(crate) struct Counts {
 pub(crate) struct Scheduler<P> {
     limits: Limits,
     last_batch: u64,
-    batches: BTreeMap<BatchId, Box<Batch<P>>>,
+    batches: Open<Box<Batch<P>>>,
     /// Batches with ready calls; the one that started a call last is last.
     rotation: VecDeque<BatchId>,
     /// The batches that are nested in a call.
@@ -154,7 +156,7 @@ impl<P: Clone> Scheduler<P> {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             last_batch: 0,
-            batches: BTreeMap::new(),
+            batches: Open::new(),
             rotation: VecDeque::new(),
             nested: BTreeMap::new(),
             room: Room::new(&limits),
@@ -192,17 +194,17 @@ impl<P: Clone> Scheduler<P> {
 
     /// Whether every call is settled and no more can come.
     pub(crate) fn is_done(&self, id: BatchId) -> bool {
-        self.batches.get(&id).is_none_or(|batch| batch.is_done())
+        self.batches.get(id).is_none_or(|batch| batch.is_done())
     }
 
     /// Whether the batch will be done within a few calls.
     pub(crate) fn is_nearly_done(&self, id: BatchId) -> bool {
-        self.batches.get(&id).is_some_and(|batch| batch.is_nearly_done())
+        self.batches.get(id).is_some_and(|batch| batch.is_nearly_done())
     }
 
     /// The first settled call that a custom policy hasn't seen, with what it is to be shown.
     pub(crate) fn next_undecided(&self, id: BatchId) -> Option<Undecided> {
-        let batch = self.batches.get(&id)?;
+        let batch = self.batches.get(id)?;
         // It counts as undecided until `decided`, so that nothing starts meanwhile.
         let index = *batch.undecided.first()?;
         let slot = &batch.slots[index];
@@ -219,10 +221,10 @@ impl<P: Clone> Scheduler<P> {
     /// Takes a batch that is done out of the scheduler; nothing where it isn't. Threads that are
     /// still out for it keep their keys and their tools' permits until they return.
     pub(crate) fn close(&mut self, id: BatchId, now: Instant) -> Option<Closed<P>> {
-        if !self.batches.get(&id)?.is_done() {
+        if !self.batches.get(id)?.is_done() {
             return None;
         }
-        let batch = *self.batches.remove(&id)?;
+        let batch = *self.batches.remove(id)?;
         if batch.in_rotation {
             self.rotation.retain(|other| *other != id);
         }
@@ -234,26 +236,13 @@ impl<P: Clone> Scheduler<P> {
                 self.nested.remove(&parent);
             }
         }
-        let wall = now.saturating_duration_since(batch.opened);
-        let offset = |at: Instant| at.saturating_duration_since(batch.opened);
-        let slots = batch.slots.into_iter().enumerate().map(|(index, slot)| {
+        for (index, slot) in batch.slots.iter().enumerate() {
             if slot.thread != batch::Thread::None {
-                self.zombies.insert(CallRef { batch: id, index }, zombie(&slot));
+                self.zombies.insert(CallRef { batch: id, index }, zombie(slot));
             }
-            SlotReport {
-                submitted: offset(slot.submitted),
-                started: slot.started.map(offset),
-                ended: slot.ended.map_or(wall, offset),
-                outcome: slot
-                    .outcome
-                    .unwrap_or(Outcome::Cancelled { started: slot.started.is_some(), abort: None }),
-                call: slot.call,
-                payload: slot.payload,
-                attempts: slot.attempts,
-                notes: slot.notes,
-            }
-        });
-        Some(Closed { slots: slots.collect(), wall, abort: batch.abort, id })
+        }
+        let Batch { slots, opened, abort, .. } = batch;
+        Some(Closed { slots, opened, wall: now.saturating_duration_since(opened), abort, id })
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -277,20 +266,20 @@ impl<P: Clone> Scheduler<P> {
 
     /// Whether the batch hasn't been closed.
     pub(crate) fn is_open(&self, id: BatchId) -> bool {
-        self.batches.contains_key(&id)
+        self.batches.get(id).is_some()
     }
 
     /// The batches that are open.
     pub(crate) fn batches(&self) -> impl Iterator<Item = BatchId> {
-        self.batches.keys().copied()
+        self.batches.iter().map(|(id, _)| id)
     }
 
     fn slot_mut(&mut self, call: CallRef) -> Option<&mut Slot<P>> {
-        self.batches.get_mut(&call.batch)?.slots.get_mut(call.index)
+        self.batches.get_mut(call.batch)?.slots.get_mut(call.index)
     }
 
     fn slot(&self, call: CallRef) -> Option<&Slot<P>> {
-        self.batches.get(&call.batch)?.slots.get(call.index)
+        self.batches.get(call.batch)?.slots.get(call.index)
     }
 }
 

@@ -74,7 +74,7 @@ impl<P: Clone> Scheduler<P> {
         now: Instant,
         out: &mut Vec<Action<P>>,
     ) {
-        let Some(batch) = self.batches.get(&id) else { return };
+        let Some(batch) = self.batches.get(id) else { return };
         let mut seen = Seen { succeeded: batch.succeeded, failed: batch.failed() };
         let mut first = None;
         let mut others = Vec::new();
@@ -111,7 +111,7 @@ impl<P: Clone> Scheduler<P> {
         now: Instant,
         out: &mut Vec<Action<P>>,
     ) -> Option<Vec<usize>> {
-        let batch = self.batches.get_mut(&call.batch)?;
+        let batch = self.batches.get_mut(call.batch)?;
         let slot = &mut batch.slots[call.index];
         if slot.is_settled() {
             return None;
@@ -175,7 +175,7 @@ impl<P: Clone> Scheduler<P> {
         self.give_thread_permits(call);
         self.abandoned += 1;
         self.turn_away |= self.abandoned >= self.limits.max_abandoned;
-        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let Some(batch) = self.batches.get_mut(call.batch) else { return };
         let slot = &mut batch.slots[call.index];
         if !slot.signalled {
             slot.signalled = true;
@@ -244,7 +244,7 @@ impl<P: Clone> Scheduler<P> {
 
     /// A call no longer bars an exclusive one.
     fn release_open(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
-        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let Some(batch) = self.batches.get_mut(call.batch) else { return };
         let slot = &mut batch.slots[call.index];
         if slot.active {
             slot.active = false;
@@ -269,7 +269,7 @@ impl<P: Clone> Scheduler<P> {
         now: Instant,
         out: &mut Vec<Action<P>>,
     ) -> bool {
-        let Some(batch) = self.batches.get_mut(&call.batch) else { return false };
+        let Some(batch) = self.batches.get_mut(call.batch) else { return false };
         let Some(outcome) = batch.slots[leader].outcome.clone() else { return false };
         let slot = &mut batch.slots[call.index];
         if slot.is_settled() {
@@ -282,7 +282,7 @@ impl<P: Clone> Scheduler<P> {
 
     /// Asks the batch's policy what the settled call means for the others.
     fn decide(&mut self, call: CallRef, seen: &mut Seen, now: Instant, out: &mut Vec<Action<P>>) {
-        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let Some(batch) = self.batches.get_mut(call.batch) else { return };
         if batch.ending.is_some() || batch.slots[call.index].is_deferred() {
             return;
         }
@@ -319,7 +319,7 @@ impl<P: Clone> Scheduler<P> {
         now: Instant,
         out: &mut Vec<Action<P>>,
     ) {
-        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let Some(batch) = self.batches.get_mut(call.batch) else { return };
         batch.undecided.remove(&call.index);
         let name = batch.slots[call.index].call.name();
         if let Some(abort) = ending(decision, call.index, name) {
@@ -342,7 +342,7 @@ impl<P: Clone> Scheduler<P> {
     }
 
     fn end_batch(&mut self, id: BatchId, ending: Ending, now: Instant, out: &mut Vec<Action<P>>) {
-        let Some(batch) = self.batches.get_mut(&id) else { return };
+        let Some(batch) = self.batches.get_mut(id) else { return };
         if batch.ending.is_some() {
             return;
         }
@@ -358,7 +358,7 @@ impl<P: Clone> Scheduler<P> {
     }
 
     fn end_call(&mut self, call: CallRef, ending: &Ending, now: Instant, out: &mut Vec<Action<P>>) {
-        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let Some(batch) = self.batches.get_mut(call.batch) else { return };
         let slot = &mut batch.slots[call.index];
         match slot.state {
             State::Settled => {}
@@ -381,7 +381,7 @@ impl<P: Clone> Scheduler<P> {
     /// No more starts anywhere; every open batch ends.
     pub(crate) fn shut_down(&mut self, now: Instant, out: &mut Vec<Action<P>>) {
         self.is_shut_down = true;
-        let open: Vec<BatchId> = self.batches.keys().copied().collect();
+        let open: Vec<BatchId> = self.batches().collect();
         for id in open {
             self.end_batch(id, Ending::Shutdown, now, out);
         }
@@ -389,7 +389,7 @@ impl<P: Clone> Scheduler<P> {
 
     /// Nobody waits for the batch any more: it is cancelled, and dropped when it is done.
     pub(crate) fn detach(&mut self, id: BatchId, now: Instant, out: &mut Vec<Action<P>>) {
-        if let Some(batch) = self.batches.get_mut(&id) {
+        if let Some(batch) = self.batches.get_mut(id) {
             batch.detached = true;
             batch.sealed = true;
         }
@@ -399,7 +399,7 @@ impl<P: Clone> Scheduler<P> {
     }
 
     fn finish_batch(&mut self, id: BatchId, now: Instant, out: &mut Vec<Action<P>>) {
-        let Some(batch) = self.batches.get(&id) else { return };
+        let Some(batch) = self.batches.get(id) else { return };
         if !batch.is_done() {
             // A thread takes some microseconds to wake: so it is awake when the last call ends.
             if !batch.detached && batch.is_nearly_done() {
@@ -434,7 +434,7 @@ impl<P: Clone> Scheduler<P> {
             self.dispatch(now, out);
             return Fate::Late(Box::new(finish.outcome));
         }
-        let Some(batch) = self.batches.get_mut(&call.batch) else {
+        let Some(batch) = self.batches.get_mut(call.batch) else {
             return Fate::Late(Box::new(finish.outcome));
         };
         let slot = &mut batch.slots[call.index];
@@ -470,7 +470,7 @@ impl<P: Clone> Scheduler<P> {
 
     fn back_off(&mut self, call: CallRef, wait: Duration, now: Instant, out: &mut Vec<Action<P>>) {
         self.give_permits(call);
-        let Some(batch) = self.batches.get_mut(&call.batch) else { return };
+        let Some(batch) = self.batches.get_mut(call.batch) else { return };
         let slot = &mut batch.slots[call.index];
         slot.state = State::Backoff;
         self.room.end_work(slot.terms.track);

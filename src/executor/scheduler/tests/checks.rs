@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::plan::PolicyPlan;
+use super::rig::Ended;
 use super::world::{Batch, Call, Thread, World};
-use crate::executor::scheduler::batch::{Due, State};
-use crate::executor::scheduler::{CallRef, Closed, Grant, PoolKey, SlotReport, Track};
+use crate::executor::scheduler::batch::{Due, SlotReport, State};
+use crate::executor::scheduler::{CallRef, Grant, PoolKey, Track};
 use crate::outcome::{NotStarted, Outcome};
 use crate::report::Note;
 use crate::time::Deadline;
@@ -42,7 +43,7 @@ pub(super) fn on_grant(world: &World, at: CallRef, grant: &Grant) {
     let call = &world.calls[batch.calls[at.index]];
     assert!(call.settled.is_none(), "{at:?} runs after it was settled");
     assert!(!batch.closed && batch.ended_after.is_none(), "{at:?} runs in an ended batch");
-    let inner = &world.scheduler.batches[&at.batch];
+    let inner = world.scheduler.batches.get(at.batch).unwrap();
     assert!(inner.ending.is_none(), "{at:?} runs after the batch's end was decided");
     let undecided = batch.deciding.is_some() || !inner.undecided.is_empty();
     assert!(!undecided, "{at:?} runs before the policy has answered");
@@ -83,7 +84,7 @@ pub(super) fn on_settled(world: &World, payload: usize) {
 }
 
 /// The report of a batch is complete and tells the truth.
-pub(super) fn on_close(world: &World, closed: &Closed<usize>) {
+pub(super) fn on_close(world: &World, closed: &Ended) {
     let batch = &world.batches[&closed.id];
     assert!(!batch.closed);
     let payloads: Vec<_> = closed.slots.iter().map(|slot| slot.payload).collect();
@@ -147,7 +148,7 @@ fn in_time(world: &World, batch: &Batch, call: &Call) {
 
 /// The batch was aborted if and only if its policy says so of the calls in the order in which
 /// they settled.
-fn aborted_truly(batch: &Batch, closed: &Closed<usize>) {
+fn aborted_truly(batch: &Batch, closed: &Ended) {
     let until = batch.ended_after.unwrap_or(usize::MAX);
     let mut failed = 0;
     let mut expected = None;
@@ -195,7 +196,7 @@ pub(super) fn at_rest(world: &mut World) {
     world.scheduler.dispatch(now, &mut out);
     assert!(out.is_empty(), "something could have been done before");
     for (id, batch) in world.batches.iter().filter(|(_, batch)| !batch.closed) {
-        let inner = world.scheduler.batches.get_mut(id).unwrap();
+        let inner = world.scheduler.batches.get_mut(*id).unwrap();
         let due = inner.next_noted();
         let sleeps = batch.sleeps_until;
         assert!(due >= sleeps, "{id:?} sleeps until {sleeps:?}, and something is due at {due:?}");
@@ -219,7 +220,7 @@ pub(super) fn at_rest(world: &mut World) {
 /// Why a call that hasn't settled isn't running.
 fn reason(world: &World, call: &Call) -> Option<&'static str> {
     let batch = &world.batches[&call.at.batch];
-    let inner = &world.scheduler.batches[&call.at.batch];
+    let inner = world.scheduler.batches.get(call.at.batch).unwrap();
     let state = inner.slots[call.at.index].state;
     let terms = &call.plan.terms;
     let now = world.now;
@@ -302,7 +303,7 @@ pub(super) fn at_end(world: &World) {
     assert!(!world.calls.iter().any(Call::is_out));
     assert!(world.calls.iter().all(|call| call.settled.is_some()));
     let scheduler = &world.scheduler;
-    assert!(scheduler.batches.is_empty());
+    assert_eq!(scheduler.batches.len(), 0);
     assert!(scheduler.rotation.is_empty(), "rotation");
     assert!(scheduler.nested.is_empty(), "nested");
     assert!(scheduler.zombies.is_empty(), "zombies");

@@ -147,7 +147,7 @@ fn fault_043_three_calls_beside_128_wait_for_three_turns() {
     let mut running = rig.begin();
     let small = rig.batch(&terms(), 3);
     let mut others = 0;
-    while rig.scheduler.batches[&small].ready > 0 {
+    while rig.scheduler.batches.get(small).unwrap().ready > 0 {
         rig.finish(running.remove(0), done());
         let begun = rig.begin();
         others += begun.iter().filter(|at| at.batch == large).count();

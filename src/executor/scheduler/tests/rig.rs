@@ -5,15 +5,30 @@ use std::time::{Duration, Instant};
 
 use crate::call::ToolCall;
 use crate::error::ToolError;
+use crate::executor::scheduler::batch::SlotReport;
 use crate::executor::scheduler::{
     Action, BatchId, BatchSpec, CallRef, CallSpec, Closed, Counts, Ending, Fate, Finish, Limits,
     PoolKey, PoolSpec, Prepared, Scheduler, Terms, Track,
 };
-use crate::outcome::Outcome;
+use crate::outcome::{Abort, Outcome};
 use crate::output::Output;
 use crate::policy::FailurePolicy;
 use crate::time::Deadline;
 use crate::tool::{Access, KeyUse};
+
+/// How a closed batch went.
+pub(super) struct Ended {
+    pub(super) slots: Vec<SlotReport<usize>>,
+    pub(super) abort: Option<Abort>,
+    pub(super) id: BatchId,
+}
+
+impl From<Closed<usize>> for Ended {
+    fn from(closed: Closed<usize>) -> Self {
+        let (abort, id) = (closed.abort.clone(), closed.id);
+        Self { slots: closed.into_calls().collect(), abort, id }
+    }
+}
 
 pub(super) fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -71,7 +86,7 @@ pub(super) struct Rig {
     pub(super) signals: Vec<usize>,
     pub(super) closes: Vec<usize>,
     pub(super) wakes: Vec<BatchId>,
-    pub(super) dropped: Vec<Closed<usize>>,
+    pub(super) dropped: Vec<Ended>,
 }
 
 impl Rig {
@@ -114,7 +129,7 @@ impl Rig {
                 Action::Signal(payload) => self.signals.push(payload),
                 Action::Close(payload) => self.closes.push(payload),
                 Action::Wake(id) => self.wakes.push(id),
-                Action::Drop(closed) => self.dropped.push(*closed),
+                Action::Drop(closed) => self.dropped.push((*closed).into()),
                 Action::Settled(..) => {}
             }
         }
@@ -148,7 +163,7 @@ impl Rig {
     }
 
     pub(super) fn submit_with(&mut self, id: BatchId, terms: &Arc<Terms>, n: usize, held: bool) {
-        let from = self.scheduler.batches[&id].slots.len();
+        let from = self.scheduler.batches.get(id).unwrap().slots.len();
         let specs: Vec<_> = (from..from + n)
             .map(|index| CallSpec {
                 call: ToolCall::new(index.to_string(), "tool", ""),
@@ -260,12 +275,12 @@ impl Rig {
 
     /// How the batch's calls ended, those that haven't as `None`.
     pub(super) fn ends(&self, id: BatchId) -> Vec<Option<&'static str>> {
-        let slots = self.scheduler.batches[&id].slots.iter();
+        let slots = self.scheduler.batches.get(id).unwrap().slots.iter();
         slots.map(|slot| slot.outcome.as_ref().map(Outcome::name)).collect()
     }
 
-    pub(super) fn close(&mut self, id: BatchId) -> Closed<usize> {
-        self.event(|scheduler, now, _| scheduler.close(id, now)).expect("the batch is done")
+    pub(super) fn close(&mut self, id: BatchId) -> Ended {
+        self.event(|scheduler, now, _| scheduler.close(id, now)).expect("the batch is done").into()
     }
 
     pub(super) fn counts(&self) -> Counts {

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use super::checks;
 use super::plan::{self, BatchPlan, CallPlan, End, PolicyPlan, RunPlan, Step};
 use super::random::Random;
+use super::rig::Ended;
 use crate::call::ToolCall;
 use crate::error::{ToolError, ToolErrorKind};
 use crate::executor::scheduler::{
-    Action, BatchId, BatchSpec, CallRef, CallSpec, Closed, Ending, Fate, Finish, Limits, Prepared,
+    Action, BatchId, BatchSpec, CallRef, CallSpec, Ending, Fate, Finish, Limits, Prepared,
     Scheduler, Undecided,
 };
 use crate::outcome::Outcome;
@@ -397,7 +398,7 @@ impl World {
         if batch.done {
             let now = self.now;
             let closed = self.event(|scheduler, _, _| scheduler.close(id, now));
-            return self.closed(closed.expect("a batch that is done can be closed"));
+            return self.closed(closed.expect("a batch that is done can be closed").into());
         }
         batch.awake = false;
         self.event(|scheduler, now, out| scheduler.tick(id, now, out));
@@ -411,7 +412,7 @@ impl World {
         batch.deciding = undecided;
         if !batch.closed && due.has_passed(self.now) {
             // Something was due and is not done: it would be looked at for ever.
-            let inner = &self.scheduler.batches[&id].due;
+            let inner = &self.scheduler.batches.get(id).unwrap().due;
             assert!(self.late || batch.done, "{id:?} is due again at once: {:?}", inner.peek());
         }
     }
@@ -439,7 +440,7 @@ impl World {
         self.event(|scheduler, now, out| scheduler.decided(call, decision, now, out));
     }
 
-    fn closed(&mut self, closed: Closed<usize>) {
+    fn closed(&mut self, closed: Ended) {
         let id = closed.id;
         self.log(|| format!("{id:?} is closed"));
         checks::on_close(self, &closed);
@@ -663,7 +664,7 @@ impl World {
                         self.batches[&closed.id].detached,
                         "a batch is dropped that is waited for"
                     );
-                    self.closed(*closed);
+                    self.closed((*closed).into());
                     continue;
                 }
             }
