@@ -184,7 +184,7 @@ type Locked = Scheduler<Arc<Job>>;
 
 impl Collector {
     pub(crate) fn open(core: &Arc<Core>, tooling: &Arc<Tooling>, options: Options) -> Self {
-        let (wake, wakes) = channel::bounded(1);
+        let (wake, wakes) = core.wake_channel();
         let (start, starts) = tooling.scoped.then(channel::unbounded).unzip();
         let is_tool = |name: &str| tooling.set.get(name).is_some();
         let mistake = options.policy.check(is_tool).err().filter(|_| options.own_policy);
@@ -433,7 +433,9 @@ impl Collector {
 
     fn report(&mut self, closed: Option<Closed<Arc<Job>>>) -> Report {
         self.closed = true;
-        self.core.uncollect(self.id);
+        if let Some(reach) = self.core.uncollect(self.id) {
+            self.core.keep_channel((reach.wake, self.wakes.clone()));
+        }
         match closed {
             Some(closed) => {
                 let mut known = BTreeSet::new();

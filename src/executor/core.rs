@@ -15,7 +15,7 @@ use crate::executor::scheduler::{
 use crate::executor::settings::Settings;
 use crate::executor::stand_in::StandIn;
 use crate::executor::stats::ToolCounts;
-use crate::sync::channel::Sender;
+use crate::sync::channel::{self, Receiver, Sender};
 use crate::sync::{Condvar, Mutex};
 use crate::time::Deadline;
 use crate::tool::{Definition, Lane, ToolSet};
@@ -23,9 +23,14 @@ use crate::tool::{Definition, Lane, ToolSet};
 /// A scoped call that is to be started by its collector: only that has the scope.
 pub(crate) type ScopedStart = (CallRef, Arc<Job>);
 
+/// Wakes a collector. Holds one wake: one is as good as many.
+type WakeChannel = (Sender<()>, Receiver<()>);
+
+/// How many channels are kept for the next batches.
+const SPARE_CHANNELS: usize = 16;
+
 /// How a batch's collector is reached.
 pub(crate) struct Reach {
-    /// Holds one wake: one is as good as many.
     pub(crate) wake: Sender<()>,
     pub(crate) starts: Option<Sender<ScopedStart>>,
 }
@@ -37,6 +42,9 @@ pub(crate) struct Core {
     scheduler: Mutex<Scheduler<Arc<Job>>>,
     /// Locked after the scheduler, never before.
     collectors: Mutex<Open<Reach>>,
+    /// Those of batches that are over. A wake that is late may be left in one: a collector that is
+    /// woken for nothing looks and waits on.
+    spare: Mutex<Vec<WakeChannel>>,
     pub(crate) blocking: Arc<BlockingLane>,
     pub(crate) compute: Arc<ComputeLane>,
     pub(crate) settings: Settings,
@@ -134,6 +142,7 @@ impl Core {
         Arc::new(Self {
             scheduler: Mutex::new(scheduler),
             collectors: Mutex::new(Open::new()),
+            spare: Mutex::default(),
             blocking,
             compute,
             settings,
@@ -305,8 +314,23 @@ impl Core {
         self.collectors.lock().insert(id, collector);
     }
 
-    pub(crate) fn uncollect(&self, id: BatchId) {
-        self.collectors.lock().remove(id);
+    /// Takes out how a collector was reached.
+    pub(crate) fn uncollect(&self, id: BatchId) -> Option<Reach> {
+        self.collectors.lock().remove(id)
+    }
+
+    /// A channel for a collector's wakes.
+    pub(crate) fn wake_channel(&self) -> WakeChannel {
+        let spare = self.spare.lock().pop();
+        spare.unwrap_or_else(|| channel::bounded(1))
+    }
+
+    /// Keeps a channel that nobody waits at for the next batch.
+    pub(crate) fn keep_channel(&self, channel: WakeChannel) {
+        let mut spare = self.spare.lock();
+        if spare.len() < SPARE_CHANNELS {
+            spare.push(channel);
+        }
     }
 
     /// Nobody waits for the batch for now: a thread stands in and does what becomes due in it.
