@@ -24,6 +24,7 @@ use crate::outcome::{Abort, Outcome, Rejected};
 use crate::policy::{Decision, FailurePolicy};
 use crate::report::{CallReport, Note, Report};
 use crate::sync::channel::{self, Receiver};
+use crate::sync::thread;
 use crate::time::Deadline;
 use crate::tool::{CallContext, Effect, Lane};
 use crate::turn::Turn;
@@ -163,17 +164,10 @@ pub(crate) fn run_planned(
     collector.collect(next, &mut |_, _| {})
 }
 
-/// How many calls a collector waits for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Left {
-    Few,
-    Many,
-}
-
 /// What a collector does next.
 enum Next {
-    /// Wait, or where few calls are left, look out for their end first.
-    Wait(Deadline, Left),
+    /// Wait, and where few calls are left, look out for their end first.
+    Wait { due: Deadline, few: bool },
     /// Show a settled call to the custom policy.
     Decide(Undecided),
     /// All is settled.
@@ -350,14 +344,9 @@ impl Collector {
     }
 
     fn collect(mut self, mut next: Next, start: &mut dyn FnMut(CallRef, Arc<Job>)) -> Report {
-        let mut woken = false;
         loop {
             match next {
-                Next::Wait(due, left) => {
-                    // It was woken ahead: what it was woken for is microseconds away.
-                    let is_near = woken && left == Left::Few;
-                    woken = self.wait(due, is_near, start);
-                }
+                Next::Wait { due, few } => self.wait(due, few, start),
                 Next::Decide(undecided) => self.decide(&undecided),
                 Next::Report(closed) => return self.report(closed),
             }
@@ -374,8 +363,8 @@ impl Collector {
         } else if scheduler.is_done(self.id) {
             Next::Report(scheduler.close(self.id, now))
         } else {
-            let left = if scheduler.is_nearly_done(self.id) { Left::Few } else { Left::Many };
-            Next::Wait(scheduler.next_due(self.id, now), left)
+            let few = scheduler.is_nearly_done(self.id);
+            Next::Wait { due: scheduler.next_due(self.id, now), few }
         }
     }
 
@@ -404,17 +393,17 @@ impl Collector {
         });
     }
 
-    /// Waits for a wake or `due`, whichever comes first; whether it was a wake.
-    fn wait(&self, due: Deadline, is_near: bool, start: &mut dyn FnMut(CallRef, Arc<Job>)) -> bool {
-        let woken = (is_near && self.look_out(due))
-            || match due {
-                Deadline::At(at) => self.wakes.recv_deadline(at).is_ok(),
-                Deadline::Never => self.wakes.recv().is_ok(),
-            };
+    /// Waits for a wake or `due`, whichever comes first.
+    fn wait(&self, due: Deadline, few: bool, start: &mut dyn FnMut(CallRef, Arc<Job>)) {
+        if !(few && self.look_out(due)) {
+            match due {
+                Deadline::At(at) => drop(self.wakes.recv_deadline(at)),
+                Deadline::Never => drop(self.wakes.recv()),
+            }
+        }
         for (call, job) in self.starts.iter().flat_map(Receiver::try_iter) {
             start(call, job);
         }
-        woken
     }
 
     /// Looks out for a wake for a moment; whether one came. To sleep and be woken takes longer.
@@ -427,7 +416,8 @@ impl Collector {
             if until.has_passed(Instant::now()) {
                 return false;
             }
-            std::hint::spin_loop();
+            // The call that ends next may need this very core.
+            thread::yield_now();
         }
     }
 

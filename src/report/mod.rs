@@ -162,9 +162,16 @@ impl Report {
         times.fold(Duration::ZERO, Duration::saturating_add)
     }
 
-    /// The estimated time saved: sequential less wall time, or zero.
+    /// How long the batch would have taken, had its calls run one after another once the message
+    /// was complete.
+    fn one_by_one(&self) -> Duration {
+        self.message_ended.unwrap_or_default().saturating_add(self.sequential())
+    }
+
+    /// The estimated time saved: that of the calls one after another less the wall time, or zero.
+    /// For a batch that began before the message was complete, both include the wait for it.
     pub fn saved(&self) -> Duration {
-        self.sequential().saturating_sub(self.wall)
+        self.one_by_one().saturating_sub(self.wall)
     }
 
     pub(crate) fn with_message_ended(mut self, ended: Option<Duration>) -> Self {
@@ -185,12 +192,13 @@ impl Report {
         (ended + longest).saturating_sub(self.wall)
     }
 
-    /// Sequential by wall time; 1.0 for a batch that took no time.
+    /// How many times longer the calls would have taken one after another; 1.0 for a batch that
+    /// took no time. Counted as for [`saved`](Self::saved).
     pub fn speedup(&self) -> f64 {
         if self.wall.is_zero() {
             return 1.0;
         }
-        self.sequential().as_secs_f64() / self.wall.as_secs_f64()
+        self.one_by_one().as_secs_f64() / self.wall.as_secs_f64()
     }
 
     /// What ended the batch before all its calls were done, if a policy did.

@@ -265,6 +265,10 @@ fn figures_of_a_report_add_up_and_never_overflow() {
     assert_eq!(report[0].queue_wait(), secs(1));
     assert_eq!((report[2].queue_wait(), report[2].run_time()), (secs(4), Duration::ZERO));
 
+    let early = report.with_message_ended(Some(secs(3)));
+    assert_eq!((early.sequential(), early.saved()), (secs(5), secs(4)));
+    assert!((early.speedup() - 2.0).abs() < 1e-9);
+
     let endless = CallReport { ended: Duration::MAX, ..with(Some(0), 0) };
     let report = Report::new(vec![endless.clone(), endless], Duration::ZERO, None);
     assert_eq!(report.sequential(), Duration::MAX);

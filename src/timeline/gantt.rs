@@ -125,9 +125,12 @@ impl Timeline<'_> {
         if failed > 0 {
             header += &format!(", {failed} failed");
         }
+        header += &format!(": wall {}", Span(report.wall()));
+        if let Some(ended) = report.message_ended() {
+            header += &format!(", message {}", Span(ended));
+        }
         header += &format!(
-            ": wall {}, sequential {}, saved {}, speed-up {:.1}{}",
-            Span(report.wall()),
+            ", sequential {}, saved {}, speed-up {:.1}{}",
             Span(report.sequential()),
             Span(report.saved()),
             report.speedup(),

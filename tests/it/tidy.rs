@@ -34,7 +34,7 @@ const KEPT_TO: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &["Instant::now", "SystemTime"],
-        &["time", "cancel", "tool", "executor", "model", "tools", "agent", "rows"],
+        &["sync", "time", "cancel", "tool", "executor", "model", "tools", "agent", "rows"],
         "time is an argument in all that only decides",
     ),
     (
