@@ -296,7 +296,9 @@ impl Open {
     /// The block as it stands in a whole message; nothing if nothing came of it.
     fn whole(&self) -> Option<String> {
         let whole = if let Some(start) = &self.tool_use {
-            let mut call = RawObject::read(start.get())?;
+            let Some(mut call) = RawObject::read(start.get()) else {
+                return Some(format!(r#"{{"toolUse":{start}}}"#));
+            };
             match serde_json::from_str::<&RawValue>(&self.input) {
                 Ok(input) => call.put_raw("input", input),
                 Err(_) if !self.input.trim_ascii().is_empty() => call.set("input", &self.input),
@@ -305,7 +307,9 @@ impl Open {
             }
             Whole::ToolUse(call)
         } else if let Some(start) = &self.tool_result {
-            let mut result = RawObject::read(start.get())?;
+            let Some(mut result) = RawObject::read(start.get()) else {
+                return Some(format!(r#"{{"toolResult":{start}}}"#));
+            };
             result.set("content", &self.results);
             Whole::ToolResult(result)
         } else if !self.redacted.is_empty() {

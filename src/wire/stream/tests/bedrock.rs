@@ -122,6 +122,22 @@ fn tools_of_the_server_are_no_calls() {
 }
 
 #[test]
+fn calls_that_are_no_objects_stay() {
+    let events: &Events = &[
+        ("contentBlockStart", r#"{"contentBlockIndex":0,"start":{"toolUse":5}}"#),
+        ("contentBlockStop", r#"{"contentBlockIndex":0}"#),
+        (
+            "contentBlockStart",
+            r#"{"contentBlockIndex":1,"start":{"toolUse":{"toolUseId":"b","name":"look"}}}"#,
+        ),
+        ("messageStop", r#"{"stopReason":"tool_use"}"#),
+    ];
+    let whole = r#"{"output":{"message":{"role":"assistant","content":[{"toolUse":5},{"toolUse":{"toolUseId":"b","name":"look","input":{}}}]}},"stopReason":"tool_use","usage":null}"#;
+    let turn = check(Wire::Bedrock, frames(events).concat(), whole);
+    assert_eq!(turn.calls().len(), 2);
+}
+
+#[test]
 fn texts_with_citations() {
     let events: &Events = &[
         ("messageStart", r#"{"role":"assistant"}"#),
