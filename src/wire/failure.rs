@@ -62,9 +62,7 @@ impl Failure {
                 return Error::input(format_args!("{wire} body is empty"));
             }
             Self::Unreadable(error) => {
-                let why =
-                    json::scan(body).map_or_else(|ours| ours.to_string(), |_| error.to_string());
-                (format!("is not readable: {why}; it begins with: "), text)
+                (format!("is not readable: {}", unreadable(&error, body)), text)
             }
             Self::Misfit { path, expected } => {
                 if let Some(words) = providers_words(body) {
@@ -81,10 +79,20 @@ impl Failure {
                 (format!("is no message: expected {expected}{at}{place}, {found}"), quoted)
             }
         };
-        let why = format!("{wire} body {why}");
-        let error = Error::input(format_args!("{why}{}", Shown::new(quoted, SHOWN)));
-        error.because(Some(Broken::Odd { why, quoted: bounded_to(quoted, KEPT) }))
+        quoting(format!("{wire} body {why}"), quoted)
     }
+}
+
+/// Why a text can't be read, in words that go before its start.
+pub(super) fn unreadable(error: &serde_json::Error, text: &str) -> String {
+    let why = json::scan(text).map_or_else(|ours| ours.to_string(), |_| error.to_string());
+    format!("{why}; it begins with: ")
+}
+
+/// The error that says `why`, and behind it the start of what is quoted.
+pub(super) fn quoting(why: String, quoted: &str) -> Error {
+    let error = Error::input(format_args!("{why}{}", Shown::new(quoted, SHOWN)));
+    error.because(Some(Broken::Odd { why, quoted: bounded_to(quoted, KEPT) }))
 }
 
 /// That the list at `path` holds an object, if anything: elements that are none are passed over,

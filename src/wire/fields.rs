@@ -246,7 +246,7 @@ where
 }
 
 /// What must not pass for absent though it is of another kind, unless it is `null`: it counts as an
-/// object without keys, or as an array whose one element is of another kind, too.
+/// object without keys, as none at all, or as an array whose one element is of another kind, too.
 #[derive(Debug)]
 pub(super) struct Given<T>(pub(super) T);
 
@@ -256,6 +256,17 @@ impl<'de, T: Fields<'de>> Value<'de> for Given<T> {
         Ok(match members(from, &mut object)? {
             Found::Null => None,
             Found::Other | Found::It(()) => Some(Self(object.unwrap_or_default())),
+        })
+    }
+}
+
+/// Nothing stands for what is no object.
+impl<'de, T: Fields<'de>> Value<'de> for Given<Option<T>> {
+    fn read<D: Deserializer<'de>>(from: D) -> Result<Option<Self>, D::Error> {
+        let mut object = None;
+        Ok(match members(from, &mut object)? {
+            Found::Null => None,
+            Found::Other | Found::It(()) => Some(Self(object)),
         })
     }
 }

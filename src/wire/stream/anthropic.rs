@@ -10,8 +10,10 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::wire::anthropic;
+use crate::wire::call_element::arguments;
 use crate::wire::fields::{self, fields};
 use crate::wire::raw::{self, RawObject};
+use crate::wire::stream::parts;
 use crate::wire::stream::tell::Tell;
 use crate::wire::stream::{Format, Problem, push_json, push_string};
 
@@ -44,12 +46,12 @@ fields! {
 
     struct Delta<'a> {
         kind "type": Cow<'a, str>,
-        text: Cow<'a, str>,
-        partial_json: Cow<'a, str>,
-        thinking: Cow<'a, str>,
-        signature: Cow<'a, str>,
+        text: &'a RawValue,
+        partial_json: &'a RawValue,
+        thinking: &'a RawValue,
+        signature: &'a RawValue,
         citation: &'a RawValue,
-        content: Cow<'a, str>,
+        content: &'a RawValue,
         stop_reason: Cow<'a, str>,
     }
 
@@ -118,7 +120,7 @@ impl Format for Stream {
             return Ok(());
         }
         let mut event = None;
-        fields::parse_into(data, &mut event).map_err(|error| Problem::event(&error))?;
+        fields::parse_into(data, &mut event).map_err(|error| Problem::event(&error, data))?;
         let Some(event): &mut Option<Event<'_>> = &mut event else { return Ok(()) };
         if name == "error" {
             return Err(Problem::of_the_provider(data));
@@ -129,7 +131,7 @@ impl Format for Stream {
                     *self = Self::default();
                     tell.restart();
                 }
-                self.begin(event.message.take().unwrap_or_default(), tell);
+                self.begin(event.message.take().unwrap_or_default(), tell)?;
             }
             "content_block_start" => {
                 if let Some(start) = event.content_block {
@@ -175,13 +177,18 @@ impl Format for Stream {
 }
 
 impl Stream {
-    fn begin(&mut self, message: Start<'_>, tell: &mut Tell<'_>) {
+    fn begin(&mut self, message: Start<'_>, tell: &mut Tell<'_>) -> Result<(), Problem> {
         self.begun = true;
         self.stop_reason = message.stop_reason.map(Cow::into_owned);
         self.usage.update(message.usage.unwrap_or_default());
-        for block in message.content.map(|content| raw::array(content.get())).unwrap_or_default() {
+        // An empty text holds no blocks.
+        let content = message.content.filter(|content| content.get() != "\"\"");
+        let blocks = content.map(fields::list::<&RawValue>).unwrap_or_default();
+        parts::check_list(&blocks, "the content of a message")?;
+        for block in blocks.into_iter().flatten() {
             self.start(None, block, tell);
         }
+        Ok(())
     }
 
     fn start(&mut self, index: Option<u64>, start: &RawValue, tell: &mut Tell<'_>) {
@@ -224,7 +231,7 @@ impl Stream {
     fn delta(
         &mut self,
         index: Option<u64>,
-        delta: &mut Delta<'_>,
+        delta: &Delta<'_>,
         tell: &mut Tell<'_>,
     ) -> Result<(), Problem> {
         let place = self.place(index);
@@ -233,24 +240,25 @@ impl Stream {
         };
         match delta.kind.as_deref().unwrap_or_default() {
             "text_delta" => {
-                let text = delta.text.as_deref().unwrap_or_default();
+                let text = parts::text(delta.text, "the text of a delta")?;
                 if block.is_text {
-                    tell.text(text);
+                    tell.text(&text);
                 }
-                block.added("text").push_str(text);
+                block.added("text").push_str(&text);
             }
-            "input_json_delta" => {
-                block.added("input").push_str(delta.partial_json.as_deref().unwrap_or_default());
-            }
+            "input_json_delta" => block.added("input").push_str(&arguments(delta.partial_json)),
             "thinking_delta" => {
-                block.added("thinking").push_str(delta.thinking.as_deref().unwrap_or_default());
+                let thinking = parts::text(delta.thinking, "the thinking of a delta")?;
+                block.added("thinking").push_str(&thinking);
             }
             "signature_delta" => {
-                *block.added("signature") = delta.signature.take().unwrap_or_default().into_owned();
+                let signature = parts::text(delta.signature, "the signature of a delta")?;
+                *block.added("signature") = signature.into_owned();
             }
             "citations_delta" => block.citations.extend(delta.citation.map(ToOwned::to_owned)),
             "compaction_delta" => {
-                block.added("content").push_str(delta.content.as_deref().unwrap_or_default());
+                let content = parts::text(delta.content, "the content of a delta")?;
+                block.added("content").push_str(&content);
             }
             _ => {}
         }

@@ -9,8 +9,10 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::wire::bedrock;
+use crate::wire::call_element::arguments;
 use crate::wire::fields::{self, fields};
 use crate::wire::raw::{self, RawObject};
+use crate::wire::stream::parts;
 use crate::wire::stream::tell::Tell;
 use crate::wire::stream::{Format, Problem, json, push_json};
 
@@ -34,7 +36,7 @@ fields! {
     }
 
     struct Delta<'a> {
-        text: Cow<'a, str>,
+        text: &'a RawValue,
         tool_use "toolUse": Input<'a>,
         reasoning "reasoningContent": Reasoning<'a>,
         tool_result "toolResult": &'a RawValue,
@@ -42,7 +44,7 @@ fields! {
     }
 
     struct Input<'a> {
-        input: Cow<'a, str>,
+        input: &'a RawValue,
     }
 
     struct Reasoning<'a> {
@@ -101,7 +103,7 @@ impl Format for Stream {
             return Err(Problem::exception(name, data));
         }
         let mut event = None;
-        fields::parse_into(data, &mut event).map_err(|error| Problem::event(&error))?;
+        fields::parse_into(data, &mut event).map_err(|error| Problem::event(&error, data))?;
         let Some(event): &mut Option<Event<'_>> = &mut event else { return Ok(()) };
         match name {
             "messageStart" => self.role = event.role.take().map(Cow::into_owned),
@@ -151,7 +153,7 @@ impl Stream {
             return Ok(());
         }
         let event = serde_json::from_str::<&RawValue>(data);
-        let event = event.map_err(|error| Problem::event(&error))?;
+        let event = event.map_err(|error| Problem::event(&error, data))?;
         let Some(event) = RawObject::read(event.get()) else { return Ok(()) };
         for (name, data) in event.entries() {
             match name {
@@ -210,14 +212,12 @@ impl Stream {
         tell: &mut Tell<'_>,
     ) -> Result<(), Problem> {
         let Some(block) = self.open(index) else { return Ok(()) };
-        if let Some(text) = &delta.text {
-            tell.text(text);
-            block.text.push_str(text);
-        }
+        let text = parts::text(delta.text, "the text of a delta")?;
+        tell.text(&text);
+        block.text.push_str(&text);
         block.citations.extend(delta.citation.map(ToOwned::to_owned));
-        if let Some(Input { input: Some(input), .. }) = &delta.tool_use {
-            block.input.push_str(input);
-        }
+        let input = delta.tool_use.as_ref().and_then(|piece| piece.input);
+        block.input.push_str(&arguments(input));
         if let Some(reasoning) = delta.reasoning.take() {
             tell.apart();
             block.is_reasoning = true;

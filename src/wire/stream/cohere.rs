@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::turn::{StopKind, StopReason};
 use crate::wire::call_element::arguments;
-use crate::wire::fields::{self, fields};
+use crate::wire::fields::{self, Given, fields};
 use crate::wire::stream::parts::{self, push_list, push_raw, push_text};
 use crate::wire::stream::tell::Tell;
 use crate::wire::stream::{Format, Problem, push_json};
@@ -28,16 +28,16 @@ fields! {
     }
 
     struct Piece<'a> {
-        tool_plan: Cow<'a, str>,
-        content: ContentPiece<'a>,
-        tool_calls: CallPiece<'a>,
+        tool_plan: &'a RawValue,
+        content: Given<Option<ContentPiece<'a>>>,
+        tool_calls: Given<Option<CallPiece<'a>>>,
         citations: &'a RawValue,
     }
 
     struct ContentPiece<'a> {
         kind "type": Cow<'a, str>,
-        text: Cow<'a, str>,
-        thinking: Cow<'a, str>,
+        text: &'a RawValue,
+        thinking: &'a RawValue,
     }
 
     struct CallPiece<'a> {
@@ -85,7 +85,7 @@ impl Format for Stream {
         if data.trim_ascii() == "[DONE]" {
             return Ok(());
         }
-        let event: Option<Event<'_>> = fields::parse(data).map_err(|e| Problem::event(&e))?;
+        let event: Option<Event<'_>> = fields::parse(data).map_err(|e| Problem::event(&e, data))?;
         let event = event.unwrap_or_default();
         let (index, delta) = (event.index, event.delta.unwrap_or_default());
         let piece = delta.message.unwrap_or_default();
@@ -93,18 +93,19 @@ impl Format for Stream {
             "message-start" => {
                 tell.restart();
                 *self = Self::default();
-                self.plan(piece.tool_plan, tell);
+                self.plan(piece.tool_plan, tell)?;
             }
-            "tool-plan-delta" => self.plan(piece.tool_plan, tell),
+            "tool-plan-delta" => self.plan(piece.tool_plan, tell)?,
             "content-start" | "content-delta" => {
                 let begins = event.kind.as_deref() == Some("content-start");
-                self.content(piece.content.unwrap_or_default(), begins, tell);
+                let content = parts::object(piece.content, "the content of a message")?;
+                self.content(content, begins, tell)?;
             }
             "tool-call-start" => {
                 self.calls.push(Call { index, ..Call::default() });
-                self.call(index, piece.tool_calls.unwrap_or_default())?;
+                self.call(index, piece.tool_calls)?;
             }
-            "tool-call-delta" => self.call(index, piece.tool_calls.unwrap_or_default())?,
+            "tool-call-delta" => self.call(index, piece.tool_calls)?,
             "tool-call-end" => {
                 if let Some(call) = self.open(index) {
                     call.ended = true;
@@ -159,24 +160,35 @@ impl Format for Stream {
 }
 
 impl Stream {
-    fn plan(&mut self, piece: Option<Cow<'_, str>>, tell: &mut Tell<'_>) {
-        let piece = piece.unwrap_or_default();
+    fn plan(&mut self, piece: Option<&RawValue>, tell: &mut Tell<'_>) -> Result<(), Problem> {
+        let piece = parts::text(piece, "the tool_plan of a message")?;
         self.plan.push_str(&piece);
         tell.text(&piece);
+        Ok(())
     }
 
-    fn content(&mut self, piece: ContentPiece<'_>, begins: bool, tell: &mut Tell<'_>) {
+    fn content(
+        &mut self,
+        piece: ContentPiece<'_>,
+        begins: bool,
+        tell: &mut Tell<'_>,
+    ) -> Result<(), Problem> {
         let thinking = piece.thinking.is_some() || piece.kind.as_deref() == Some("thinking");
         if begins || self.blocks.last().is_none_or(|block| block.thinking != thinking) {
             self.blocks.push(Block { thinking, text: String::new() });
         }
-        let text = if thinking { piece.thinking } else { piece.text }.unwrap_or_default();
+        let (text, what) = match thinking {
+            true => (piece.thinking, "the thinking of a content"),
+            false => (piece.text, "the text of a content"),
+        };
+        let text = parts::text(text, what)?;
         if let Some(block) = self.blocks.last_mut() {
             block.text.push_str(&text);
         }
         if !thinking {
             tell.text(&text);
         }
+        Ok(())
     }
 
     /// The call of an index that has no end yet.
@@ -186,7 +198,12 @@ impl Stream {
         open.find(|call| index.is_none() || call.index == index)
     }
 
-    fn call(&mut self, index: Option<u64>, piece: CallPiece<'_>) -> Result<(), Problem> {
+    fn call(
+        &mut self,
+        index: Option<u64>,
+        piece: Option<Given<Option<CallPiece<'_>>>>,
+    ) -> Result<(), Problem> {
+        let piece = parts::object(piece, "tool_calls of a message")?;
         let Some(call) = self.open(index) else {
             return Err(Problem::unreadable("a piece of a call that doesn't go on"));
         };

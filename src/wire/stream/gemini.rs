@@ -128,7 +128,7 @@ impl Format for Stream {
             return Ok(());
         }
         let mut event = None;
-        fields::parse_into(data, &mut event).map_err(|error| Problem::event(&error))?;
+        fields::parse_into(data, &mut event).map_err(|error| Problem::event(&error, data))?;
         let Some(event): &mut Option<Event<'_>> = &mut event else { return Ok(()) };
         if event.error.is_some() {
             return Err(Problem::of_the_provider(data));

@@ -24,7 +24,7 @@ use std::fmt;
 use crate::call::ToolCall;
 use crate::error::{Broken, Error};
 use crate::turn::{Turn, Wire};
-use crate::wire::failure::providers_words;
+use crate::wire::failure::{self, providers_words};
 use crate::wire::stream::framing::Framing;
 use crate::wire::stream::halves::Halves;
 use crate::wire::stream::tell::{Tell, Told};
@@ -125,9 +125,9 @@ impl Assembler {
     ///
     /// # Errors
     /// A stream that isn't of this format, or that the provider ends with an error, which the text
-    /// then quotes; also one of more than 128 MiB, or with one event of more than 32 MiB. From then
-    /// on every call gives that error, and no turn will come of it: nothing that was told may run
-    /// any further.
+    /// then quotes; also one of more than 128 MiB, or with one event of more than 32 MiB. Of an
+    /// event that is no JSON at most 80 characters are shown. From then on every call gives that
+    /// error, and no turn will come of it: nothing that was told may run any further.
     pub fn feed(
         &mut self,
         bytes: &[u8],
@@ -216,23 +216,28 @@ trait Format: fmt::Debug + Send + Sync {
 #[derive(Debug)]
 struct Problem {
     text: String,
+    /// The text that goes behind, which is cut where it is shown.
+    quoted: Option<String>,
     broken: Option<Broken>,
 }
 
 impl Problem {
     fn unreadable(why: impl fmt::Display) -> Self {
-        Self { text: format!("stream is not readable: {why}"), broken: None }
+        let text = format!("stream is not readable: {why}");
+        Self { text, quoted: None, broken: None }
     }
 
     /// An event that is not JSON.
-    fn event(error: &serde_json::Error) -> Self {
-        Self::unreadable(format_args!("an event is no JSON: {error}"))
+    fn event(error: &serde_json::Error, data: &str) -> Self {
+        let why = failure::unreadable(error, data);
+        let quoted = Some(data.trim_ascii().to_owned());
+        Self { quoted, ..Self::unreadable(format_args!("an event is no JSON: {why}")) }
     }
 
     /// The stream ended, and the message didn't.
     fn cut() -> Self {
         let text = "stream ended before the message did".to_owned();
-        Self { text, broken: Some(Broken::Cut) }
+        Self { text, quoted: None, broken: Some(Broken::Cut) }
     }
 
     /// An error that the provider sent; `data` is the event.
@@ -249,11 +254,15 @@ impl Problem {
             "" => format!("answered with an error: {words}"),
             name => format!("answered with an error: {name}: {words}"),
         };
-        Self { text, broken: Some(Broken::Said { name, body }) }
+        Self { text, quoted: None, broken: Some(Broken::Said { name, body }) }
     }
 
     fn error(&self, wire: Wire) -> Error {
-        Error::input(format_args!("{wire} {}", self.text)).because(self.broken.clone())
+        let why = format!("{wire} {}", self.text);
+        match &self.quoted {
+            Some(quoted) => failure::quoting(why, quoted),
+            None => Error::input(why).because(self.broken.clone()),
+        }
     }
 }
 

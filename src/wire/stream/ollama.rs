@@ -57,7 +57,7 @@ pub(super) struct Stream {
 
 impl Format for Stream {
     fn event(&mut self, _name: &str, data: &str, tell: &mut Tell<'_>) -> Result<(), Problem> {
-        let line: Option<Line<'_>> = fields::parse(data).map_err(|e| Problem::event(&e))?;
+        let line: Option<Line<'_>> = fields::parse(data).map_err(|e| Problem::event(&e, data))?;
         let line = line.unwrap_or_default();
         if line.error.is_some() {
             return Err(Problem::of_the_provider(data));
@@ -72,8 +72,7 @@ impl Format for Stream {
         };
         let piece = line.message.unwrap_or_default();
         if let Some(content) = piece.content {
-            let content = fields::string(content.get())
-                .ok_or_else(|| Problem::unreadable("the content of a message is no text"))?;
+            let content = parts::text(Some(content), "the content of a message")?;
             self.content.push_str(&content);
             tell.text(&content);
         }
@@ -107,7 +106,7 @@ impl Format for Stream {
             message.push(']');
         }
         message.push('}');
-        let message = RawValue::from_string(message).map_err(|e| Problem::event(&e))?;
+        let message = RawValue::from_string(message).map_err(Problem::unreadable)?;
         let mut body = RawObject::read(last).ok_or_else(Problem::cut)?;
         body.put("message".into(), message);
         let mut out = String::new();

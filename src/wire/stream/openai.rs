@@ -151,7 +151,7 @@ impl Format for Stream {
             self.done = true;
             return Ok(());
         }
-        let chunk: Option<Chunk<'_>> = fields::parse(data).map_err(|e| Problem::event(&e))?;
+        let chunk: Option<Chunk<'_>> = fields::parse(data).map_err(|e| Problem::event(&e, data))?;
         let Some(chunk) = chunk else { return Ok(()) };
         let failed = chunk.error.is_some_and(|error| error.get().starts_with(['{', '"']));
         if failed || name == "error" || chunk.object.as_deref() == Some("error") {

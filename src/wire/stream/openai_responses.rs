@@ -61,7 +61,7 @@ impl Format for Stream {
         if data.trim_ascii() == "[DONE]" || self.last.is_some() {
             return Ok(());
         }
-        let event: Option<Event<'_>> = fields::parse(data).map_err(|e| Problem::event(&e))?;
+        let event: Option<Event<'_>> = fields::parse(data).map_err(|e| Problem::event(&e, data))?;
         let event = event.unwrap_or_default();
         match event.kind.as_deref().unwrap_or(name) {
             "response.created" => {
@@ -114,7 +114,7 @@ impl Format for Stream {
             let mut output = String::from("[");
             push_list(&mut output, whole, |out, item| out.push_str(item.get()));
             output.push(']');
-            let output = RawValue::from_string(output).map_err(|e| Problem::event(&e))?;
+            let output = RawValue::from_string(output).map_err(Problem::unreadable)?;
             let mut response = RawObject::read(last.get()).ok_or_else(Problem::cut)?;
             response.put("output".into(), output);
             let mut body = String::new();

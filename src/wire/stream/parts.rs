@@ -1,13 +1,16 @@
-//! What the formats whose calls stand in `tool_calls` have in common.
+//! What several formats have in common, above all those whose calls stand in `tool_calls`.
+
+use std::borrow::Cow;
 
 use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
 use crate::call::{CallState, ToolCall};
 use crate::turn::StopReason;
+use crate::wire::failure;
+use crate::wire::fields::{self, Given};
 use crate::wire::stream::{Problem, push_json};
 use crate::wire::tool_calls::{self, Element};
-use crate::wire::{failure, fields};
 
 /// Keys of a message that nothing is known of: the last value of each, as it came.
 ///
@@ -52,6 +55,21 @@ pub(super) fn other<'a, A: MapAccess<'a>>(
     let other = other.filter(|value| Kept::is_worth_it(value));
     others.extend(other.map(|value| (String::from_utf8_lossy(key).into_owned(), value)));
     Ok(())
+}
+
+/// The text of a piece, empty where there is none.
+pub(super) fn text<'a>(piece: Option<&'a RawValue>, what: &str) -> Result<Cow<'a, str>, Problem> {
+    let text = piece.map_or(Some("".into()), |piece| fields::string(piece.get()));
+    text.ok_or_else(|| Problem::unreadable(format_args!("{what} is no text")))
+}
+
+/// The object of a piece, without keys where there is none.
+pub(super) fn object<T: Default>(
+    piece: Option<Given<Option<T>>>,
+    what: &str,
+) -> Result<T, Problem> {
+    let object = piece.map_or(Some(T::default()), |Given(object)| object);
+    object.ok_or_else(|| Problem::unreadable(format_args!("{what} is no object")))
 }
 
 /// That a list holds an object, if anything.

@@ -105,6 +105,17 @@ fn the_input_of_the_start_counts_where_no_delta_follows() {
 }
 
 #[test]
+fn input_that_comes_as_an_object_is_kept() {
+    let stream = begin()
+        + &start(0, LOOK)
+        + &delta(0, "input_json", r#""partial_json":{"day": 1.50}"#)
+        + &stop(0)
+        + &end("tool_use");
+    let block = LOOK.replace("{}", r#"{"day": 1.50}"#);
+    check(Wire::Anthropic, stream, &whole(&block, "tool_use"));
+}
+
+#[test]
 fn input_that_is_no_json_makes_a_call_that_will_not_run() {
     let stream = [
         begin(),

@@ -138,6 +138,18 @@ fn calls_that_are_no_objects_stay() {
 }
 
 #[test]
+fn input_that_comes_as_an_object_is_kept() {
+    let events: &Events = &[
+        ("contentBlockStart", r#"{"start":{"toolUse":{"toolUseId":"a","name":"look"}}}"#),
+        ("contentBlockDelta", r#"{"delta":{"toolUse":{"input":{"day": 1.50}}}}"#),
+        ("contentBlockStop", "{}"),
+        ("messageStop", r#"{"stopReason":"tool_use"}"#),
+    ];
+    let whole = r#"{"output":{"message":{"role":"assistant","content":[{"toolUse":{"toolUseId":"a","name":"look","input":{"day": 1.50}}}]}},"stopReason":"tool_use"}"#;
+    check(Wire::Bedrock, frames(events).concat(), whole);
+}
+
+#[test]
 fn texts_with_citations() {
     let events: &Events = &[
         ("messageStart", r#"{"role":"assistant"}"#),

@@ -150,6 +150,54 @@ fn a_whole_body_is_understood_too() {
 fn a_piece_of_another_kind_breaks_the_stream() {
     let cases = [
         (
+            Wire::Anthropic,
+            r#"{"type":"message_start","message":{"content":"hi"}}"#,
+            "the content of a message is no list of objects",
+        ),
+        (
+            Wire::Anthropic,
+            concat!(
+                r#"{"type":"content_block_start","index":0,"content_block":{"type":"text"}}"#,
+                "\n",
+                r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":5}}"#,
+            ),
+            "the text of a delta is no text",
+        ),
+        (
+            Wire::Anthropic,
+            concat!(
+                r#"{"type":"content_block_start","index":0,"content_block":{"type":"thinking"}}"#,
+                "\n",
+                r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":[]}}"#,
+            ),
+            "the thinking of a delta is no text",
+        ),
+        (
+            Wire::Bedrock,
+            r#"{"contentBlockDelta":{"delta":{"text":5}}}"#,
+            "the text of a delta is no text",
+        ),
+        (
+            Wire::Cohere,
+            r#"{"type":"content-start","delta":{"message":{"content":"hi"}}}"#,
+            "the content of a message is no object",
+        ),
+        (
+            Wire::Cohere,
+            r#"{"type":"content-delta","delta":{"message":{"content":{"text":5}}}}"#,
+            "the text of a content is no text",
+        ),
+        (
+            Wire::Cohere,
+            r#"{"type":"tool-plan-delta","delta":{"message":{"tool_plan":{}}}}"#,
+            "the tool_plan of a message is no text",
+        ),
+        (
+            Wire::Cohere,
+            r#"{"type":"tool-call-start","index":0,"delta":{"message":{"tool_calls":[{}]}}}"#,
+            "tool_calls of a message is no object",
+        ),
+        (
             Wire::OpenAi,
             r#"{"choices":[{"delta":{"content":5}}]}"#,
             "the content of a delta is neither a text nor a list",
@@ -178,10 +226,27 @@ fn a_piece_of_another_kind_breaks_the_stream() {
     ];
     for (wire, event, why) in cases {
         let stream = match wire {
-            Wire::Ollama => format!("{event}\n{event}\n"),
-            _ => format!("data: {event}\n\n"),
+            Wire::Ollama => format!("{event}\n{event}\n").into_bytes(),
+            _ => sse(&event.lines().collect::<Vec<_>>()).concat(),
         };
         check_broken(wire, stream, &format!("{wire} stream is not readable: {why}"));
+    }
+}
+
+#[test]
+fn an_event_that_is_no_json_is_shown_from_its_start() {
+    for wire in Wire::ALL {
+        let long = format!("{{\"a\": oh\u{202e} {}", "x".repeat(1000));
+        let stream = match wire {
+            Wire::Ollama => format!("{{}}\n{long}\n"),
+            _ => format!("data: {long}\n\n"),
+        };
+        let start = format!("{{\"a\": oh\\u{{202e}} {}…", "x".repeat(62));
+        let why = format!(
+            "{wire} stream is not readable: an event is no JSON: expected a value at byte 6; \
+             it begins with: {start}"
+        );
+        check_broken(wire, stream, &why);
     }
 }
 

@@ -76,6 +76,6 @@ fn errors_and_streams_without_an_end() {
     );
     broken(
         stream(&[LINES[0], "{\"message\":"]),
-        "ollama stream is not readable: an event is no JSON: EOF while parsing a value at line 1 column 11",
+        "ollama stream is not readable: an event is no JSON: the text ends too early at byte 11; it begins with: {\"message\":",
     );
 }
