@@ -15,10 +15,10 @@ pub(super) enum Choice<T> {
 }
 
 #[derive(Serialize)]
-struct Function<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    function: Name<'a>,
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Named<'a> {
+    Function { function: Name<'a> },
+    Custom { custom: Name<'a> },
 }
 
 #[derive(Serialize)]
@@ -40,8 +40,9 @@ pub(super) fn body<'a>(prompt: &Prompt<'_>, shape: &Shape<'_>) -> RawObject<'a> 
     set_some(&mut body, "reasoning_effort", shape.effort);
     if !prompt.tools.is_empty() {
         body.set("tools", &Wire::OpenAi.tools(&prompt.tools));
-        let tool = |name| Function { kind: "function", function: Name { name } };
-        set_some(&mut body, "tool_choice", choice(&prompt.choice, tool));
+        let function = |name| Named::Function { function: Name { name } };
+        let custom = |name| Named::Custom { custom: Name { name } };
+        set_some(&mut body, "tool_choice", choice(prompt, function, custom));
         set_some(&mut body, "parallel_tool_calls", prompt.parallel);
     }
     if shape.stream {
@@ -53,13 +54,20 @@ pub(super) fn body<'a>(prompt: &Prompt<'_>, shape: &Shape<'_>) -> RawObject<'a> 
 }
 
 pub(super) fn choice<'a, T>(
-    choice: &'a ToolChoice,
-    tool: impl FnOnce(&'a str) -> T,
+    prompt: &'a Prompt<'_>,
+    function: impl FnOnce(&'a str) -> T,
+    custom: impl FnOnce(&'a str) -> T,
 ) -> Option<Choice<T>> {
-    match choice {
+    match &prompt.choice {
         ToolChoice::Auto => None,
         ToolChoice::Required => Some(Choice::Word("required")),
         ToolChoice::None => Some(Choice::Word("none")),
-        ToolChoice::Tool(name) => Some(Choice::Tool(tool(name))),
+        ToolChoice::Tool(name) => {
+            let tool = prompt.tools.get(name);
+            Some(Choice::Tool(match tool.is_some_and(|tool| tool.takes_free_text()) {
+                true => custom(name),
+                false => function(name),
+            }))
+        }
     }
 }

@@ -8,10 +8,10 @@ use crate::wire::request::openai::choice;
 use crate::wire::request::{Prompt, Shape, set_some};
 
 #[derive(Serialize)]
-struct Function<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    name: &'a str,
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Named<'a> {
+    Function { name: &'a str },
+    Custom { name: &'a str },
 }
 
 #[derive(Serialize)]
@@ -30,8 +30,9 @@ pub(super) fn body<'a>(prompt: &Prompt<'_>, shape: &Shape<'_>) -> RawObject<'a> 
     }
     if !prompt.tools.is_empty() {
         body.set("tools", &Wire::OpenAiResponses.tools(&prompt.tools));
-        let tool = |name| Function { kind: "function", name };
-        set_some(&mut body, "tool_choice", choice(&prompt.choice, tool));
+        let function = |name| Named::Function { name };
+        let custom = |name| Named::Custom { name };
+        set_some(&mut body, "tool_choice", choice(prompt, function, custom));
         set_some(&mut body, "parallel_tool_calls", prompt.parallel);
     }
     set_some(&mut body, "stream", shape.stream.then_some(true));

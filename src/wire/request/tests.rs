@@ -191,6 +191,20 @@ fn the_choice_and_the_switch_for_parallel_calls() {
 }
 
 #[test]
+fn a_tool_that_takes_free_text_is_chosen_as_the_kind_it_is() {
+    let sql = Tool::new("sql", "A query", |query: String| Ok(query)).takes_free_text();
+    let choice = |wire: Wire| {
+        let choice = ToolChoice::Tool("sql".into());
+        let prompt = Prompt { tools: tools().with(sql.clone()), choice, ..Prompt::default() };
+        let body = wire.request(&prompt, &Shape::new("m"));
+        RawObject::read(body.as_str()).unwrap().get("tool_choice").unwrap().to_string()
+    };
+    assert_eq!(choice(Wire::OpenAi), r#"{"type":"custom","custom":{"name":"sql"}}"#);
+    assert_eq!(choice(Wire::OpenAiResponses), r#"{"type":"custom","name":"sql"}"#);
+    assert_eq!(choice(Wire::Anthropic), r#"{"type":"tool","name":"sql"}"#);
+}
+
+#[test]
 fn extra_is_merged_into_the_body() {
     let extra = raw::literal(r#"{"temperature":null,"reasoning":{"summary":"auto"},"seed":7}"#);
     let shape = Shape {
