@@ -51,18 +51,20 @@ impl AgentStats {
     }
 
     pub(super) fn turn(&mut self, usage: Usage) {
-        self.turns += 1;
+        self.turns = self.turns.saturating_add(1);
         self.usage += usage;
     }
 
     pub(super) fn batch(&mut self, report: &Report) {
-        self.calling_turns += 1;
-        self.calls += report.calls().len() as u64;
-        self.failed_calls += report.failures().count() as u64;
-        self.wall += report.wall();
-        self.sequential += report.sequential();
-        self.saved += report.saved();
-        self.saved_by_early_start += report.saved_by_early_start();
+        let add = |sum: &mut u64, more: usize| *sum = sum.saturating_add(more as u64);
+        add(&mut self.calling_turns, 1);
+        add(&mut self.calls, report.calls().len());
+        add(&mut self.failed_calls, report.failures().count());
+        let add = |sum: &mut Duration, more| *sum = sum.saturating_add(more);
+        add(&mut self.wall, report.wall());
+        add(&mut self.sequential, report.sequential());
+        add(&mut self.saved, report.saved());
+        add(&mut self.saved_by_early_start, report.saved_by_early_start());
     }
 }
 
@@ -170,6 +172,30 @@ mod tests {
         watch.alone = 2;
         assert!(!watch.calls(&[call(r#"{"id":"C-1042"}"#)]));
         assert_eq!(watch.alone, 0);
+    }
+
+    #[test]
+    fn stored_figures_beyond_all_bounds_stop_at_the_highest() {
+        let json = r#"{"secs":18446744073709551615,"nanos":999999999}"#;
+        let report: Report = serde_json::from_str(&format!(
+            r#"{{"calls":[{{"call":{{"name":"f","arguments":"{{}}"}},
+                "outcome":{{"kind":"succeeded","detail":{{"type":"text","text":""}}}},
+                "effect":"mutating","lane":"blocking","attempts":1,"submitted":{json},
+                "started":{{"secs":0,"nanos":0}},"ended":{json}}}],
+                "wall":{json},"message_ended":{json}}}"#
+        ))
+        .unwrap();
+        let mut stats = AgentStats { turns: u64::MAX, calls: u64::MAX, ..AgentStats::default() };
+        for _ in 0..2 {
+            stats.turn(Usage::default());
+            stats.batch(&report);
+        }
+        assert_eq!((stats.turns, stats.calls, stats.calling_turns), (u64::MAX, u64::MAX, 2));
+        assert_eq!((stats.wall, stats.sequential), (Duration::MAX, Duration::MAX));
+        assert!(report.timeline().to_string().starts_with("1 call: wall "));
+        let mut twice = report.clone();
+        twice.merge(report, &[0]);
+        assert_eq!((twice.wall(), twice[0].submitted), (Duration::MAX, Duration::MAX));
     }
 
     #[test]

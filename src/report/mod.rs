@@ -134,15 +134,15 @@ impl Report {
             let Some(place) = self.calls.get_mut(index).filter(|_| places.contains(&index)) else {
                 continue;
             };
-            call.submitted += self.wall;
-            call.started = call.started.map(|started| started + self.wall);
-            call.ended += self.wall;
+            call.submitted = call.submitted.saturating_add(self.wall);
+            call.started = call.started.map(|started| started.saturating_add(self.wall));
+            call.ended = call.ended.saturating_add(self.wall);
             let mut notes = std::mem::take(&mut place.notes);
             call.notes.retain(|note| !notes.contains(note));
             notes.append(&mut call.notes);
             *place = CallReport { notes, ..call };
         }
-        self.wall += later.wall;
+        self.wall = self.wall.saturating_add(later.wall);
         self.aborted = self.aborted.take().or(later.aborted);
     }
 
@@ -189,7 +189,7 @@ impl Report {
     pub fn saved_by_early_start(&self) -> Duration {
         let Some(ended) = self.message_ended else { return Duration::ZERO };
         let longest = self.calls.iter().map(CallReport::run_time).max().unwrap_or_default();
-        (ended + longest).saturating_sub(self.wall)
+        ended.saturating_add(longest).saturating_sub(self.wall)
     }
 
     /// How many times longer the calls would have taken one after another; 1.0 for a batch that
