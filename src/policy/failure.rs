@@ -96,8 +96,8 @@ impl FailurePolicy {
     /// Aborts the batch when a call of one of these tools has failed. Failures of other tools go
     /// back inline, and a named tool that the model doesn't call isn't missed.
     ///
-    /// A name that no tool has is a mistake, told as an [`Error`] when the executor is built or
-    /// the run's options are.
+    /// A name that no tool has is a mistake, told as an [`Error`] when the executor is built. Where
+    /// it is a run's own policy, the batch is aborted before anything starts.
     pub fn require(tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self(Kind::Require(Require::new(tools.into_iter().map(Into::into))))
     }

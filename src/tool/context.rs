@@ -194,8 +194,8 @@ impl CallContext {
 
     /// Runs `closer` when the call is about to be walked away from: told to stop, and still
     /// running near the end of its grace. It runs on another thread, and should interrupt what
-    /// the handler is blocked in: shut a connection, kill a process. Dropping the guard takes it
-    /// back.
+    /// the handler is blocked in: shut a connection, kill a process. Where that moment has come
+    /// already, it runs at once, here. Dropping the guard takes it back.
     pub fn on_cancel(&self, closer: impl FnOnce() + Send + 'static) -> Closer {
         let mut state = self.host.closers().0.lock();
         if state.closed {
