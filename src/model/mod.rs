@@ -35,7 +35,7 @@ pub use scripted::{Asked, ScriptedModel};
 #[cfg(feature = "http")]
 pub use ureq;
 
-pub use crate::wire::{Prompt, Shape, StreamEvent, ToolChoice};
+pub use crate::wire::{Parameters, Prompt, StreamEvent, ToolChoice};
 
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@ use crate::model::request::Request;
 use crate::model::{Model, tell_all};
 use crate::time::Deadline;
 use crate::turn::{Turn, Wire};
-use crate::wire::{Shape, StreamEvent, ToolChoice};
+use crate::wire::{Parameters, StreamEvent, ToolChoice};
 
 const NAME: &str = "scripted";
 
@@ -216,7 +216,7 @@ impl ScriptedModel {
             tools: prompt.tools.iter().map(|tool| tool.name().to_owned()).collect(),
             choice: prompt.choice.clone(),
             parallel: prompt.parallel,
-            body: self.wire.request(prompt, &Shape::new(NAME)),
+            body: self.wire.request(prompt, &Parameters::new(NAME)),
         };
         let scene = {
             let mut script = self.script.lock();

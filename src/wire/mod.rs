@@ -32,7 +32,7 @@ mod tool_calls;
 pub(crate) use balance::fault;
 #[cfg(feature = "http")]
 pub(crate) use failure::{SHOWN, providers_words};
-pub use request::{Prompt, Shape, ToolChoice};
+pub use request::{Parameters, Prompt, ToolChoice};
 pub use stream::{Assembler, StreamEvent};
 
 use std::borrow::Cow;

@@ -33,7 +33,7 @@ use crate::model::client::provider::{Provider, address};
 use crate::model::error::{ModelError, ModelErrorKind};
 use crate::model::request::Request;
 use crate::turn::{Turn, Wire};
-use crate::wire::{Shape, StreamEvent, ToolChoice};
+use crate::wire::{Parameters, StreamEvent, ToolChoice};
 
 /// A model of a provider, asked over HTTP. Used from many threads at once.
 ///
@@ -141,7 +141,7 @@ impl Client {
         if let (ToolChoice::Auto, Some(choice)) = (&prompt.choice, &settings.choice) {
             prompt.choice = choice.clone();
         }
-        let shape = Shape {
+        let parameters = Parameters {
             max_tokens: settings.max_tokens,
             temperature: settings.temperature,
             effort: settings.effort.as_deref(),
@@ -149,9 +149,9 @@ impl Client {
             stream,
             compatible: self.provider.compatible,
             extra: settings.extra.as_ref(),
-            ..Shape::new(&settings.model)
+            ..Parameters::new(&settings.model)
         };
-        self.wire().request(&prompt, &shape)
+        self.wire().request(&prompt, &parameters)
     }
 
     fn address(&self, stream: bool) -> String {

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::turn::Wire;
 use crate::wire::raw::{self, RawObject};
-use crate::wire::request::{Prompt, Shape, ToolChoice, set_some};
+use crate::wire::request::{Parameters, Prompt, ToolChoice, set_some};
 
 /// The provider wants a limit in every request.
 const MAX_TOKENS: u64 = 8192;
@@ -41,13 +41,13 @@ struct OutputConfig<'a> {
     effort: &'a str,
 }
 
-pub(super) fn body<'a>(prompt: &Prompt<'_>, shape: &Shape<'_>) -> RawObject<'a> {
+pub(super) fn body<'a>(prompt: &Prompt<'_>, parameters: &Parameters<'_>) -> RawObject<'a> {
     let mut body = RawObject::default();
-    body.set("model", shape.model);
-    body.set("max_tokens", &shape.max_tokens.unwrap_or(MAX_TOKENS));
+    body.set("model", parameters.model);
+    body.set("max_tokens", &parameters.max_tokens.unwrap_or(MAX_TOKENS));
     if !prompt.tools.is_empty() {
         let definitions = Wire::Anthropic.tools(&prompt.tools);
-        if shape.cache {
+        if parameters.cache {
             body.set("tools", &with_last_cached(definitions.as_str()));
         } else {
             body.set("tools", &definitions);
@@ -55,13 +55,13 @@ pub(super) fn body<'a>(prompt: &Prompt<'_>, shape: &Shape<'_>) -> RawObject<'a> 
         set_some(&mut body, "tool_choice", choice(prompt));
     }
     if !prompt.system.is_empty() {
-        let cache_control = shape.cache.then_some(CACHED);
+        let cache_control = parameters.cache.then_some(CACHED);
         body.set("system", &[System { kind: "text", text: prompt.system, cache_control }]);
     }
     body.set("messages", prompt.messages);
-    set_some(&mut body, "temperature", shape.temperature);
-    set_some(&mut body, "output_config", shape.effort.map(|effort| OutputConfig { effort }));
-    set_some(&mut body, "stream", shape.stream.then_some(true));
+    set_some(&mut body, "temperature", parameters.temperature);
+    set_some(&mut body, "output_config", parameters.effort.map(|effort| OutputConfig { effort }));
+    set_some(&mut body, "stream", parameters.stream.then_some(true));
     body
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::json::Json;
 use crate::turn::Wire;
 use crate::wire::raw::{self, RawObject};
-use crate::wire::request::{Prompt, Shape, Text, ToolChoice, set_some};
+use crate::wire::request::{Parameters, Prompt, Text, ToolChoice, set_some};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -39,12 +39,12 @@ enum Choice<'a> {
 const CACHE_POINT: &str = r#"{"cachePoint":{"type":"default"}}"#;
 
 /// The model's name and whether to stream stand in the address.
-pub(super) fn body<'a>(prompt: &Prompt<'_>, shape: &Shape<'_>) -> RawObject<'a> {
+pub(super) fn body<'a>(prompt: &Prompt<'_>, parameters: &Parameters<'_>) -> RawObject<'a> {
     let mut body = RawObject::default();
     // A model that knows no cache refuses a request that asks for it.
-    let is_claude = shape.model.contains("anthropic.");
-    let caches_tools = shape.cache && is_claude;
-    let caches_system = shape.cache && (is_claude || shape.model.contains("amazon.nova"));
+    let is_claude = parameters.model.contains("anthropic.");
+    let caches_tools = parameters.cache && is_claude;
+    let caches_system = parameters.cache && (is_claude || parameters.model.contains("amazon.nova"));
     if !prompt.tools.is_empty() {
         let definitions = Wire::Bedrock.tools(&prompt.tools);
         let mut config = RawObject::read(definitions.as_str()).unwrap_or_default();
@@ -68,10 +68,10 @@ pub(super) fn body<'a>(prompt: &Prompt<'_>, shape: &Shape<'_>) -> RawObject<'a> 
         body.set("system", &[text].into_iter().chain(point).collect::<Vec<_>>());
     }
     body.set("messages", prompt.messages);
-    if shape.max_tokens.is_some() || shape.temperature.is_some() {
-        let (max_tokens, temperature) = (shape.max_tokens, shape.temperature);
+    if parameters.max_tokens.is_some() || parameters.temperature.is_some() {
+        let (max_tokens, temperature) = (parameters.max_tokens, parameters.temperature);
         body.set("inferenceConfig", &Inference { max_tokens, temperature });
     }
-    set_some(&mut body, "outputConfig", shape.effort.map(|effort| OutputConfig { effort }));
+    set_some(&mut body, "outputConfig", parameters.effort.map(|effort| OutputConfig { effort }));
     body
 }

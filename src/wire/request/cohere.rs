@@ -2,14 +2,14 @@
 
 use crate::turn::Wire;
 use crate::wire::raw::RawObject;
-use crate::wire::request::{Prompt, Shape, ToolChoice, set_some, with_system};
+use crate::wire::request::{Parameters, Prompt, ToolChoice, set_some, with_system};
 
-pub(super) fn body<'a>(prompt: &Prompt<'_>, shape: &Shape<'_>) -> RawObject<'a> {
+pub(super) fn body<'a>(prompt: &Prompt<'_>, parameters: &Parameters<'_>) -> RawObject<'a> {
     let mut body = RawObject::default();
-    body.set("model", shape.model);
-    set_some(&mut body, "max_tokens", shape.max_tokens);
-    set_some(&mut body, "temperature", shape.temperature);
-    set_some(&mut body, "reasoning_effort", shape.effort);
+    body.set("model", parameters.model);
+    set_some(&mut body, "max_tokens", parameters.max_tokens);
+    set_some(&mut body, "temperature", parameters.temperature);
+    set_some(&mut body, "reasoning_effort", parameters.effort);
     if !prompt.tools.is_empty() {
         body.set("tools", &Wire::Cohere.tools(&prompt.tools));
         let choice = match prompt.choice {
@@ -19,7 +19,7 @@ pub(super) fn body<'a>(prompt: &Prompt<'_>, shape: &Shape<'_>) -> RawObject<'a> 
         };
         set_some(&mut body, "tool_choice", choice);
     }
-    set_some(&mut body, "stream", shape.stream.then_some(true));
+    set_some(&mut body, "stream", parameters.stream.then_some(true));
     body.set("messages", &with_system(prompt));
     body
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::turn::Wire;
 use crate::wire::raw::RawObject;
-use crate::wire::request::{Prompt, Shape, Text, ToolChoice, set_some};
+use crate::wire::request::{Parameters, Prompt, Text, ToolChoice, set_some};
 
 #[derive(Serialize)]
 struct Instruction<'a> {
@@ -43,7 +43,7 @@ struct Thinking<'a> {
 }
 
 /// The model's name and whether to stream stand in the address.
-pub(super) fn body<'a>(prompt: &Prompt<'_>, shape: &Shape<'_>) -> RawObject<'a> {
+pub(super) fn body<'a>(prompt: &Prompt<'_>, parameters: &Parameters<'_>) -> RawObject<'a> {
     let mut body = RawObject::default();
     if !prompt.system.is_empty() {
         body.set("systemInstruction", &Instruction { parts: [Text { text: prompt.system }] });
@@ -56,11 +56,14 @@ pub(super) fn body<'a>(prompt: &Prompt<'_>, shape: &Shape<'_>) -> RawObject<'a> 
     }
     body.set("contents", prompt.messages);
     let generation = Generation {
-        max_output_tokens: shape.max_tokens,
-        temperature: shape.temperature,
-        thinking_config: shape.effort.map(|thinking_level| Thinking { thinking_level }),
+        max_output_tokens: parameters.max_tokens,
+        temperature: parameters.temperature,
+        thinking_config: parameters.effort.map(|thinking_level| Thinking { thinking_level }),
     };
-    if shape.max_tokens.is_some() || shape.temperature.is_some() || shape.effort.is_some() {
+    if parameters.max_tokens.is_some()
+        || parameters.temperature.is_some()
+        || parameters.effort.is_some()
+    {
         body.set("generationConfig", &generation);
     }
     body

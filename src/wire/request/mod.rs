@@ -69,33 +69,45 @@ pub enum ToolChoice {
 
 /// How a model is asked: its name and the limits and switches that stay the same from turn to
 /// turn.
+///
+/// ```
+/// use toolpool::wire::Parameters;
+///
+/// let mut parameters = Parameters::new("gpt-5");
+/// parameters.max_tokens = Some(1_000);
+/// parameters.stream = true;
+/// ```
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
-pub struct Shape<'a> {
+pub struct Parameters<'a> {
     /// The model's name.
     pub model: &'a str,
     /// Most tokens of the answer; nothing for the provider's default (Anthropic, which has none,
     /// gets 8192).
     pub max_tokens: Option<u64>,
-    /// How free the choice of words is.
+    /// How free the choice of words is, from 0; nothing for the provider's default.
     pub temperature: Option<f64>,
-    /// How much the model reasons, as the provider spells it: `low`, `medium`, `high` …
+    /// How much the model reasons, as the provider spells it: `low`, `medium`, `high` …; nothing
+    /// for the provider's default.
     pub effort: Option<&'a str>,
     /// Whether the tools and the system prompt are marked for the prompt cache, where the
-    /// provider wants that asked for (Anthropic, and its and Amazon's models on Bedrock).
+    /// provider wants that asked for (Anthropic, and its and Amazon's models on Bedrock). Defaults
+    /// to no.
     pub cache: bool,
-    /// Whether the answer is to be streamed.
+    /// Whether the answer is to be streamed. Defaults to no. Bedrock and Gemini are told so by the
+    /// request's address.
     pub stream: bool,
     /// Whether an OpenAI Chat server is one of the compatible ones, which know `max_tokens` and
-    /// not `max_completion_tokens`.
+    /// not `max_completion_tokens`. Defaults to no.
     pub compatible: bool,
     /// An object merged into the body at the end: objects into objects, everything else in the
-    /// place of what was there, `null` to take a key out.
+    /// place of what was there, `null` to take a key out. Defaults to nothing; what is no object
+    /// isn't merged.
     pub extra: Option<&'a Json>,
 }
 
-impl<'a> Shape<'a> {
-    /// A shape of nothing but the model's name.
+impl<'a> Parameters<'a> {
+    /// The model's name alone.
     pub fn new(model: &'a str) -> Self {
         Self { model, ..Self::default() }
     }
@@ -106,26 +118,26 @@ impl Wire {
     ///
     /// ```
     /// use toolpool::Wire;
-    /// use toolpool::wire::{Prompt, Shape};
+    /// use toolpool::wire::{Prompt, Parameters};
     ///
     /// let messages = [Wire::OpenAi.user_message("What time is it?")];
-    /// let body = Wire::OpenAi.request(&Prompt::new(&messages), &Shape::new("gpt-5"));
+    /// let body = Wire::OpenAi.request(&Prompt::new(&messages), &Parameters::new("gpt-5"));
     /// assert_eq!(
     ///     body.as_str(),
     ///     r#"{"model":"gpt-5","messages":[{"role":"user","content":"What time is it?"}]}"#
     /// );
     /// ```
-    pub fn request(self, prompt: &Prompt<'_>, shape: &Shape<'_>) -> Json {
+    pub fn request(self, prompt: &Prompt<'_>, parameters: &Parameters<'_>) -> Json {
         let mut body = match self {
-            Self::Anthropic => anthropic::body(prompt, shape),
-            Self::OpenAi => openai::body(prompt, shape),
-            Self::OpenAiResponses => openai_responses::body(prompt, shape),
-            Self::Gemini => gemini::body(prompt, shape),
-            Self::Bedrock => bedrock::body(prompt, shape),
-            Self::Cohere => cohere::body(prompt, shape),
-            Self::Ollama => ollama::body(prompt, shape),
+            Self::Anthropic => anthropic::body(prompt, parameters),
+            Self::OpenAi => openai::body(prompt, parameters),
+            Self::OpenAiResponses => openai_responses::body(prompt, parameters),
+            Self::Gemini => gemini::body(prompt, parameters),
+            Self::Bedrock => bedrock::body(prompt, parameters),
+            Self::Cohere => cohere::body(prompt, parameters),
+            Self::Ollama => ollama::body(prompt, parameters),
         };
-        if let Some(extra) = shape.extra.and_then(|extra| RawObject::read(extra.as_str())) {
+        if let Some(extra) = parameters.extra.and_then(|extra| RawObject::read(extra.as_str())) {
             body = merged(body, &extra);
         }
         raw::json(&body)

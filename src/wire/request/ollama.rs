@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::turn::Wire;
 use crate::wire::raw::RawObject;
-use crate::wire::request::{Prompt, Shape, ToolChoice, set_some, with_system};
+use crate::wire::request::{Parameters, Prompt, ToolChoice, set_some, with_system};
 
 #[derive(Serialize)]
 struct Options {
@@ -21,16 +21,16 @@ enum Think<'a> {
     Level(&'a str),
 }
 
-pub(super) fn body<'a>(prompt: &Prompt<'_>, shape: &Shape<'_>) -> RawObject<'a> {
+pub(super) fn body<'a>(prompt: &Prompt<'_>, parameters: &Parameters<'_>) -> RawObject<'a> {
     let mut body = RawObject::default();
-    body.set("model", shape.model);
+    body.set("model", parameters.model);
     // Left out, it would mean yes.
-    body.set("stream", &shape.stream);
-    if shape.max_tokens.is_some() || shape.temperature.is_some() {
-        let (num_predict, temperature) = (shape.max_tokens, shape.temperature);
+    body.set("stream", &parameters.stream);
+    if parameters.max_tokens.is_some() || parameters.temperature.is_some() {
+        let (num_predict, temperature) = (parameters.max_tokens, parameters.temperature);
         body.set("options", &Options { num_predict, temperature });
     }
-    let think = shape.effort.map(|effort| match effort {
+    let think = parameters.effort.map(|effort| match effort {
         "none" | "off" | "false" => Think::Switch(false),
         "on" | "true" => Think::Switch(true),
         level => Think::Level(level),

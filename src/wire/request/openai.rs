@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::turn::Wire;
 use crate::wire::raw::RawObject;
-use crate::wire::request::{Prompt, Shape, ToolChoice, set_some, with_system};
+use crate::wire::request::{Parameters, Prompt, ToolChoice, set_some, with_system};
 
 /// The value of `tool_choice`, here and in OpenAI Responses, which spells a tool in another way.
 #[derive(Serialize)]
@@ -31,13 +31,13 @@ struct StreamOptions {
     include_usage: bool,
 }
 
-pub(super) fn body<'a>(prompt: &Prompt<'_>, shape: &Shape<'_>) -> RawObject<'a> {
+pub(super) fn body<'a>(prompt: &Prompt<'_>, parameters: &Parameters<'_>) -> RawObject<'a> {
     let mut body = RawObject::default();
-    body.set("model", shape.model);
-    let limit = if shape.compatible { "max_tokens" } else { "max_completion_tokens" };
-    set_some(&mut body, limit, shape.max_tokens);
-    set_some(&mut body, "temperature", shape.temperature);
-    set_some(&mut body, "reasoning_effort", shape.effort);
+    body.set("model", parameters.model);
+    let limit = if parameters.compatible { "max_tokens" } else { "max_completion_tokens" };
+    set_some(&mut body, limit, parameters.max_tokens);
+    set_some(&mut body, "temperature", parameters.temperature);
+    set_some(&mut body, "reasoning_effort", parameters.effort);
     if !prompt.tools.is_empty() {
         body.set("tools", &Wire::OpenAi.tools(&prompt.tools));
         let function = |name| Named::Function { function: Name { name } };
@@ -45,7 +45,7 @@ pub(super) fn body<'a>(prompt: &Prompt<'_>, shape: &Shape<'_>) -> RawObject<'a> 
         set_some(&mut body, "tool_choice", choice(prompt, function, custom));
         set_some(&mut body, "parallel_tool_calls", prompt.parallel);
     }
-    if shape.stream {
+    if parameters.stream {
         body.set("stream", &true);
         body.set("stream_options", &StreamOptions { include_usage: true });
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::turn::Wire;
 use crate::wire::raw::RawObject;
 use crate::wire::request::openai::choice;
-use crate::wire::request::{Prompt, Shape, set_some};
+use crate::wire::request::{Parameters, Prompt, set_some};
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -19,12 +19,12 @@ struct Reasoning<'a> {
     effort: &'a str,
 }
 
-pub(super) fn body<'a>(prompt: &Prompt<'_>, shape: &Shape<'_>) -> RawObject<'a> {
+pub(super) fn body<'a>(prompt: &Prompt<'_>, parameters: &Parameters<'_>) -> RawObject<'a> {
     let mut body = RawObject::default();
-    body.set("model", shape.model);
-    set_some(&mut body, "max_output_tokens", shape.max_tokens);
-    set_some(&mut body, "temperature", shape.temperature);
-    set_some(&mut body, "reasoning", shape.effort.map(|effort| Reasoning { effort }));
+    body.set("model", parameters.model);
+    set_some(&mut body, "max_output_tokens", parameters.max_tokens);
+    set_some(&mut body, "temperature", parameters.temperature);
+    set_some(&mut body, "reasoning", parameters.effort.map(|effort| Reasoning { effort }));
     if !prompt.system.is_empty() {
         body.set("instructions", prompt.system);
     }
@@ -35,7 +35,7 @@ pub(super) fn body<'a>(prompt: &Prompt<'_>, shape: &Shape<'_>) -> RawObject<'a> 
         set_some(&mut body, "tool_choice", choice(prompt, function, custom));
         set_some(&mut body, "parallel_tool_calls", prompt.parallel);
     }
-    set_some(&mut body, "stream", shape.stream.then_some(true));
+    set_some(&mut body, "stream", parameters.stream.then_some(true));
     body.set("input", prompt.messages);
     body
 }

@@ -12,14 +12,14 @@ fn messages(wire: Wire) -> Vec<Json> {
     vec![wire.user_message("hi"), raw::literal(r#"{"b":1.50, "a":"é"}"#)]
 }
 
-fn check(wire: Wire, change: impl FnOnce(&mut Prompt<'_>, &mut Shape<'_>), expected: &str) {
+fn check(wire: Wire, change: impl FnOnce(&mut Prompt<'_>, &mut Parameters<'_>), expected: &str) {
     let messages = messages(wire);
     let mut prompt = Prompt { system: "be brief", ..Prompt::new(&messages) };
-    let mut shape = Shape::new("m");
-    change(&mut prompt, &mut shape);
-    let body = wire.request(&prompt, &shape);
+    let mut parameters = Parameters::new("m");
+    change(&mut prompt, &mut parameters);
+    let body = wire.request(&prompt, &parameters);
     assert_eq!(body.as_str(), expected, "{wire}");
-    assert_eq!(body, wire.request(&prompt, &shape), "the bytes are the same each time");
+    assert_eq!(body, wire.request(&prompt, &parameters), "the bytes are the same each time");
 }
 
 const HI: &str = r#"{"role":"user","content":"hi"},{"b":1.50, "a":"é"}"#;
@@ -60,10 +60,10 @@ fn messages_go_in_byte_for_byte_and_the_system_prompt_in_its_place() {
 
 #[test]
 fn limits_and_switches_have_their_names() {
-    let all = |prompt: &mut Prompt<'_>, shape: &mut Shape<'_>| {
+    let all = |prompt: &mut Prompt<'_>, parameters: &mut Parameters<'_>| {
         (prompt.system, prompt.messages) = ("", &[]);
-        (shape.max_tokens, shape.temperature) = (Some(9), Some(0.5));
-        (shape.effort, shape.stream) = (Some("low"), true);
+        (parameters.max_tokens, parameters.temperature) = (Some(9), Some(0.5));
+        (parameters.effort, parameters.stream) = (Some("low"), true);
     };
     check(
         Wire::OpenAi,
@@ -102,9 +102,9 @@ fn limits_and_switches_have_their_names() {
     );
     check(
         Wire::OpenAi,
-        |prompt, shape| {
+        |prompt, parameters| {
             (prompt.system, prompt.messages) = ("", &[]);
-            (shape.max_tokens, shape.compatible) = (Some(9), true);
+            (parameters.max_tokens, parameters.compatible) = (Some(9), true);
         },
         r#"{"model":"m","max_tokens":9,"messages":[]}"#,
     );
@@ -114,7 +114,7 @@ fn limits_and_switches_have_their_names() {
 /// whose form is tested elsewhere, are left out.
 fn choice(wire: Wire, choice: ToolChoice, parallel: Option<bool>) -> String {
     let prompt = Prompt { tools: tools(), choice, parallel, ..Prompt::default() };
-    let body = wire.request(&prompt, &Shape::new("m"));
+    let body = wire.request(&prompt, &Parameters::new("m"));
     let mut body = RawObject::read(body.as_str()).unwrap();
     for key in ["model", "max_tokens", "messages", "contents", "input", "stream"] {
         body.remove(key);
@@ -196,7 +196,7 @@ fn a_tool_that_takes_free_text_is_chosen_as_the_kind_it_is() {
     let choice = |wire: Wire| {
         let choice = ToolChoice::Tool("sql".into());
         let prompt = Prompt { tools: tools().with(sql.clone()), choice, ..Prompt::default() };
-        let body = wire.request(&prompt, &Shape::new("m"));
+        let body = wire.request(&prompt, &Parameters::new("m"));
         RawObject::read(body.as_str()).unwrap().get("tool_choice").unwrap().to_string()
     };
     assert_eq!(choice(Wire::OpenAi), r#"{"type":"custom","custom":{"name":"sql"}}"#);
@@ -207,13 +207,13 @@ fn a_tool_that_takes_free_text_is_chosen_as_the_kind_it_is() {
 #[test]
 fn extra_is_merged_into_the_body() {
     let extra = raw::literal(r#"{"temperature":null,"reasoning":{"summary":"auto"},"seed":7}"#);
-    let shape = Shape {
+    let parameters = Parameters {
         temperature: Some(1.0),
         effort: Some("low"),
         extra: Some(&extra),
-        ..Shape::new("m")
+        ..Parameters::new("m")
     };
-    let body = Wire::OpenAiResponses.request(&Prompt::default(), &shape);
+    let body = Wire::OpenAiResponses.request(&Prompt::default(), &parameters);
     assert_eq!(
         body.as_str(),
         r#"{"model":"m","reasoning":{"effort":"low","summary":"auto"},"input":[],"seed":7}"#
@@ -223,8 +223,8 @@ fn extra_is_merged_into_the_body() {
 #[test]
 fn the_last_tool_and_the_system_prompt_are_marked_for_anthropics_cache() {
     let prompt = Prompt { system: "s", tools: tools(), ..Prompt::default() };
-    let shape = Shape { cache: true, ..Shape::new("m") };
-    let body = Wire::Anthropic.request(&prompt, &shape).to_value().unwrap();
+    let parameters = Parameters { cache: true, ..Parameters::new("m") };
+    let body = Wire::Anthropic.request(&prompt, &parameters).to_value().unwrap();
     let mark = serde_json::json!({ "type": "ephemeral" });
     assert_eq!(body["system"][0]["cache_control"], mark);
     assert_eq!(body["tools"][1]["cache_control"], mark);
@@ -235,8 +235,8 @@ fn the_last_tool_and_the_system_prompt_are_marked_for_anthropics_cache() {
 fn on_bedrock_only_models_that_know_a_cache_get_points_for_it() {
     let prompt = Prompt { system: "s", tools: tools(), ..Prompt::default() };
     let points = |model| {
-        let shape = Shape { cache: true, ..Shape::new(model) };
-        let body = Wire::Bedrock.request(&prompt, &shape).to_value().unwrap();
+        let parameters = Parameters { cache: true, ..Parameters::new(model) };
+        let body = Wire::Bedrock.request(&prompt, &parameters).to_value().unwrap();
         let count = |part: &serde_json::Value| {
             part.as_array().map_or(0, |all| {
                 all.iter().filter(|block| block.get("cachePoint").is_some()).count()
