@@ -7,7 +7,8 @@
 //!
 //! On the project's own fixtures, or on recorded traffic where `TOOLPOOL_CORPUS` names it (then on
 //! streams, too, whose framing was recorded). All bodies of a format are read one after another;
-//! the throughput is theirs together.
+//! the throughput is theirs together. Each group begins with a table, for which both are timed in
+//! turn; its last column is what is aimed at: at least 1.
 //!
 //! `cargo bench --no-default-features --bench wire`
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
@@ -17,6 +18,7 @@ mod common;
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -114,29 +116,89 @@ fn corpus() -> Option<PathBuf> {
     std::env::var_os("TOOLPOOL_CORPUS").map(PathBuf::from)
 }
 
-fn whole(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("whole");
-    for one in corpus().map_or_else(own, |corpus| recorded(&corpus, false)) {
-        if one.bodies.is_empty() {
-            continue;
-        }
+/// Something that is done with all bodies of a format.
+type Work = fn(&Bodies);
+
+fn parse(one: &Bodies) {
+    for body in &one.bodies {
+        let _ = black_box(one.wire.parse(body));
+    }
+}
+
+fn value_of_each(one: &Bodies) {
+    one.bodies.iter().for_each(|body| value(body));
+}
+
+fn assemble(one: &Bodies) {
+    for body in &one.bodies {
+        let mut assembler = one.wire.stream();
+        let mut tell = |event: StreamEvent<'_>| _ = black_box(event);
+        let _ = assembler.feed(body, &mut tell);
+        let _ = black_box(assembler.finish(&mut tell));
+    }
+}
+
+fn values_of_each(one: &Bodies) {
+    one.bodies.iter().for_each(|body| values(body));
+}
+
+/// Microseconds that `work` takes, of so many times that it can be timed.
+fn micros(work: Work, one: &Bodies, times: u32) -> f64 {
+    let start = Instant::now();
+    for _ in 0..times {
+        work(one);
+    }
+    start.elapsed().as_secs_f64() * 1e6 / f64::from(times)
+}
+
+/// A row of the table: both in turn, so that what else the machine does strikes both.
+fn compare(group: &str, one: &Bodies, ours: Work, least: Work) {
+    let times = (5_000.0 / micros(ours, one, 3)).ceil() as u32;
+    let rounds = (0..common::rounds(31)).map(|_| {
+        let ours = micros(ours, one, times);
+        (ours, micros(least, one, times))
+    });
+    let rounds: Vec<_> = rounds.collect();
+    println!(
+        "| {group} | {} | {} | {:.1} | {:.1} | {:.2} |",
+        one.wire,
+        one.bytes(),
+        common::median(rounds.iter().map(|round| round.0)),
+        common::median(rounds.iter().map(|round| round.1)),
+        common::median(rounds.iter().map(|round| round.1 / round.0)),
+    );
+}
+
+/// Prints how the throughputs compare, then measures each by itself.
+fn measure(
+    criterion: &mut Criterion,
+    name: &str,
+    all: &[Bodies],
+    ours: (&str, Work),
+    least: (&str, Work),
+) {
+    println!("| | format | bytes | {}, us | {}, us | throughput |", ours.0, least.0);
+    println!("| --- | --- | --- | --- | --- | --- |");
+    for one in all {
+        compare(name, one, ours.1, least.1);
+    }
+    println!();
+    let mut group = criterion.benchmark_group(name);
+    for one in all {
         group.throughput(Throughput::Bytes(one.bytes()));
-        group.bench_with_input(BenchmarkId::new("parse", one.wire), &one, |bencher, one| {
-            bencher.iter(|| {
-                for body in &one.bodies {
-                    let _ = black_box(one.wire.parse(body));
-                }
+        for (name, work) in [ours, least] {
+            group.bench_with_input(BenchmarkId::new(name, one.wire), one, |bencher, one| {
+                bencher.iter(|| work(one));
             });
-        });
-        group.bench_with_input(BenchmarkId::new("value", one.wire), &one, |bencher, one| {
-            bencher.iter(|| {
-                for body in &one.bodies {
-                    let _ = black_box(serde_json::from_slice::<Value>(body));
-                }
-            });
-        });
+        }
     }
     group.finish();
+}
+
+fn whole(criterion: &mut Criterion) {
+    let mut all = corpus().map_or_else(own, |corpus| recorded(&corpus, false));
+    all.retain(|one| !one.bodies.is_empty());
+    measure(criterion, "whole", &all, ("parse", parse), ("value", value_of_each));
 }
 
 /// Parses the payloads of a stream, found as any reader has to find them.
@@ -181,31 +243,9 @@ fn stream(criterion: &mut Criterion) {
         println!("no streams: TOOLPOOL_CORPUS is not set");
         return;
     };
-    let mut group = criterion.benchmark_group("stream");
-    for one in recorded(&corpus, true) {
-        if one.bodies.is_empty() {
-            continue;
-        }
-        group.throughput(Throughput::Bytes(one.bytes()));
-        group.bench_with_input(BenchmarkId::new("assemble", one.wire), &one, |bencher, one| {
-            bencher.iter(|| {
-                for body in &one.bodies {
-                    let mut assembler = one.wire.stream();
-                    let mut tell = |event: StreamEvent<'_>| _ = black_box(event);
-                    let _ = assembler.feed(body, &mut tell);
-                    let _ = black_box(assembler.finish(&mut tell));
-                }
-            });
-        });
-        group.bench_with_input(BenchmarkId::new("values", one.wire), &one, |bencher, one| {
-            bencher.iter(|| {
-                for body in &one.bodies {
-                    values(body);
-                }
-            });
-        });
-    }
-    group.finish();
+    let mut all = recorded(&corpus, true);
+    all.retain(|one| !one.bodies.is_empty());
+    measure(criterion, "stream", &all, ("assemble", assemble), ("values", values_of_each));
 }
 
 criterion_group! { name = benches; config = common::criterion(); targets = whole, stream }

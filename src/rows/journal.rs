@@ -5,6 +5,7 @@
 //! line couldn't be written nothing is written any more.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
@@ -162,9 +163,11 @@ impl Lines {
                 break;
             }
             self.length += read as u64;
-            let record = serde_json::from_slice::<Record>(&line).map_err(|error| {
+            let spoiled = |error: &dyn fmt::Display| {
                 Error::input(format_args!("line {number} of the journal {shown}: {error}"))
-            })?;
+            };
+            let line = str::from_utf8(&line).map_err(|error| spoiled(&error))?;
+            let record = serde_json::from_str::<Record>(line).map_err(|error| spoiled(&error))?;
             match record {
                 Record::Journal { version, .. } if version != VERSION => {
                     return Err(Error::input(format_args!(
