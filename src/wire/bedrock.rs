@@ -54,6 +54,10 @@ fields! {
         content: &'a RawValue,
     }
 
+    struct Listed<'a> {
+        content: Given<Vec<Option<Block<'a>>>>,
+    }
+
     struct Block<'a> {
         text: Cow<'a, str>,
         tool_use "toolUse": Given<ToolUse<'a>>,
@@ -89,8 +93,14 @@ pub(super) fn parse(body: &str) -> Result<Turn, Failure> {
     let no_list = || Failure::misfit(CONTENT, "a list");
     let read = fields::parse::<Body<'_>>(body)?.unwrap_or_default();
     let message = read.output.and_then(|output| output.message).ok_or_else(no_list)?;
-    let came = fields::parse::<Came<'_>>(message.get())?.unwrap_or_default();
-    let blocks = fields::list(came.content.ok_or_else(no_list)?);
+    let blocks = match fields::parse::<Listed<'_>>(message.get()) {
+        Ok(listed) => listed.and_then(|listed| listed.content).map(|Given(blocks)| blocks),
+        // A number beyond all bounds spoils only the block that it stands in.
+        Err(_) => fields::parse::<Came<'_>>(message.get())?
+            .and_then(|came| came.content)
+            .map(fields::list),
+    };
+    let blocks = blocks.ok_or_else(no_list)?;
     check_list(&blocks, CONTENT)?;
     let blocks: Vec<_> = blocks.into_iter().map(Option::unwrap_or_default).collect();
     let stop = stop(read.stop_reason.as_deref().unwrap_or_default());

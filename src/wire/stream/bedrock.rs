@@ -3,7 +3,7 @@
 //! A call is whole where its block ends.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -14,7 +14,7 @@ use crate::wire::fields::{self, fields};
 use crate::wire::raw::{self, RawObject};
 use crate::wire::stream::parts;
 use crate::wire::stream::tell::Tell;
-use crate::wire::stream::{Format, Problem, json, push_json};
+use crate::wire::stream::{Format, Problem, json, push_string};
 
 fields! {
     struct Event<'a> {
@@ -60,7 +60,7 @@ pub(super) struct Stream {
     role: Option<String>,
     blocks: Vec<Block>,
     /// Where the block of an index is.
-    places: HashMap<u64, usize>,
+    places: BTreeMap<u64, usize>,
     /// The index that was asked for last, and where its block is.
     last: Option<(u64, usize)>,
     /// How many of the blocks are calls.
@@ -124,24 +124,24 @@ impl Format for Stream {
     }
 
     fn end(&mut self, _tell: &mut Tell<'_>) -> Result<String, Problem> {
-        if self.stop_reason.is_none() {
-            return Err(Problem::cut());
-        }
-        let mut body = String::from(r#"{"output":{"message":{"role":"#);
-        push_json(&mut body, self.role.as_deref().unwrap_or("assistant"));
-        body.push_str(r#","content":["#);
-        let whole = |block: &Block| match block {
+        let Some(stop_reason) = &self.stop_reason else { return Err(Problem::cut()) };
+        let blocks = std::mem::take(&mut self.blocks).into_iter().filter_map(|block| match block {
             Block::Open(open) => open.whole(),
-            Block::Done(whole) => Some(whole.clone()),
-        };
-        for (at, block) in self.blocks.iter().filter_map(whole).enumerate() {
+            Block::Done(whole) => Some(whole),
+        });
+        let blocks: Vec<String> = blocks.collect();
+        let mut body = String::with_capacity(256 + blocks.iter().map(String::len).sum::<usize>());
+        body.push_str(r#"{"output":{"message":{"role":"#);
+        push_string(&mut body, self.role.as_deref().unwrap_or("assistant"));
+        body.push_str(r#","content":["#);
+        for (at, block) in blocks.iter().enumerate() {
             body.push_str(if at > 0 { "," } else { "" });
-            body.push_str(&block);
+            body.push_str(block);
         }
         body.push_str(r#"]}},"stopReason":"#);
-        push_json(&mut body, &self.stop_reason);
+        push_string(&mut body, stop_reason);
         body.push_str(r#","usage":"#);
-        push_json(&mut body, &self.usage);
+        body.push_str(self.usage.as_deref().map_or("null", RawValue::get));
         body.push('}');
         Ok(body)
     }
@@ -253,7 +253,6 @@ impl Stream {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 enum Whole<'a> {
-    Text(&'a str),
     ToolUse(RawObject<'a>),
     ToolResult(RawObject<'a>),
     ReasoningContent(Reasoned<'a>),
@@ -321,7 +320,10 @@ impl Open {
             let content = [Piece { text: &self.text }];
             Whole::CitationsContent { content, citations: &self.citations }
         } else if !self.text.is_empty() {
-            Whole::Text(&self.text)
+            let mut whole = String::from(r#"{"text":"#);
+            push_string(&mut whole, &self.text);
+            whole.push('}');
+            return Some(whole);
         } else {
             return None;
         };
