@@ -204,7 +204,9 @@ impl State {
 }
 
 fn run(callback: Callback) {
-    if catch_unwind(AssertUnwindSafe(callback)).is_err() {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(callback)) {
+        // Its drop may panic, too.
+        std::mem::forget(payload);
         log::warn!("a cancellation callback panicked");
     }
 }
@@ -327,7 +329,14 @@ mod tests {
     fn a_panic_in_a_callback_keeps_the_others_running() {
         let token = CancelToken::new();
         let (sent, got) = crossbeam_channel::unbounded();
+        struct DropsBadly;
+        impl Drop for DropsBadly {
+            fn drop(&mut self) {
+                panic!("nor this");
+            }
+        }
         let _panics = token.on_cancel(|| panic!("no"));
+        let _drops_badly = token.on_cancel(|| std::panic::panic_any(DropsBadly));
         let _runs = token.on_cancel(move || sent.send(()).unwrap_or_default());
         token.cancel();
         assert_eq!(got.try_iter().count(), 1);
