@@ -271,6 +271,10 @@ impl Report {
 impl std::ops::Index<usize> for Report {
     type Output = CallReport;
 
+    /// The call at `index` in the turn.
+    ///
+    /// # Panics
+    /// Where the turn has no such call.
     fn index(&self, index: usize) -> &CallReport {
         &self.calls[index]
     }

@@ -273,6 +273,11 @@ fn figures_of_a_report_add_up_and_never_overflow() {
     let report = Report::new(vec![endless.clone(), endless], Duration::ZERO, None);
     assert_eq!(report.sequential(), Duration::MAX);
     assert_eq!(report.speedup(), 1.0);
+    let mut stored = report.clone().with_message_ended(Some(Duration::MAX));
+    assert_eq!((stored.saved(), stored.saved_by_early_start()), (Duration::MAX, Duration::MAX));
+    stored.merge(Report::new(vec![with(Some(1), 2), with(Some(1), 2)], Duration::MAX, None), &[0]);
+    stored.merge(Report::new(vec![with(Some(1), 2), with(Some(1), 2)], secs(1), None), &[1]);
+    assert_eq!((stored[1].submitted, stored.wall()), (Duration::MAX, Duration::MAX));
     let backwards = with(Some(9), 4);
     assert_eq!(backwards.run_time(), Duration::ZERO);
 }
