@@ -8,13 +8,13 @@ use log::Level;
 use crate::call::ToolCall;
 use crate::executor::Executor;
 use crate::executor::approval;
-use crate::executor::collector::{Collector, Options};
+use crate::executor::collector::{self, Collector, Options};
 use crate::executor::core::{Core, Tooling};
 use crate::executor::job::{self, Job, Lent};
 use crate::executor::lanes::LostWorker;
 use crate::executor::say;
 use crate::executor::scheduler::Ending;
-use crate::outcome::NotStarted;
+use crate::outcome::{NotStarted, Outcome};
 use crate::report::Report;
 use crate::turn::Turn;
 
@@ -95,7 +95,7 @@ impl Batch {
                 Level::Error,
                 format_args!("a batch was finished with a message that doesn't hold its calls"),
             );
-            return self.end(turn.calls(), NotStarted::StreamBroken);
+            return self.disown(turn);
         }
         if let Some(stop) = turn.calls().iter().find_map(ToolCall::withheld_reason) {
             return self.end(turn.calls(), NotStarted::Withheld(stop.to_owned()));
@@ -116,6 +116,17 @@ impl Batch {
         self.end(&pushed, NotStarted::StreamBroken)
     }
 
+    /// Cancels the batch without waiting, and answers a turn of which nothing is run.
+    fn disown(self, turn: &Turn) -> Report {
+        let Self { core, tooling, collector, options, .. } = self;
+        drop(collector);
+        let mut planned = approval::plan(turn.calls(), 0, &tooling.set, &core.settings);
+        for call in planned.iter_mut().filter(|call| call.admitted.is_ok()) {
+            call.admitted = Err(Outcome::NotStarted(NotStarted::StreamBroken));
+        }
+        collector::run_planned(&core, &tooling, planned, options)
+    }
+
     fn end(mut self, calls: &[ToolCall], reason: NotStarted) -> Report {
         let (tools, settings) = (&self.tooling.set, &self.core.settings);
         self.core.attend(self.collector.id);
@@ -123,7 +134,7 @@ impl Batch {
         self.core.with(|scheduler, now, out| {
             scheduler.end(id, Ending::Withheld(reason), now, out);
         });
-        let first = self.collector.calls().min(calls.len());
+        let first = self.collector.calls();
         let planned = approval::plan(&calls[first..], first, tools, settings);
         self.collector.push(planned, true);
         let _waiting = self.wait();
