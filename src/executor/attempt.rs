@@ -32,6 +32,11 @@ fn contained<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|payload| Panic(panic_text(payload)))
 }
 
+/// Drops what may be the last handle to values of the user's: their drops may panic.
+pub(crate) fn let_go<T>(last: T) {
+    guarded("a value that was dropped", || drop(last));
+}
+
 /// Runs user code whose result nobody waits for.
 pub(crate) fn guarded(what: &str, run: impl FnOnce()) {
     // Its message isn't told: there might be a secret in it.

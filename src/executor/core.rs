@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::bound::ResultLimit;
 use crate::cancel::Callback;
+use crate::executor::attempt;
 use crate::executor::job::{self, Job};
 use crate::executor::lanes::{BlockingLane, ComputeLane, Task};
 use crate::executor::observer::{EventKind, Observation};
@@ -42,8 +43,8 @@ pub(crate) struct Core {
     scheduler: Mutex<Scheduler<Arc<Job>>>,
     /// Locked after the scheduler, never before.
     collectors: Mutex<Open<Reach>>,
-    /// Those of batches that are over. A wake that is late may be left in one: a collector that is
-    /// woken for nothing looks and waits on.
+    /// Those of batches that are over. One may hold a late wake: a collector that is woken for
+    /// nothing looks and waits on.
     spare: Mutex<Vec<WakeChannel>>,
     pub(crate) blocking: Arc<BlockingLane>,
     pub(crate) compute: Arc<ComputeLane>,
@@ -158,12 +159,21 @@ impl Core {
         &self,
         event: impl FnOnce(&mut Scheduler<Arc<Job>>, Instant, &mut Actions) -> T,
     ) -> T {
+        let (value, actions) = self.apply(event);
+        self.perform(actions);
+        value
+    }
+
+    /// As [`with`](Self::with), with what follows still to be done.
+    fn apply<T>(
+        &self,
+        event: impl FnOnce(&mut Scheduler<Arc<Job>>, Instant, &mut Actions) -> T,
+    ) -> (T, Actions) {
         let (value, actions, ending) = self.locked(event);
         if ending {
             self.note_event();
         }
-        self.perform(actions);
-        value
+        (value, actions)
     }
 
     fn locked<T>(
@@ -185,66 +195,85 @@ impl Core {
         self.idle.1.notify_all();
     }
 
-    /// Does what the scheduler asks for.
-    fn perform(&self, actions: Actions) {
-        let mut blocking = Vec::new();
-        for action in actions {
-            match action {
-                Action::Start(call, Track::Blocking, job) => blocking.push(Task::Call(call, job)),
-                Action::Start(call, Track::Compute, job) => {
-                    if let Err(task) = self.compute.submit(Task::Call(call, job)) {
-                        self.refused(task);
+    /// Does what the scheduler asks for. A call that ends for want of a thread may let the next
+    /// one start: so what follows is done here in turn, and not within what it follows from.
+    fn perform(&self, mut actions: Actions) {
+        while !actions.is_empty() {
+            let mut blocking = Vec::new();
+            let mut refused = Vec::new();
+            for action in actions {
+                match action {
+                    Action::Start(call, Track::Blocking, job) => {
+                        blocking.push(Task::Call(call, job));
                     }
-                }
-                Action::Start(call, Track::Scoped, job) => {
-                    if let Some(reach) = self.collectors.lock().get(call.batch)
-                        && let Some(starts) = &reach.starts
-                    {
-                        let _ = starts.send((call, job));
+                    Action::Start(call, Track::Compute, job) => {
+                        refused.extend(self.compute.submit(Task::Call(call, job)).err());
                     }
-                    self.wake(call.batch);
-                }
-                Action::Prepare(call, job) => blocking.push(Task::Prepare(call, job)),
-                Action::Signal(job) => self.run_callbacks(job.cancel.signal()),
-                Action::Close(job) => self.run_callbacks(job.take_closers()),
-                Action::Settled(..) => {}
-                Action::Wake(id) => self.wake(id),
-                Action::Drop(closed) => {
-                    self.collectors.lock().remove(closed.id);
-                    self.stand_in.remove(closed.id);
-                    drop(closed);
+                    Action::Start(call, Track::Scoped, job) => {
+                        if let Some(reach) = self.collectors.lock().get(call.batch)
+                            && let Some(starts) = &reach.starts
+                        {
+                            let _ = starts.send((call, job));
+                        }
+                        self.wake(call.batch);
+                    }
+                    Action::Prepare(call, job) => blocking.push(Task::Prepare(call, job)),
+                    Action::Signal(job) => {
+                        blocking.extend(job.cancel.signal().into_iter().map(Task::Errand));
+                    }
+                    Action::Close(job) => {
+                        blocking.extend(job.take_closers().into_iter().map(Task::Errand));
+                    }
+                    Action::Settled(..) => {}
+                    Action::Wake(id) => self.wake(id),
+                    Action::Drop(closed) => {
+                        self.stand_in.remove(closed.id);
+                        attempt::let_go(closed);
+                    }
                 }
             }
-        }
-        if !blocking.is_empty() {
-            self.hand_off(blocking);
+            if !blocking.is_empty() {
+                refused.extend(self.blocking.submit(blocking));
+            }
+            actions = self.refused(refused);
         }
     }
 
     /// Has tasks done by threads of the Blocking lane.
     fn hand_off(&self, tasks: impl IntoIterator<Item = Task>) {
-        for task in self.blocking.submit(tasks) {
-            self.refused(task);
-        }
+        let refused = self.blocking.submit(tasks);
+        self.perform(self.refused(refused));
     }
 
-    /// The system gave no thread for a task.
-    fn refused(&self, task: Task) {
-        match task {
-            Task::Call(call, _) | Task::Granted(call, ..) => self.start_failed(call),
-            Task::Prepare(call, _) => {
-                self.with(|scheduler, now, out| scheduler.prepare_failed(call, now, out));
-            }
-            Task::Errand(_) => say::warn(format_args!(
-                "a cancellation callback was not run: the system gave no thread"
-            )),
-            Task::StandIn(_) => {
-                say::warn(format_args!(
-                    "no thread watches an open batch's deadlines: the system gave none"
-                ));
-                self.stand_in.failed();
+    /// What follows from the system giving no thread for these tasks.
+    fn refused(&self, tasks: Vec<Task>) -> Actions {
+        let mut actions = Actions::new();
+        for task in tasks {
+            match task {
+                Task::Call(call, _) | Task::Granted(call, ..) => {
+                    let failed = self.apply(|scheduler, now, out| {
+                        scheduler.start_failed(call, now, out);
+                    });
+                    actions.extend(failed.1);
+                }
+                Task::Prepare(call, _) => {
+                    let failed = self.apply(|scheduler, now, out| {
+                        scheduler.prepare_failed(call, now, out);
+                    });
+                    actions.extend(failed.1);
+                }
+                Task::Errand(_) => say::warn(format_args!(
+                    "a cancellation callback was not run: the system gave no thread"
+                )),
+                Task::StandIn(_) => {
+                    say::warn(format_args!(
+                        "no thread watches an open batch's deadlines: the system gave none"
+                    ));
+                    self.stand_in.failed();
+                }
             }
         }
+        actions
     }
 
     pub(crate) fn start_failed(&self, call: CallRef) {

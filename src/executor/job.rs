@@ -108,13 +108,14 @@ impl Job {
         grant: Option<Grant>,
     ) -> Option<Task> {
         let handler = self.definition.as_ref().and_then(|definition| definition.handler.clone());
-        let handler = handler?;
-        self.run_with(call, grant, &*handler)
+        let next = handler.and_then(|handler| self.run_with(call, grant, &*handler));
+        attempt::let_go(self);
+        next
     }
 
     /// As [`run_attempt`](Self::run_attempt), with the handler given.
     pub(crate) fn run_with(
-        self: Arc<Self>,
+        self: &Arc<Self>,
         call: CallRef,
         grant: Option<Grant>,
         handler: &dyn crate::tool::Invoke,
@@ -123,9 +124,9 @@ impl Job {
         let definition = self.definition.as_ref()?;
         let grant = grant
             .or_else(|| core.with(|scheduler, now, out| self.start(call, scheduler, now, out)))?;
-        let host = Arc::clone(&self) as Arc<dyn Host>;
+        let host = Arc::clone(self) as Arc<dyn Host>;
         let cx = CallContext::new(host, grant.attempt, grant.signal_at);
-        CURRENT.with(|current| current.replace(Some((cx.clone(), Arc::clone(&self)))));
+        CURRENT.with(|current| current.replace(Some((cx.clone(), Arc::clone(self)))));
         let entered = Entered;
         let recorder = self.run.recorder.as_ref().filter(|_| definition.effect == Effect::Mutating);
         let recorded =
@@ -154,8 +155,9 @@ impl Job {
             }
             tell_settled(now, out);
             let next = waiting.flatten().or_else(|| claim(self.track, out));
-            (fate, next.and_then(|next| next.granted(scheduler, now, out)))
+            (fate, next.map(|next| next.granted(scheduler, now, out)))
         });
+        let next = next.and_then(|next| next.map_err(attempt::let_go).ok());
         if !matches!(fate, Fate::Retried) {
             // A context that outlives its call says that it is cancelled.
             core.run_callbacks(self.cancel.signal());
@@ -187,10 +189,12 @@ impl Job {
             }),
             None => Ok(Default::default()),
         };
-        core.with(|scheduler, now, out| {
+        let next = core.with(|scheduler, now, out| {
             scheduler.prepared(call, prepared, now, out);
             claim(Track::Blocking, out)
-        })
+        });
+        attempt::let_go(self);
+        next
     }
 
     /// Asks whether an attempt may begin now.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread;
 
 use crate::executor::approval;
+use crate::executor::attempt;
 use crate::executor::collector::{self, Collector, Options};
 use crate::executor::core::{Core, Tooling};
 use crate::executor::job::Job;
@@ -61,4 +62,5 @@ fn run_one(job: Arc<Job>, call: CallRef, handlers: &[Box<dyn Invoke + '_>]) {
     if let Some(handler) = handlers.get(job.tool) {
         let _ = job.run_with(call, None, &**handler);
     }
+    attempt::let_go(job);
 }

@@ -29,19 +29,20 @@ pub(crate) enum Task {
 }
 
 impl Task {
-    /// The task for a thread that begins with it at once: a call is granted, if it may still run.
+    /// The task for a thread that begins with it at once: a call is granted, or given back where
+    /// it may run no more, to be dropped without the lock.
     pub(crate) fn granted(
         self,
         scheduler: &mut Scheduler<Arc<Job>>,
         now: Instant,
         out: &mut Actions,
-    ) -> Option<Self> {
+    ) -> Result<Self, Arc<Job>> {
         match self {
-            Self::Call(call, job) => {
-                let grant = job.start(call, scheduler, now, out)?;
-                Some(Self::Granted(call, job, grant))
-            }
-            other => Some(other),
+            Self::Call(call, job) => match job.start(call, scheduler, now, out) {
+                Some(grant) => Ok(Self::Granted(call, job, grant)),
+                None => Err(job),
+            },
+            other => Ok(other),
         }
     }
 
@@ -65,6 +66,7 @@ impl Task {
                 }
                 Self::StandIn(core) => {
                     core.stand_in();
+                    attempt::let_go(core);
                     None
                 }
             };

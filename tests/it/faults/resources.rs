@@ -121,6 +121,29 @@ fn fault_046_without_new_threads_calls_run_on_those_there_are_or_say_so() {
     });
 }
 
+/// Each call that ends lets the next one start; they must not end one within another.
+#[test]
+fn fault_046_a_long_queue_without_any_thread_takes_no_more_stack_than_a_short_one() {
+    let act = |name: &str| Tool::new(name, "", |args: Act| Ok(args.act));
+    let tools = ToolSet::new()
+        .with(act("work"))
+        .with(act("write").writes(|args: &Act| args.act.clone()))
+        .with(act("compute").compute());
+    let executor = Executor::builder(tools)
+        // No machine has room for it.
+        .stack_size(1 << 60)
+        .blocking_threads(1)
+        .rayon_threads(1)
+        .max_calls(usize::MAX)
+        .build()
+        .unwrap();
+    let asked = turn((0..12_000).map(|n| (["work", "write", "compute"][n % 3], r#"{"act":"k"}"#)));
+    let report = executor.run(&asked);
+    check_report(&asked, &report);
+    let is_answered = |outcome: &Outcome| *outcome == Outcome::NotStarted(NotStarted::NoThread);
+    assert!(report.calls().iter().all(|call| is_answered(&call.outcome)));
+}
+
 /// Turn after turn on threads that don't last. `TOOLPOOL_REFUSALS=1` says that the system refuses
 /// some threads for a while; then that must have been seen.
 #[test]

@@ -233,6 +233,33 @@ fn fault_006_a_result_that_takes_long_to_drop_holds_up_nobody() {
 }
 
 #[test]
+fn fault_006_a_runs_value_that_panics_when_a_late_worker_drops_it_costs_no_thread() {
+    for compute in [false, true] {
+        let gate = Gate::default();
+        let late = hangs(&gate).timeout(ms(50));
+        let late = if compute { late.compute() } else { late };
+        let case = Case::gated(ToolSet::new().with(late).with(quick()), &gate);
+        case.set(|b| b.rayon_threads(1).keep_alive(ms(1))).check(|case| {
+            let dropped = Arc::new(AtomicUsize::new(0));
+            let value = {
+                let dropped = Arc::clone(&dropped);
+                OnDrop(move || {
+                    dropped.fetch_add(1, Ordering::Relaxed);
+                    panic!("in drop");
+                })
+            };
+            let report = case.run_with(&repeat("hangs", 1), |run| run.context(value));
+            assert_eq!(names(&report), ["timed_out"]);
+            assert_eq!(dropped.load(Ordering::Relaxed), 0, "its worker still has it");
+            gate.open();
+            assert!(eventually(|| dropped.load(Ordering::Relaxed) == 1));
+            assert!(case.run(&repeat("quick", 3)).all_succeeded());
+            assert!(eventually(|| case.stats().blocking_threads == 0), "{:?}", case.stats());
+        });
+    }
+}
+
+#[test]
 fn fault_007_a_tool_that_never_returns_ends_at_its_timeout_and_its_place_is_taken() {
     let gate = Gate::default();
     let tools = ToolSet::new().with(hangs(&gate).timeout(ms(60))).with(quick());
