@@ -194,7 +194,7 @@ impl Collector {
                 })
                 .ok()
         });
-        let id = core.with(|scheduler, now, out| {
+        let (id, opened) = core.with(|scheduler, now, out| {
             let id = scheduler.open(
                 BatchSpec {
                     deadline: options.deadline(now),
@@ -210,7 +210,7 @@ impl Collector {
                 let abort = Abort { index: None, cause, satisfied: false };
                 scheduler.end(id, Ending::Aborted(abort), now, out);
             }
-            id
+            (id, now)
         });
         let hangups = options.cancel.iter().map(|token| {
             let core = Arc::clone(core);
@@ -235,7 +235,7 @@ impl Collector {
                 around,
                 #[cfg(feature = "tracing")]
                 caller: crate::executor::spans::Caller::current(),
-                watch: options.observer.clone().map(|observer| Watch::new(observer, id)),
+                watch: options.observer.clone().map(|observer| Watch::new(observer, id, opened)),
                 observer: options.observer,
             }),
             policy: options.policy,
@@ -243,7 +243,7 @@ impl Collector {
             calls: 0,
             notes: Vec::new(),
             completed: None,
-            opened: Instant::now(),
+            opened,
             _hangups: hangups.collect(),
             closed: false,
         }

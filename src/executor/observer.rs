@@ -99,8 +99,8 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(observer: Arc<Watched>, batch: BatchId) -> Self {
-        Self { observer, batch, opened: Instant::now() }
+    pub(crate) fn new(observer: Arc<Watched>, batch: BatchId, opened: Instant) -> Self {
+        Self { observer, batch, opened }
     }
 
     /// Sends an event; whether it wasn't dropped.
@@ -176,7 +176,7 @@ impl Observation {
         let mut state = self.0.state.lock();
         self.0.progress.fetch_add(usize::from(is_progress), Ordering::Relaxed);
         state.queue.push_back((observer, event));
-        if !state.telling && !state.closed {
+        if !state.telling {
             self.0.start_teller(&mut state);
         }
         if state.busy.is_some() {
@@ -192,7 +192,7 @@ impl Observation {
         self.0.switched_off.load(Ordering::Relaxed)
     }
 
-    /// Tells what is queued, then lets the threads go. Doesn't wait.
+    /// Lets the threads go as soon as nothing is left to be told. Doesn't wait.
     pub(crate) fn close(&self) {
         self.0.state.lock().closed = true;
         self.0.filled.notify_all();

@@ -91,6 +91,28 @@ fn a_message_that_is_cut_or_breaks_off_runs_nothing_else() {
 }
 
 #[test]
+fn a_message_that_isnt_the_pushed_ones_has_answers_of_its_own() {
+    let executor = Executor::new(ToolSet::new().with(look()).with(pay())).unwrap();
+    let pushed = [call("1", "look", 0), call("2", "look", 60_000)];
+    for other in [
+        vec![call("3", "look", 7)],
+        vec![call("1", "look", 0), call("3", "pay", 1), call("4", "gone", 1)],
+    ] {
+        let mut batch = executor.begin();
+        pushed.iter().for_each(|call| batch.push(call.clone()));
+        wait_until(|| executor.stats().running == 1);
+        let report = batch.finish(&Turn::from_calls(other.clone()));
+        let answered: Vec<_> = report.calls().iter().map(|call| call.call.id()).collect();
+        assert_eq!(answered, other.iter().map(ToolCall::id).collect::<Vec<_>>());
+        assert_eq!(
+            names(&report),
+            ["stream_broken", "stream_broken", "unknown_tool"][..other.len()]
+        );
+        wait_until(|| executor.stats().running + executor.stats().batches == 0);
+    }
+}
+
+#[test]
 fn a_dropped_batch_is_cancelled_without_waiting() {
     let _shared = machine::shared();
     let executor = Executor::new(ToolSet::new().with(look())).unwrap();
@@ -394,6 +416,30 @@ fn an_observer_is_told_everything_in_order_with_one_end() {
         ["queued", "started", "progress", "retrying", "started", "progress", "finished"]
     );
     assert_eq!(of(1), ["queued", "finished"]);
+}
+
+#[test]
+fn an_observer_is_told_of_a_batch_that_outlives_its_executor() {
+    let ends = Arc::new(Mutex::new(Vec::new()));
+    let executor = Executor::builder(ToolSet::new().with(look()))
+        .observer({
+            let ends = Arc::clone(&ends);
+            move |event| {
+                if let EventKind::Finished { .. } = event.kind {
+                    ends.lock().push(event.index);
+                }
+            }
+        })
+        .build()
+        .unwrap();
+    let mut batch = executor.begin();
+    drop(executor);
+    let calls = [call("1", "look", 1), call("2", "look", 2)];
+    batch.push(calls[0].clone());
+    assert!(batch.finish(&Turn::from_calls(calls)).all_succeeded());
+    wait_until(|| ends.lock().len() == 2);
+    ends.lock().sort_unstable();
+    assert_eq!(*ends.lock(), [0, 1]);
 }
 
 fn name(kind: &EventKind) -> &'static str {
