@@ -22,7 +22,8 @@ use crate::tool::{CallContext, Lane, ToolSet};
 /// A tool's own setting goes before the executor's, and a run's own before both.
 ///
 /// In the worst case an executor has as many threads as `blocking_threads`, plus one for each call
-/// that waits in a nested batch, one for each batch whose keys are being computed, and
+/// that waits in a nested batch, one for each batch whose keys are being computed, one for each
+/// closer or callback that is running, one for the batches that nobody waits for, and
 /// `max_abandoned`; beside them the Compute lane's pools. Each has a stack of `stack_size`, of
 /// which the system maps what is used.
 #[must_use = "a builder does nothing until `build`"]
@@ -280,8 +281,8 @@ impl ExecutorBuilder {
 
     /// A text that must not get out, such as a key that tools use: wherever it stands in an
     /// output, an error or a panic's message it is replaced before the model, an observer or the
-    /// log is told, and before the text is cut. May be given several times; short texts would be found everywhere, so give
-    /// whole secrets. Defaults to none.
+    /// log is told, and before the text is cut. May be given several times; short texts would be
+    /// found everywhere, so give whole secrets. Defaults to none.
     pub fn secret(mut self, secret: impl Into<String>) -> Self {
         self.settings.secrets.add(secret.into());
         self
@@ -290,21 +291,24 @@ impl ExecutorBuilder {
     /// The executor. Starts no thread.
     ///
     /// # Errors
-    /// A tool that can't be used; a policy that requires a tool that isn't there; a cap of zero.
+    /// A tool that can't be used; a policy that requires a tool that isn't there; a limit of zero
+    /// with which nothing could ever run; an empty secret.
     pub fn build(self) -> Result<Executor, Error> {
         let Self { tools, settings, pool } = self;
         tools.check()?;
         settings.policy.check(|name| tools.get(name).is_some())?;
-        let caps = [
+        let limits = [
             ("max_parallel", settings.max_parallel),
             ("blocking_threads", settings.blocking_threads),
             ("rayon_threads", settings.compute_threads.unwrap_or(1)),
             ("max_calls", settings.max_calls),
+            ("max_queued", settings.max_queued),
+            ("max_abandoned", settings.max_abandoned),
         ];
         if settings.secrets.has_empty() {
             return Err(Error::config("an empty text can't be a secret"));
         }
-        if let Some((name, _)) = caps.into_iter().find(|(_, cap)| *cap == 0) {
+        if let Some((name, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {
             return Err(Error::config(format_args!("{name} is 0, so nothing could ever run")));
         }
         let threads = pool

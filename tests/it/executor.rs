@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toolpool::{
-    CallContext, CancelToken, Executor, FailurePolicy, NotStarted, Outcome, Rejected, Report,
+    CallContext, CancelToken, Executor, FailurePolicy, NotStarted, Note, Outcome, Rejected, Report,
     ScopedTool, ScopedToolSet, Tool, ToolCall, ToolSet, Turn, execute_tool_calls,
 };
 
@@ -294,6 +294,21 @@ fn surplus_calls_are_refused_and_many_are_run() {
     assert_eq!(report.failures().count(), 1);
     assert_eq!(report[10_000].outcome, Outcome::Rejected(Rejected::TooManyCalls(10_000)));
     assert!(executor.stats().blocking_threads <= 8, "{:?}", executor.stats());
+}
+
+#[test]
+fn repeated_ids_are_noted_in_short_turns_and_in_long_ones() {
+    let executor = Executor::new(ToolSet::new().with(Tool::new("quick", "", || Ok(())))).unwrap();
+    for n in [4, 15, 16, 40] {
+        let ids: Vec<_> = (0..n).map(|at| ["a", "", "b", "a", "c"][at % 5]).collect();
+        let calls = ids.iter().map(|id| ToolCall::new(*id, "quick", ""));
+        let report = executor.run(&Turn::from_calls(calls));
+        for (index, id) in ids.iter().enumerate() {
+            let first = ids.iter().position(|other| other == id).filter(|_| !id.is_empty());
+            let double = first.filter(|first| *first != index).map(Note::DuplicateId);
+            assert_eq!(report[index].notes, Vec::from_iter(double), "{index} of {n}");
+        }
+    }
 }
 
 #[test]

@@ -218,6 +218,8 @@ fn fault_036_a_cap_of_zero_is_refused_when_the_executor_is_built() {
         Executor::builder(tools()).blocking_threads(0).build(),
         Executor::builder(tools()).rayon_threads(0).build(),
         Executor::builder(tools()).max_calls(0).build(),
+        Executor::builder(tools()).max_queued(0).build(),
+        Executor::builder(tools()).max_abandoned(0).build(),
         Executor::new(ToolSet::new().with(quick("quick").max_parallel(0))),
         Executor::new(ToolSet::new().with(quick("quick").group(&Group::new("g").max_parallel(0)))),
     ];
