@@ -37,7 +37,7 @@ pub struct Stats {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ToolStats {
-    /// Calls that were settled.
+    /// Calls that were settled, those of dropped batches excepted.
     pub calls: u64,
     /// Of them, those that failed.
     pub failures: u64,

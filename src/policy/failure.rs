@@ -18,7 +18,7 @@ use crate::policy::require::Require;
 /// | --- | --- |
 /// | [`inline`](Self::inline), the default | never |
 /// | [`abort_on_first`](Self::abort_on_first) | when a call has failed |
-/// | [`abort_after(n)`](Self::abort_after) | when call n + 1 has failed |
+/// | [`abort_after(n)`](Self::abort_after) | when more than `n` calls have failed |
 /// | [`require(names)`](Self::require) | when a call of one of these tools has failed |
 /// | [`custom(f)`](Self::custom) | when `f` says so |
 ///
