@@ -157,6 +157,36 @@ fn fault_044_two_turns_at_a_cap_of_one_end_both() {
     });
 }
 
+/// What a run is given here: asks for figures when it is dropped, and so for the lock.
+struct AsksAtLast(Executor);
+
+impl Drop for AsksAtLast {
+    fn drop(&mut self) {
+        self.0.stats();
+    }
+}
+
+#[test]
+fn fault_006_what_a_run_was_given_is_dropped_without_the_lock() {
+    check(|| {
+        let executor = executor(2, &Arc::new(AtomicUsize::new(0)));
+        let token = CancelToken::new();
+        let other = thread::spawn({
+            let executor = executor.clone();
+            move || executor.run(&turn(&["works", "fails"]))
+        });
+        let canceller = thread::spawn({
+            let token = token.clone();
+            move || token.cancel()
+        });
+        let asks = AsksAtLast(executor.clone());
+        drop(executor.turn(&turn(&["works"])).context(asks).cancel(&token).run());
+        canceller.join().unwrap();
+        drop(other.join().unwrap());
+        rest(executor);
+    });
+}
+
 #[test]
 fn fault_069_an_abort_that_races_results_leaves_no_call_open() {
     check(|| {
