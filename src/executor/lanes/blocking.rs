@@ -50,9 +50,9 @@ struct Sleeper {
     woken: AtomicBool,
 }
 
-/// Wakes a thread that was told so under the lane's lock, which is free by now.
-fn wake(sleeper: Option<Arc<Sleeper>>) {
-    if let Some(sleeper) = sleeper {
+/// Wakes threads that were told so under the lane's lock, which is free by now.
+fn wake(sleepers: impl IntoIterator<Item = Arc<Sleeper>>) {
+    for sleeper in sleepers {
         sleeper.thread.unpark();
     }
 }
@@ -96,7 +96,7 @@ impl BlockingLane {
         }
         state.coming += missing;
         drop(state);
-        woken.into_iter().for_each(wake);
+        wake(woken.into_iter().flatten());
         let mut refused = Vec::new();
         for _ in 0..missing {
             refused.extend(self.spawn());
@@ -182,7 +182,7 @@ impl BlockingLane {
         }
         state.coming += idle.len();
         drop(state);
-        idle.into_iter().map(Some).for_each(wake);
+        wake(idle);
     }
 
     /// How many threads there are, idle ones included.
