@@ -13,7 +13,7 @@ use crate::wire::anthropic;
 use crate::wire::call_element::arguments;
 use crate::wire::fields::{self, fields};
 use crate::wire::raw::{self, RawObject};
-use crate::wire::stream::parts;
+use crate::wire::stream::parts::{self, push_list};
 use crate::wire::stream::tell::Tell;
 use crate::wire::stream::{Format, Problem, push_json, push_string};
 
@@ -160,13 +160,10 @@ impl Format for Stream {
             return Err(Problem::cut());
         }
         let mut body = String::from(r#"{"content":["#);
-        for (at, block) in self.blocks.iter().enumerate() {
-            body.push_str(if at > 0 { "," } else { "" });
-            match block {
-                Block::Open(open) => body.push_str(&open.whole()),
-                Block::Done(whole) => body.push_str(whole),
-            }
-        }
+        push_list(&mut body, &self.blocks, |body, block| match block {
+            Block::Open(open) => body.push_str(&open.whole()),
+            Block::Done(whole) => body.push_str(whole),
+        });
         body.push_str(r#"],"stop_reason":"#);
         push_json(&mut body, &self.stop_reason);
         body.push_str(r#","usage":"#);

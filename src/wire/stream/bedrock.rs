@@ -12,7 +12,7 @@ use crate::wire::bedrock;
 use crate::wire::call_element::arguments;
 use crate::wire::fields::{self, fields};
 use crate::wire::raw::{self, RawObject};
-use crate::wire::stream::parts;
+use crate::wire::stream::parts::{self, push_list};
 use crate::wire::stream::tell::Tell;
 use crate::wire::stream::{Format, Problem, json, push_string};
 
@@ -134,10 +134,7 @@ impl Format for Stream {
         body.push_str(r#"{"output":{"message":{"role":"#);
         push_string(&mut body, self.role.as_deref().unwrap_or("assistant"));
         body.push_str(r#","content":["#);
-        for (at, block) in blocks.iter().enumerate() {
-            body.push_str(if at > 0 { "," } else { "" });
-            body.push_str(block);
-        }
+        push_list(&mut body, &blocks, |body, block| body.push_str(block));
         body.push_str(r#"]}},"stopReason":"#);
         push_string(&mut body, stop_reason);
         body.push_str(r#","usage":"#);

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use crate::wire::fields::{self, Fields, Given, fields};
 use crate::wire::gemini::{self, Tokens};
 use crate::wire::raw::{self, RawObject};
-use crate::wire::stream::parts::check_list;
+use crate::wire::stream::parts::{check_list, push_list};
 use crate::wire::stream::tell::Tell;
 use crate::wire::stream::{Format, Problem, push_json, push_string};
 use arguments::{Arguments, Piece};
@@ -169,17 +169,14 @@ impl Format for Stream {
                 body.push_str(r#""content":{"role":"#);
                 push_json(&mut body, self.role.as_deref().unwrap_or("model"));
                 body.push_str(r#","parts":["#);
-                for (at, part) in self.parts.iter().enumerate() {
-                    body.push_str(if at > 0 { "," } else { "" });
-                    match part {
-                        Whole::Part(part) => body.push_str(part.get()),
-                        Whole::Text { text, thought } => {
-                            body.push_str(r#"{"text":"#);
-                            push_string(&mut body, text);
-                            body.push_str(if *thought { r#","thought":true}"# } else { "}" });
-                        }
+                push_list(&mut body, &self.parts, |body, part| match part {
+                    Whole::Part(part) => body.push_str(part.get()),
+                    Whole::Text { text, thought } => {
+                        body.push_str(r#"{"text":"#);
+                        push_string(body, text);
+                        body.push_str(if *thought { r#","thought":true}"# } else { "}" });
                     }
-                }
+                });
                 body.push_str("]},");
             }
             body.push_str(r#""finishReason":"#);
