@@ -16,7 +16,6 @@ pub(crate) type Callback = Box<dyn FnOnce() + Send>;
 
 enum OnCancelled {
     /// Of ours: wakes a waiter, never blocks.
-    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "for the model clients"))]
     Wake(Callback),
     /// The user's.
     Run(Callback),
@@ -106,7 +105,6 @@ impl CancelToken {
     }
 
     /// Runs `wake`, which must neither block nor panic, when the token is cancelled.
-    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "for the model clients"))]
     pub(crate) fn wake_on_cancel(&self, wake: impl FnOnce() + Send + 'static) -> OnCancel {
         self.register(OnCancelled::Wake(Box::new(wake)))
     }
@@ -205,9 +203,11 @@ impl State {
 
 fn run(callback: Callback) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(callback)) {
-        // Its drop may panic, too.
+        // Its drop may panic, too, and so may the logger: the other callbacks are still to run.
         std::mem::forget(payload);
-        log::warn!("a cancellation callback panicked");
+        if let Err(payload) = catch_unwind(|| log::warn!("a cancellation callback panicked")) {
+            std::mem::forget(payload);
+        }
     }
 }
 

@@ -496,6 +496,17 @@ fn fault_138_logs_are_bounded_and_a_logger_that_misbehaves_loses_nothing() {
             let lines = LOGGER.1.load(Ordering::Relaxed);
             assert!(lines <= 3 * asked.calls().len(), "{lines} lines");
         }
+        // What a panic in it would cut off goes on: the other callbacks of a token.
+        LOGGER.0.store(PANICS, Ordering::Relaxed);
+        let (hangup, ran) = (CancelToken::new(), Arc::new(AtomicUsize::new(0)));
+        let runs = Arc::clone(&ran);
+        let _panics = hangup.on_cancel(|| panic!("as asked"));
+        let _runs = hangup.on_cancel(move || {
+            runs.fetch_add(1, Ordering::Relaxed);
+        });
+        hangup.cancel();
+        assert_eq!(ran.load(Ordering::Relaxed), 1);
+        LOGGER.0.store(BLOCKS, Ordering::Relaxed);
         // Nor does it hold up the call that comes next, or a batch whose policy panics.
         LOGGER.1.store(0, Ordering::Relaxed);
         let began = Instant::now();
