@@ -114,13 +114,18 @@ impl CallContext {
         self.attempt
     }
 
-    /// Time left until the call is told to stop; [`Duration::MAX`] where nothing limits it. Hand
-    /// it to whatever the handler waits for.
+    /// Time left until the call is told to stop, and none once it was; [`Duration::MAX`] where
+    /// nothing limits it. Hand it to whatever the handler waits for.
     pub fn remaining(&self) -> Duration {
+        if self.is_cancelled() {
+            return Duration::ZERO;
+        }
         self.signal_at.remaining(Instant::now()).unwrap_or(Duration::MAX)
     }
 
-    /// When the call is told to stop.
+    /// When the call is told to stop at the latest, as it was known when the attempt began. A
+    /// cancel may tell it sooner, and so may the deadline of a batch that was begun before its
+    /// message was complete.
     pub fn deadline(&self) -> Deadline {
         self.signal_at
     }
@@ -159,9 +164,7 @@ impl CallContext {
     /// Of the kind [`ToolErrorKind::Cancelled`] when the call should stop, of the kind
     /// [`ToolErrorKind::Unavailable`] when the channel is empty and disconnected.
     pub fn recv<T>(&self, channel: &Receiver<T>) -> Result<T, ToolError> {
-        let (wake, woken) = crossbeam_channel::bounded::<()>(1);
-        let _guard: OnCancel =
-            self.cancel_token().on_cancel(move || wake.try_send(()).unwrap_or_default());
+        let (woken, _guard) = self.woken();
         crossbeam_channel::select! {
             recv(channel) -> value => {
                 value.map_err(|_| ToolError::of_kind(ToolErrorKind::Unavailable))
@@ -179,9 +182,7 @@ impl CallContext {
         channel: &Receiver<T>,
         span: Duration,
     ) -> Result<Option<T>, ToolError> {
-        let (wake, woken) = crossbeam_channel::bounded::<()>(1);
-        let _guard: OnCancel =
-            self.cancel_token().on_cancel(move || wake.try_send(()).unwrap_or_default());
+        let (woken, _guard) = self.woken();
         crossbeam_channel::select! {
             recv(channel) -> value => match value {
                 Ok(value) => Ok(Some(value)),
@@ -190,6 +191,13 @@ impl CallContext {
             recv(woken) -> _ => Err(ToolError::of_kind(ToolErrorKind::Cancelled)),
             default(span) => Ok(None),
         }
+    }
+
+    /// Receives once the call should stop.
+    fn woken(&self) -> (Receiver<()>, OnCancel) {
+        let (wake, woken) = crossbeam_channel::bounded(1);
+        let wake = move || wake.try_send(()).unwrap_or_default();
+        (woken, self.cancel_token().wake_on_cancel(wake))
     }
 
     /// Runs `closer` when the call is about to be walked away from: told to stop, and still

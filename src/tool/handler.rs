@@ -240,6 +240,7 @@ pub(crate) fn decode<A: DeserializeOwned + 'static>(arguments: &str) -> Result<A
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::{Duration, Instant};
 
     use schemars::JsonSchema;
     use serde::Deserialize;
@@ -252,6 +253,7 @@ mod tests {
     use crate::error::ToolErrorKind;
     use crate::output::Block;
     use crate::report::Report;
+    use crate::time::Deadline;
     use crate::tool::context::{Closers, Host};
     use crate::tool::definition::Tool;
     use crate::turn::Turn;
@@ -261,6 +263,19 @@ mod tests {
         cancel: CancelToken,
         closers: Closers,
         limit: ResultLimit,
+    }
+
+    impl NoHost {
+        fn of(call: ToolCall) -> Self {
+            let limit = ResultLimit {
+                text: 1000,
+                media: 1000,
+                media_count: 9,
+                spill: None,
+                secrets: Default::default(),
+            };
+            Self { call, cancel: CancelToken::new(), closers: Closers::default(), limit }
+        }
     }
 
     impl Host for NoHost {
@@ -289,7 +304,7 @@ mod tests {
         }
 
         fn run_nested(self: Arc<Self>, _: &Turn, _: &CallContext) -> Report {
-            Report::new(Vec::new(), std::time::Duration::ZERO, None)
+            Report::new(Vec::new(), Duration::ZERO, None)
         }
 
         fn closers(&self) -> &Closers {
@@ -311,19 +326,7 @@ mod tests {
         let definition = Tool::from(tool).into_definition();
         assert_eq!(definition.problem, None);
         let arguments = call.arguments().to_owned();
-        let host = NoHost {
-            call,
-            cancel: CancelToken::new(),
-            closers: Closers::default(),
-            limit: ResultLimit {
-                text: 1000,
-                media: 1000,
-                media_count: 9,
-                spill: None,
-                secrets: Default::default(),
-            },
-        };
-        let cx = CallContext::new(Arc::new(host), 2, Default::default());
+        let cx = CallContext::new(Arc::new(NoHost::of(call)), 2, Default::default());
         let handler = definition.handler.unwrap();
         handler.invoke(&arguments, &cx).map(|bounded| bounded.output)
     }
@@ -374,6 +377,28 @@ mod tests {
         assert_eq!(invoke(all, r#"{"number":1}"#), Ok(seen));
         let any = Tool::new("t", "", |(): ()| Ok(1));
         assert_eq!(invoke(any, r#"{"unasked":1}"#), Ok(json("1")));
+    }
+
+    #[test]
+    fn who_receives_is_woken_by_the_cancel_itself_and_has_no_time_left() {
+        let minute = Duration::from_secs(60);
+        let host = Arc::new(NoHost::of(ToolCall::new("1", "tool", "")));
+        let cancel = host.cancel.clone();
+        let cx = CallContext::new(host, 1, Deadline::after(Instant::now(), minute));
+        assert!(cx.remaining() > minute / 2);
+        let (_open, channel) = crossbeam_channel::unbounded::<u8>();
+        std::thread::scope(|scope| {
+            let receives = scope.spawn(|| cx.recv(&channel).map(Some));
+            let for_a_minute = scope.spawn(|| cx.recv_timeout(&channel, minute));
+            std::thread::sleep(Duration::from_millis(20));
+            // As where the system gives no thread for callbacks: nobody runs them.
+            drop(cancel.signal());
+            for waits in [receives, for_a_minute] {
+                let error = waits.join().unwrap().unwrap_err();
+                assert_eq!(error.kind(), ToolErrorKind::Cancelled);
+            }
+        });
+        assert_eq!(cx.remaining(), Duration::ZERO);
     }
 
     #[test]
