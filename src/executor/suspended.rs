@@ -144,14 +144,13 @@ impl Executor {
                 )));
             }
             let call = &report[index].call;
-            match resolution {
-                Resolution::Answer(output) => report.settle(index, Outcome::Succeeded(output)),
-                Resolution::Deny(why) => {
-                    report.settle(index, Outcome::Rejected(Rejected::Denied(why)));
-                }
+            let mut outcome = match resolution {
+                Resolution::Answer(output) => Outcome::Succeeded(output),
+                Resolution::Deny(why) => Outcome::Rejected(Rejected::Denied(why)),
                 Resolution::Allow => {
                     let call = approval::plan(std::slice::from_ref(call), index, tools, settings);
                     planned.extend(call.into_iter().map(|call| (index, call)));
+                    continue;
                 }
                 Resolution::Edit(arguments) => {
                     let outcome = report[index].outcome.clone();
@@ -159,8 +158,11 @@ impl Executor {
                         Planned { known: false, ..Planned::known(call.clone(), outcome) };
                     approval::edit(&mut edited, index, arguments, tools, settings);
                     planned.push((index, edited));
+                    continue;
                 }
-            }
+            };
+            settings.redact(&mut outcome);
+            report.settle(index, outcome);
         }
         Ok(Run::new(self, Resumed { report, planned }))
     }

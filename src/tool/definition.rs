@@ -104,6 +104,12 @@ pub(crate) enum Takes {
     Anything,
 }
 
+impl Takes {
+    fn of_type<A: Arguments>() -> Self {
+        if schema::is_text::<A>() { Self::Text } else { Self::Object }
+    }
+}
+
 impl Definition {
     /// The arguments of a call as its handler takes them, as JSON text: of one that gives free text
     /// to a provider that has no such tools, the text. Nothing where there is none.
@@ -391,10 +397,7 @@ impl<A: Arguments> Tool<A> {
     {
         let mut definition =
             Definition::new(name.into(), description.into(), schema::of_type::<A>());
-        definition.takes = match schema::is_text::<A>() {
-            true => Takes::Text,
-            false => Takes::Object,
-        };
+        definition.takes = Takes::of_type::<A>();
         let validator = definition.validator.clone();
         definition.handler =
             Some(Arc::new(Typed { function: handler, validator, types: PhantomData }));
@@ -486,6 +489,7 @@ impl<'env> ScopedTool<'env> {
     {
         let mut definition =
             Definition::new(name.into(), description.into(), schema::of_type::<A>());
+        definition.takes = Takes::of_type::<A>();
         definition.is_scoped = true;
         let validator = definition.validator.clone();
         let handler = Box::new(Typed { function: handler, validator, types: PhantomData });

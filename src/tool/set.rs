@@ -283,6 +283,16 @@ mod tests {
     }
 
     #[test]
+    fn a_borrowed_tool_takes_free_text_where_its_handler_takes_a_string() {
+        let text = ScopedTool::new("t", "", |text: String| Ok(text.len()));
+        let set = ScopedToolSet::new().with(text.set(|tool| tool.takes_free_text()));
+        assert_eq!(set.tools().check().map_err(|e| e.to_string()), Ok(()));
+        let nothing = ScopedTool::new("t", "", || Ok(1)).set(|tool| tool.takes_free_text());
+        let refused = ScopedToolSet::new().with(nothing).tools().check().unwrap_err();
+        assert!(refused.to_string().contains("has to take a `String`"), "{refused}");
+    }
+
+    #[test]
     fn schemas_whose_root_is_no_object_are_refused() {
         let of = |schema| refused(Tool::deferred("t", "", &schema));
         assert!(of(json!({ "type": "string" })).contains(r#"must be of type "object""#));

@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toolpool::{
-    Approval, CallContext, CancelToken, EventKind, Executor, FailurePolicy, NotStarted, Outcome,
-    Rejected, Report, Resolution, ScopedTool, ScopedToolSet, Suspended, Tool, ToolCall, ToolSet,
-    Turn,
+    Approval, ApprovalRequest, CallContext, CancelToken, EventKind, Executor, FailurePolicy,
+    NotStarted, Outcome, Rejected, Report, Resolution, ScopedTool, ScopedToolSet, Suspended, Tool,
+    ToolCall, ToolSet, Turn,
 };
 
 use crate::machine;
@@ -343,6 +343,21 @@ fn a_batch_in_a_tool_has_the_tools_context_deadline_and_depth() {
 }
 
 #[test]
+fn a_borrowed_tool_takes_free_text() {
+    let borrowed = String::from("to be");
+    let count = ScopedTool::new("count", "", |text: String| Ok(text.matches(&*borrowed).count()));
+    let tools = ScopedToolSet::new().with(count.set(|tool| tool.takes_free_text()));
+    let calls = [
+        ToolCall::free_text("1", "count", "to be or not to be"),
+        ToolCall::new("2", "count", r#"{"input": "to be"}"#),
+    ];
+    let executor = Executor::new(ToolSet::new()).unwrap();
+    let report = executor.run_scoped(&Turn::from_calls(calls), tools).unwrap();
+    let told: Vec<_> = report.results().map(|result| result.content.to_text()).collect();
+    assert_eq!(told, ["2", "1"]);
+}
+
+#[test]
 fn borrowed_tools_in_a_tool_lend_its_permits() {
     let slot = Arc::new(OnceLock::<Executor>::new());
     let inner = Arc::clone(&slot);
@@ -440,6 +455,28 @@ fn an_observer_is_told_of_a_batch_that_outlives_its_executor() {
     wait_until(|| ends.lock().len() == 2);
     ends.lock().sort_unstable();
     assert_eq!(*ends.lock(), [0, 1]);
+}
+
+#[test]
+fn a_secret_in_a_decision_is_told_to_nobody() {
+    let calls = || [call("1", "pay", 1), call("2", "pay", 2)];
+    let tools = || ToolSet::new().with(pay().needs_approval());
+    let executor = Executor::builder(tools()).secret("sk-12345").approval(|requests| {
+        let deferred = requests.iter().map(|_| Approval::Defer);
+        deferred.collect()
+    });
+    let executor = executor.build().unwrap();
+    let turn = Turn::from_calls(calls());
+    let suspended = executor.run(&turn).into_suspended(&turn).unwrap();
+    let answer = Resolution::Answer("paid with sk-12345".into());
+    let denial = Resolution::Deny("not with sk-12345".into());
+    let report = executor.resume(suspended, [(0, answer), (1, denial)]).unwrap().run();
+    let told: Vec<_> = report.results().map(|result| result.content.to_text()).collect();
+    assert_eq!(told, ["paid with [redacted]", "pay was not approved: not with [redacted]"]);
+
+    let denies = |_: &[ApprovalRequest<'_>]| vec![Approval::Deny("sk-12345".into()); 2];
+    let report = executor.turn(&turn).approval(denies).run();
+    assert!(!serde_json::to_string(&report).unwrap().contains("sk-12345"), "{report:?}");
 }
 
 fn name(kind: &EventKind) -> &'static str {
