@@ -7,9 +7,25 @@ use std::time::Duration;
 /// Tools that share a backend share a group: a cap on how many run at once, a rate, and the pause
 /// that the backend asks for when it is rate limited.
 ///
-/// Clones are the same group; two groups of one name are two groups.
+/// Clones are the same group; two groups of one name are two groups, and so are a group and a clone
+/// of it that was given other limits. Set the limits before the group is handed to tools.
+///
+/// ```
+/// use std::time::Duration;
+/// use toolpool::{Group, Tool, ToolSet};
+///
+/// // The warehouse stands two requests at once, and ten a second.
+/// let warehouse = Group::new("warehouse").max_parallel(2).rate(10, Duration::from_secs(1));
+/// let tools = ToolSet::new()
+///     .with(Tool::new("stock", "How many there are", || Ok(7)).read_only().group(&warehouse))
+///     .with(Tool::new("order", "Orders one more", || Ok("ordered")).group(&warehouse));
+/// # assert!(tools.check().is_ok());
+/// ```
 #[derive(Debug, Clone)]
 pub struct Group(Arc<Settings>);
+
+/// What a rate over a longer span is taken for: times are still added up with it.
+const LONGEST_SPAN: Duration = Duration::from_secs(u32::MAX as u64);
 
 #[derive(Debug, Clone)]
 struct Settings {
@@ -22,23 +38,30 @@ struct Settings {
 impl Group {
     /// A group without limits of its own.
     pub fn new(name: impl Into<String>) -> Self {
+        Self::of(Settings { id: 0, name: name.into(), cap: None, rate: None })
+    }
+
+    /// A group of its own with these settings.
+    fn of(settings: Settings) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::new(Settings { id, name: name.into(), cap: None, rate: None }))
+        Self(Arc::new(Settings { id, ..settings }))
     }
 
     /// At most `cap` calls of the group's tools at once, abandoned ones included until they
-    /// return. Defaults to no cap.
+    /// return. A cap of 0 is refused when a tool of the group is registered. Defaults to no cap.
     #[must_use]
     pub fn max_parallel(self, cap: usize) -> Self {
-        Self(Arc::new(Settings { cap: Some(cap), ..(*self.0).clone() }))
+        Self::of(Settings { cap: Some(cap), ..Arc::unwrap_or_clone(self.0) })
     }
 
     /// `calls` starts a `span` on average, retries included, and at most `calls` at once: a token
-    /// bucket that holds `calls` and is filled evenly. Defaults to no limit.
+    /// bucket that holds `calls` and is filled evenly. No calls, or no span, are refused when a tool
+    /// of the group is registered. Defaults to no limit.
     #[must_use]
     pub fn rate(self, calls: u32, span: Duration) -> Self {
-        Self(Arc::new(Settings { rate: Some((calls, span)), ..(*self.0).clone() }))
+        let rate = Some((calls, span.min(LONGEST_SPAN)));
+        Self::of(Settings { rate, ..Arc::unwrap_or_clone(self.0) })
     }
 
     /// The name, for reports and logs.
@@ -56,5 +79,20 @@ impl Group {
 
     pub(crate) fn rate_limit(&self) -> Option<(u32, Duration)> {
         self.0.rate
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clone_is_the_same_group_until_it_has_other_limits() {
+        let group = Group::new("backend").max_parallel(2);
+        assert_eq!(group.clone().id(), group.id());
+        let wider = group.clone().max_parallel(3);
+        assert_ne!(wider.id(), group.id());
+        assert_eq!((group.cap(), wider.cap()), (Some(2), Some(3)));
+        assert_ne!(Group::new("backend").id(), Group::new("backend").id());
     }
 }

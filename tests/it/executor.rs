@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toolpool::{
-    CallContext, CancelToken, Executor, FailurePolicy, NotStarted, Note, Outcome, Rejected, Report,
-    ScopedTool, ScopedToolSet, Tool, ToolCall, ToolSet, Turn, execute_tool_calls,
+    CallContext, CancelToken, Executor, FailurePolicy, Group, NotStarted, Note, Outcome, Rejected,
+    Report, ScopedTool, ScopedToolSet, Tool, ToolCall, ToolSet, Turn, execute_tool_calls,
 };
 
 use crate::machine;
@@ -309,6 +309,16 @@ fn repeated_ids_are_noted_in_short_turns_and_in_long_ones() {
             assert_eq!(report[index].notes, Vec::from_iter(double), "{index} of {n}");
         }
     }
+}
+
+#[test]
+fn a_rate_over_a_span_without_end_lets_no_second_call_start() {
+    let never_again = Group::new("once").rate(1, Duration::MAX);
+    let quick = Tool::new("quick", "", || Ok(())).group(&never_again);
+    let executor = Executor::new(ToolSet::new().with(quick)).unwrap();
+    let turn = calls([("quick", ""), ("quick", "")]);
+    let report = executor.turn(&turn).deadline(ms(500)).run();
+    assert_eq!(names(&report), ["succeeded", "deadline"]);
 }
 
 #[test]
