@@ -278,6 +278,11 @@ fn figures_of_a_report_add_up_and_never_overflow() {
     stored.merge(Report::new(vec![with(Some(1), 2), with(Some(1), 2)], Duration::MAX, None), &[0]);
     stored.merge(Report::new(vec![with(Some(1), 2), with(Some(1), 2)], secs(1), None), &[1]);
     assert_eq!((stored[1].submitted, stored.wall()), (Duration::MAX, Duration::MAX));
+    let last = abort(Some(usize::MAX), "pay", false);
+    assert_eq!(last.to_string(), format!("call {} (pay) failed", usize::MAX));
+    let held = NotStarted::KeyHeld { index: Some(usize::MAX), tool: "pay".to_owned() };
+    stored.replace(0, Outcome::NotStarted(held));
+    assert!(stored[0].content().to_text().starts_with(&format!("not run: call {}", usize::MAX)));
     let backwards = with(Some(9), 4);
     assert_eq!(backwards.run_time(), Duration::ZERO);
 }

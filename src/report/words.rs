@@ -92,7 +92,7 @@ fn not_started(reason: &NotStarted, name: Name<'_>) -> String {
         }
         NotStarted::KeyHeld { index, tool } => {
             let holder = match index {
-                Some(index) => format!("call {} ({})", index + 1, Name(tool)),
+                Some(index) => format!("call {} ({})", index.saturating_add(1), Name(tool)),
                 None => format!("an earlier call of {}", Name(tool)),
             };
             format!(
@@ -170,7 +170,9 @@ impl fmt::Display for Abort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.satisfied, self.index) {
             (true, _) => f.write_str("other results were enough"),
-            (false, Some(index)) => write!(f, "call {} ({}) failed", index + 1, Name(&self.cause)),
+            (false, Some(index)) => {
+                write!(f, "call {} ({}) failed", index.saturating_add(1), Name(&self.cause))
+            }
             (false, None) => f.write_str(&self.cause),
         }
     }
