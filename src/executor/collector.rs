@@ -43,6 +43,7 @@ pub(crate) struct Options {
     pub(crate) max_parallel: usize,
     pub(crate) context: Option<Arc<dyn Any + Send + Sync>>,
     pub(crate) approver: Option<Arc<Approver>>,
+    /// Its own, or that of the run it is nested in.
     pub(crate) observer: Option<Arc<Watched>>,
     pub(crate) around: Option<Arc<AroundFactory>>,
     /// The beginning of idempotency keys; nothing for one that is made up.
@@ -50,6 +51,8 @@ pub(crate) struct Options {
     pub(crate) recorder: Option<Arc<dyn Recorder>>,
     /// Calls that aren't run because it is known how they ended.
     pub(crate) known: Vec<(usize, Outcome)>,
+    /// Whether it is nested in a call of borrowed tools, and of the same ones.
+    pub(crate) in_scope: bool,
     parent: Option<CallRef>,
     depth: usize,
 }
@@ -65,11 +68,12 @@ impl Options {
             max_parallel: usize::MAX,
             context: None,
             approver: settings.approver.clone(),
-            observer: settings.observer.clone(),
+            observer: None,
             around: settings.around.clone(),
             seed: None,
             recorder: None,
             known: Vec::new(),
+            in_scope: false,
             parent: None,
             depth: 0,
         }
@@ -116,6 +120,7 @@ pub(crate) struct Collector {
     policy: FailurePolicy,
     /// A policy that panicked is asked nothing more.
     policy_failed: bool,
+    in_scope: bool,
     calls: usize,
     notes: Vec<(usize, Note)>,
     /// When the message of a begun batch was complete.
@@ -178,6 +183,7 @@ type Locked = Scheduler<Arc<Job>>;
 
 impl Collector {
     pub(crate) fn open(core: &Arc<Core>, tooling: &Arc<Tooling>, options: Options) -> Self {
+        let observer = options.observer.clone().or_else(|| core.settings.observer.clone());
         let (wake, wakes) = core.wake_channel();
         let (start, starts) = tooling.scoped.then(channel::unbounded).unzip();
         let is_tool = |name: &str| tooling.set.get(name).is_some();
@@ -201,7 +207,7 @@ impl Collector {
                     max_parallel: options.max_parallel,
                     policy: options.policy.clone(),
                     parent: options.parent,
-                    observed: options.observer.is_some(),
+                    observed: observer.is_some(),
                 },
                 now,
             );
@@ -235,11 +241,12 @@ impl Collector {
                 around,
                 #[cfg(feature = "tracing")]
                 caller: crate::executor::spans::Caller::current(),
-                watch: options.observer.clone().map(|observer| Watch::new(observer, id, opened)),
-                observer: options.observer,
+                watch: observer.clone().map(|observer| Watch::new(observer, id, opened)),
+                observer,
             }),
             policy: options.policy,
             policy_failed: false,
+            in_scope: options.in_scope,
             calls: 0,
             notes: Vec::new(),
             completed: None,
@@ -284,6 +291,11 @@ impl Collector {
         let too_deep = self.run.depth > core.settings.max_depth;
         let admitted = match too_deep {
             true => Err(Outcome::Rejected(Rejected::TooDeep(core.settings.max_depth))),
+            // Only the scope's own collector could start it, which waits for its caller.
+            false if self.in_scope => admitted.and_then(|_| {
+                let what = "the scope of the call it is part of".to_owned();
+                Err(Outcome::Rejected(Rejected::WouldDeadlock(what)))
+            }),
             false => admitted,
         };
         let tool = admitted.as_ref().ok().copied().or_else(|| tooling.set.position(call.name()));
@@ -428,11 +440,11 @@ impl Collector {
         }
         match closed {
             Some(closed) => {
-                let mut known = BTreeSet::new();
-                let report = report(closed, std::mem::take(&mut self.notes), &mut known);
+                let mut uncounted = BTreeSet::new();
+                let report = report(closed, std::mem::take(&mut self.notes), &mut uncounted);
                 let completed = self.completed.map(|at| at.saturating_duration_since(self.opened));
                 let report = report.with_message_ended(completed);
-                let fresh = report.calls().iter().enumerate().filter(|(n, _)| !known.contains(n));
+                let fresh = report.calls().iter().enumerate().filter(|(n, _)| !uncounted.contains(n));
                 self.core.tools.record_all(fresh.map(|(_, call)| call));
                 report
             }
@@ -451,11 +463,12 @@ impl Drop for Collector {
     }
 }
 
-/// The report of a batch; `known` is told which of its calls ended in an earlier run.
+/// The report of a batch; `uncounted` is told which of its calls no figures are kept of: those that
+/// ended in an earlier run, and those of no tool, whose names the model makes up without end.
 fn report(
     closed: Closed<Arc<Job>>,
     notes: Vec<(usize, Note)>,
-    known: &mut BTreeSet<usize>,
+    uncounted: &mut BTreeSet<usize>,
 ) -> Report {
     let (wall, abort) = (closed.wall, closed.abort.clone());
     let mut planned = notes.into_iter().peekable();
@@ -468,8 +481,8 @@ fn report(
             notes.insert(0, note);
         }
         notes.extend(job.progress_dropped().map(Note::ProgressDropped));
-        if job.known {
-            known.insert(index);
+        if job.known || job.definition.is_none() {
+            uncounted.insert(index);
         }
         calls.push(CallReport {
             effect: job.definition.as_ref().map_or(Effect::Mutating, |tool| tool.effect),

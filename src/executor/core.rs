@@ -110,6 +110,10 @@ fn terms(definition: &Definition, settings: &Settings) -> Terms {
             rate: group.rate_limit(),
         });
     }
+    let mut fallback = definition.fallback.clone();
+    if let Some(output) = &mut fallback {
+        output.redact(&mut |text| settings.secrets.redacted(text));
+    }
     Terms {
         track: match definition.lane.unwrap_or(settings.default_lane) {
             Lane::Blocking => Track::Blocking,
@@ -118,7 +122,7 @@ fn terms(definition: &Definition, settings: &Settings) -> Terms {
         timeout: definition.timeout.or(settings.call_timeout),
         grace: definition.grace.or(settings.grace),
         pools,
-        fallback: definition.fallback.clone(),
+        fallback,
         prepare: !definition.keys.is_empty() || definition.coalesce,
         exclusive: definition.exclusive,
     }
@@ -314,7 +318,7 @@ impl Core {
                     due = due.min(scheduler.next_due(id, now));
                 }
                 let counts = scheduler.counts();
-                (counts.running + counts.abandoned > own, due)
+                (counts.running + counts.lent + counts.abandoned > own, due)
             });
             self.perform(actions);
             if !busy {

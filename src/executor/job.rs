@@ -66,12 +66,23 @@ crate::sync::local! {
     static CURRENT: RefCell<Option<(CallContext, Arc<Job>)>> = const { RefCell::new(None) };
 }
 
-/// Marks a thread as running a call until it is dropped.
-struct Entered;
+/// Drops what it holds with care, wherever it is dropped.
+struct Careful(Option<Job>);
+
+impl Drop for Careful {
+    fn drop(&mut self) {
+        attempt::let_go(self.0.take());
+    }
+}
+
+/// Marks a thread as running a call until it is dropped; then it runs again what lay below, where
+/// a call that waited within rayon had this one on top of it.
+struct Entered(Option<(CallContext, Arc<Job>)>);
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        let left = CURRENT.try_with(|current| current.take());
+        let below = self.0.take();
+        let left = CURRENT.try_with(|current| current.replace(below));
         drop(left);
     }
 }
@@ -109,8 +120,27 @@ impl Job {
     ) -> Option<Task> {
         let handler = self.definition.as_ref().and_then(|definition| definition.handler.clone());
         let next = handler.and_then(|handler| self.run_with(call, grant, &*handler));
-        attempt::let_go(self);
+        match next {
+            Some(_) => self.leave_behind(),
+            None => attempt::let_go(self),
+        }
         next
+    }
+
+    /// Lets go of the call on a thread whose next one has begun: where that drops what a run was
+    /// given, which may take long, another thread does it.
+    fn leave_behind(self: Arc<Self>) {
+        let Some(job) = Arc::into_inner(self) else { return };
+        let run = &job.run;
+        let is_last = Arc::strong_count(run) == 1;
+        let has_values = run.context.is_some() || run.around.is_some();
+        if is_last && (has_values || Arc::strong_count(&run.tooling) == 1) {
+            let core = Arc::clone(&run.core);
+            let careful = Careful(Some(job));
+            core.run_callbacks(vec![Box::new(move || drop(careful))]);
+        } else {
+            attempt::let_go(job);
+        }
     }
 
     /// As [`run_attempt`](Self::run_attempt), with the handler given.
@@ -126,8 +156,8 @@ impl Job {
             .or_else(|| core.with(|scheduler, now, out| self.start(call, scheduler, now, out)))?;
         let host = Arc::clone(self) as Arc<dyn Host>;
         let cx = CallContext::new(host, grant.attempt, grant.signal_at);
-        CURRENT.with(|current| current.replace(Some((cx.clone(), Arc::clone(self)))));
-        let entered = Entered;
+        let below = CURRENT.with(|current| current.replace(Some((cx.clone(), Arc::clone(self)))));
+        let entered = Entered(below);
         let recorder = self.run.recorder.as_ref().filter(|_| definition.effect == Effect::Mutating);
         let recorded =
             recorder.map_or(Ok(()), |recorder| recorder.starting(self.index, &self.call));
@@ -259,9 +289,9 @@ pub(crate) struct Lent(Arc<Job>);
 impl Drop for Lent {
     fn drop(&mut self) {
         let job = &self.0;
-        job.run.core.with(|scheduler, _, _| {
+        job.run.core.with(|scheduler, now, out| {
             if job.nested.fetch_sub(1, Ordering::Relaxed) == 1 {
-                scheduler.resume(job.call_ref());
+                scheduler.resume(job.call_ref(), now, out);
             }
         });
     }
@@ -323,6 +353,7 @@ impl Host for Job {
     fn run_nested(self: Arc<Self>, turn: &Turn, cx: &CallContext) -> Report {
         let mut options = Options::new(&self.run.core.settings);
         self.adopt(&mut options, cx);
+        options.in_scope = self.run.tooling.scoped;
         let _lent = self.lend();
         collector::run(&self.run.core, &self.run.tooling, turn, options)
     }

@@ -168,6 +168,9 @@ impl Executor {
     /// waits for its threads. A tool that doesn't return holds up the return of this function
     /// past every deadline, although the others' results, and its own, carry the right times.
     ///
+    /// A borrowed tool can't nest borrowed tools: [`CallContext::run`](crate::CallContext::run) in
+    /// it refuses its calls. [`run`](Self::run), with the executor's own tools, works.
+    ///
     /// # Errors
     /// A tool that can't be used, as [`ToolSet::check`] tells it.
     ///

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toolpool::{
-    Approval, ApprovalRequest, CallContext, CancelToken, EventKind, Executor, FailurePolicy,
+    Approval, ApprovalRequest, CallContext, CancelToken, Event, EventKind, Executor, FailurePolicy,
     NotStarted, Outcome, Rejected, Report, Resolution, ScopedTool, ScopedToolSet, Suspended, Tool,
     ToolCall, ToolSet, Turn,
 };
@@ -479,6 +479,31 @@ fn a_secret_in_a_decision_is_told_to_nobody() {
     assert!(!serde_json::to_string(&report).unwrap().contains("sk-12345"), "{report:?}");
 }
 
+#[test]
+fn a_runs_observer_is_told_of_what_is_nested_in_it_and_the_executors_is_not() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let inner = Tool::new("inner", "", || Ok(()));
+    let outer = Tool::new("outer", "", |(): (), cx: &CallContext| {
+        let nested = cx.run(&Turn::from_calls([ToolCall::new("", "inner", "")]));
+        Ok(nested.all_succeeded())
+    });
+    let hears = |who: &'static str| {
+        let heard = Arc::clone(&heard);
+        move |event: &Event| {
+            if let EventKind::Finished { .. } = event.kind {
+                heard.lock().push((who, event.tool.clone()));
+            }
+        }
+    };
+    let tools = ToolSet::new().with(inner).with(outer);
+    let executor = Executor::builder(tools).observer(hears("executor's")).build().unwrap();
+    let turn = Turn::from_calls([ToolCall::new("", "outer", "")]);
+    assert!(executor.turn(&turn).observer(hears("run's")).run().all_succeeded());
+    wait_until(|| heard.lock().len() == 2);
+    let told = [("run's", "inner".to_owned()), ("run's", "outer".to_owned())];
+    assert_eq!(*heard.lock(), told);
+}
+
 fn name(kind: &EventKind) -> &'static str {
     match kind {
         EventKind::Queued => "queued",
@@ -496,10 +521,12 @@ fn a_secret_never_leaves_a_worker() {
     let tell = Tool::new("tell", "", || Ok("the key is sk-12345"));
     let fail = Tool::new("fail", "", || -> Result<u8, _> { Err("denied for sk-12345".into()) });
     let panics = Tool::new("panics", "", || -> Result<u8, _> { panic!("sk-12345") });
-    let tools = ToolSet::new().with(tell).with(fail).with(panics);
+    let falls_back = Tool::new("falls_back", "", || -> Result<u8, _> { Err("no".into()) });
+    let falls_back = falls_back.fallback("the key was sk-12345");
+    let tools = ToolSet::new().with(tell).with(fail).with(panics).with(falls_back);
     let executor = Executor::builder(tools).secret("sk-12345").build().unwrap();
     let call = |name| ToolCall::new(name, name, "");
-    let turn = Turn::from_calls([call("tell"), call("fail"), call("panics")]);
+    let turn = Turn::from_calls(["tell", "fail", "panics", "falls_back"].map(call));
     let report = executor.run(&turn);
     let text = serde_json::to_string(&report).unwrap();
     assert!(!text.contains("sk-12345"), "{text}");

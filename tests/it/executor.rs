@@ -322,6 +322,27 @@ fn a_rate_over_a_span_without_end_lets_no_second_call_start() {
 }
 
 #[test]
+fn the_stats_have_no_names_that_the_model_made_up() {
+    let quick = Tool::new("quick", "", || Ok(()));
+    let executor = Executor::builder(ToolSet::new().with(quick)).max_calls(2).build().unwrap();
+    let made_up = [
+        ToolCall::new("", "unknown", ""),
+        ToolCall::new("", "unreadable", "{"),
+        ToolCall::new("", "too_many", ""),
+        ToolCall::new("", "quick", ""),
+    ];
+    let cut = made_up.clone().map(|call| call.withheld("max_tokens"));
+    for turn in [made_up, cut] {
+        assert_eq!(executor.run(&Turn::from_calls(turn)).failures().count(), 4);
+    }
+    let tools = executor.stats().tools;
+    assert_eq!(
+        tools.into_iter().map(|(name, of)| (name, of.calls)).collect::<Vec<_>>(),
+        [("quick".to_owned(), 2)]
+    );
+}
+
+#[test]
 fn two_hundred_sessions_share_an_executor_and_none_takes_more_than_its_share() {
     const SESSIONS: usize = 200;
     const CAP: usize = 4;

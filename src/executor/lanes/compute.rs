@@ -145,13 +145,18 @@ impl ComputeLane {
         });
     }
 
-    /// A pool for a scope of borrowed tools.
+    /// A pool for a scope of borrowed tools. Not one whose workers are all lost, nor the one of the
+    /// thread that is going to wait for the scope.
     pub(crate) fn scope_pool(&self) -> Result<ComputePool, rayon::ThreadPoolBuildError> {
         let mut generations = self.generations.lock();
-        if let Some(generation) = generations.last() {
+        let is_free = |generation: &&Arc<Generation>| {
+            let (busy, pool) = (generation.busy.load(Ordering::Relaxed), &generation.pool);
+            busy < pool.current_num_threads() && pool.current_thread_index().is_none()
+        };
+        if let Some(generation) = generations.iter().rev().find(is_free) {
             return Ok(Arc::clone(&generation.pool));
         }
-        let pool = Arc::new(self.pool(0)?);
+        let pool = Arc::new(self.pool(generations.len())?);
         generations
             .push(Arc::new(Generation { pool: Arc::clone(&pool), busy: AtomicUsize::new(0) }));
         Ok(pool)

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::batch::{Batch, Due, State, Thread};
 use super::pools::Room;
-use super::{Action, BatchId, CallRef, Grant, Scheduler};
+use super::{Action, BatchId, CallRef, Grant, PoolKey, Scheduler};
 use crate::outcome::{NotStarted, Outcome};
 use crate::time::Deadline;
 
@@ -257,23 +257,26 @@ impl<P: Clone> Scheduler<P> {
         }
         slot.lent = true;
         let track = slot.terms.track;
+        self.lent += 1;
         self.give_permits(call);
         self.room.end_work(track);
         self.dispatch(now, out);
     }
 
     /// The nested batch is over; the call goes on at once, whatever the caps say.
-    pub(crate) fn resume(&mut self, call: CallRef) {
+    pub(crate) fn resume(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
+        let mut lost = Vec::new();
         if let Some(batch) = self.batches.get_mut(call.batch) {
             let slot = &mut batch.slots[call.index];
             if !std::mem::take(&mut slot.lent) {
                 return;
             }
             slot.has_pool_permits = true;
-            retake_pools(&mut self.room, &slot.terms, call, slot.is_settled());
+            retake_pools(&mut self.room, &slot.terms, call, slot.is_settled(), &mut lost);
             if slot.state == State::Running {
                 slot.has_thread_permits = true;
                 batch.running += 1;
+                self.lent -= 1;
                 self.room.take_thread(slot.terms.track);
                 self.room.begin_work(slot.terms.track);
             }
@@ -281,7 +284,10 @@ impl<P: Clone> Scheduler<P> {
             && std::mem::take(&mut zombie.lent)
         {
             zombie.has_pool_permits = true;
-            retake_pools(&mut self.room, &zombie.terms, call, true);
+            retake_pools(&mut self.room, &zombie.terms, call, true, &mut lost);
+        }
+        for key in lost {
+            self.watch_pool(key, now, out);
         }
     }
 
@@ -311,11 +317,18 @@ impl<P: Clone> Scheduler<P> {
     }
 }
 
-fn retake_pools(room: &mut Room, terms: &super::Terms, call: CallRef, abandoned: bool) {
+/// Adds to `lost` the pools that have no permit left which isn't with an abandoned call.
+fn retake_pools(
+    room: &mut Room,
+    terms: &super::Terms,
+    call: CallRef,
+    abandoned: bool,
+    lost: &mut Vec<PoolKey>,
+) {
     for pool in &terms.pools {
         room.pools.retake(pool.key);
-        if abandoned {
-            room.pools.abandon(pool.key, call);
+        if abandoned && room.pools.abandon(pool.key, call) {
+            lost.push(pool.key);
         }
     }
 }

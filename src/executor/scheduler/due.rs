@@ -159,8 +159,10 @@ impl<P: Clone> Scheduler<P> {
         batch.deadline = deadline;
         let mut wake = deadline.instant().is_some_and(|at| batch.push_due(at, Due::Deadline));
         for index in 0..batch.slots.len() {
-            if batch.slots[index].state == State::Running {
-                batch.slots[index].clip(deadline, now);
+            let slot = &mut batch.slots[index];
+            // Between two attempts, too: the next one has no times of its own.
+            if slot.attempts > 0 && !slot.is_settled() {
+                slot.clip(deadline, now);
                 wake |= batch.push_step(index);
             }
         }

@@ -10,6 +10,9 @@ use super::{Action, CallRef, PoolKey, Scheduler, Terms};
 use crate::outcome::{NotStarted, Outcome, Rejected};
 use crate::time::Deadline;
 
+/// What a pause without end is taken for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(u32::MAX as u64);
+
 /// What a call waits for at its tool's or its group's limits.
 enum Stuck {
     Paused,
@@ -134,7 +137,8 @@ impl<P: Clone> Scheduler<P> {
         now: Instant,
         out: &mut Vec<Action<P>>,
     ) {
-        let Some(until) = now.checked_add(wait) else { return };
+        let until = now.checked_add(wait).or_else(|| now.checked_add(LONGEST_PAUSE));
+        let Some(until) = until else { return };
         for pool in &terms.pools {
             if matches!(pool.key, PoolKey::Group(_)) {
                 self.room.pools.pause(pool.key, until);

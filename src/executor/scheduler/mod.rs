@@ -120,6 +120,8 @@ pub(crate) struct Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Counts {
     pub(crate) running: usize,
+    /// Running calls that wait in a nested batch.
+    pub(crate) lent: usize,
     pub(crate) queued: usize,
     pub(crate) abandoned: usize,
     pub(crate) late: u64,
@@ -142,6 +144,8 @@ pub(crate) struct Scheduler<P> {
     exclusive_running: Option<CallRef>,
     /// Calls that started and aren't over, abandoned keyless ones excepted.
     active: usize,
+    /// Running calls that wait in a nested batch.
+    lent: usize,
     queued: usize,
     abandoned: usize,
     /// Those of them that have keys.
@@ -165,6 +169,7 @@ impl<P: Clone> Scheduler<P> {
             exclusive: VecDeque::new(),
             exclusive_running: None,
             active: 0,
+            lent: 0,
             queued: 0,
             abandoned: 0,
             abandoned_keyed: BTreeSet::new(),
@@ -248,6 +253,7 @@ impl<P: Clone> Scheduler<P> {
     pub(crate) fn counts(&self) -> Counts {
         Counts {
             running: self.room.working(),
+            lent: self.lent,
             queued: self.queued,
             abandoned: self.abandoned,
             late: self.late,

@@ -130,7 +130,9 @@ impl<P: Clone> Scheduler<P> {
         match was {
             State::New | State::Starting => {}
             State::Running => {
-                if !slot.lent {
+                if slot.lent {
+                    self.lent -= 1;
+                } else {
                     self.room.end_work(slot.terms.track);
                 }
             }
@@ -422,7 +424,7 @@ impl<P: Clone> Scheduler<P> {
         now: Instant,
         out: &mut Vec<Action<P>>,
     ) -> Fate {
-        self.resume(call);
+        self.resume(call, now, out);
         if let Some(wait) = finish.pause {
             let zombie = self.zombies.get(&call).map(|zombie| &zombie.terms);
             if let Some(terms) = self.slot(call).map(|slot| &slot.terms).or(zombie).cloned() {

@@ -11,8 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use toolpool::{
-    CallContext, CancelToken, Event, EventKind, Executor, NotStarted, Outcome, Report, Tool,
-    ToolCall, ToolSet, Turn,
+    CallContext, CancelToken, Event, EventKind, Executor, NotStarted, Outcome, Report, Retry, Tool,
+    ToolCall, ToolError, ToolErrorKind, ToolSet, Turn,
 };
 
 use super::harness::{
@@ -82,6 +82,40 @@ fn fault_141_a_shutdown_takes_no_longer_than_it_is_given() {
             }
         });
         assert_eq!(case.stats().abandoned, 3);
+    });
+}
+
+#[test]
+fn fault_141_a_shutdown_waits_for_a_call_that_waits_for_a_nested_turn() {
+    let (tried, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let flaky = {
+        let tried = Arc::clone(&tried);
+        Tool::new("flaky", "", move || -> Result<(), _> {
+            tried.store(true, Ordering::SeqCst);
+            Err(ToolError::of_kind(ToolErrorKind::Unavailable))
+        })
+    };
+    let nests = {
+        let ended = Arc::clone(&ended);
+        Tool::new("nests", "", move |(): (), cx: &CallContext| {
+            let report = cx.run(&repeat("flaky", 1));
+            thread::sleep(ms(100));
+            ended.store(true, Ordering::SeqCst);
+            Ok(report[0].outcome.name())
+        })
+    };
+    let patient = Retry::times(1).backoff(MINUTE).max_backoff(MINUTE).jitter(0.0);
+    let tools = ToolSet::new().with(flaky.read_only().retry(patient).timeout(MINUTE * 5));
+    let case = Case::new(tools.with(nests)).deadline(MINUTE * 9).with_unseen_runs().shuts_down();
+    case.check(|case| {
+        thread::scope(|scope| {
+            scope.spawn(|| case.run(&repeat("nests", 1)));
+            // Nothing runs while the nested call waits for its second attempt.
+            let waits = || tried.load(Ordering::SeqCst) && case.stats().running == 0;
+            assert!(eventually(waits));
+            assert!(case.executor.shutdown(MINUTE));
+            assert!(ended.load(Ordering::SeqCst), "all had ended");
+        });
     });
 }
 
@@ -471,7 +505,7 @@ fn fault_150_every_call_has_one_end_and_nothing_but_a_late_result_comes_after_it
     let gate = Gate::default();
     let retried = AtomicUsize::new(0);
     let retried = Tool::new("retried", "", move || match retried.fetch_add(1, Ordering::Relaxed) {
-        0 => Err(toolpool::ToolError::of_kind(toolpool::ToolErrorKind::Unavailable)),
+        0 => Err(ToolError::of_kind(ToolErrorKind::Unavailable)),
         _ => Ok(()),
     });
     let tools = ToolSet::new()

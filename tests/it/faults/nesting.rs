@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Instant;
 
 use rayon::prelude::*;
-use toolpool::{CallContext, Executor, Outcome, Tool, ToolSet};
+use toolpool::{CallContext, Executor, Outcome, ScopedTool, ScopedToolSet, Tool, ToolSet};
 
 use super::harness::{Case, Gate, check_report, ms, names, repeat, slack, told, turn};
 use super::props::{MINUTE, Number, hangs, number, quick};
@@ -196,4 +196,54 @@ fn fault_018_a_lock_held_across_par_iter_doesnt_meet_itself() {
         assert!(report.all_succeeded(), "{report:?}");
         assert_eq!(*sum.lock().unwrap(), (0..32).sum::<u64>() * 1000);
     });
+}
+
+#[test]
+fn fault_017_a_call_that_had_another_on_top_of_it_still_nests() {
+    let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap());
+    let gate = Gate::default();
+    // One of the two workers is busy with something else.
+    let busy = gate.clone();
+    pool.spawn(move || busy.wait());
+    let ran = Arc::new(AtomicUsize::new(0));
+    let above = {
+        let ran = Arc::clone(&ran);
+        Tool::new("above", "", move || Ok(ran.fetch_add(1, Ordering::Relaxed)))
+    };
+    let own: Arc<Mutex<Option<Executor>>> = Arc::default();
+    let below = {
+        let (ran, own) = (Arc::clone(&ran), Arc::clone(&own));
+        Tool::new("below", "", move || {
+            let until = Instant::now() + MINUTE / 6;
+            while ran.load(Ordering::Relaxed) == 0 && Instant::now() < until {
+                rayon::yield_now();
+            }
+            let executor = own.lock().unwrap().clone().ok_or("no executor")?;
+            Ok(executor.run(&repeat("who", 1))[0].content().to_text())
+        })
+    };
+    let who = Tool::new("who", "", |(): (), cx: &CallContext| {
+        Ok(cx.get::<&str>().copied().unwrap_or("nobody"))
+    });
+    let tools = ToolSet::new().with(above.compute()).with(below.compute()).with(who);
+    Case::gated(tools, &gate).set(|b| b.rayon_pool(pool)).check(|case| {
+        *own.lock().unwrap() = Some(case.executor.clone());
+        let both = turn([("below", ""), ("above", "")]);
+        let report = case.run_with(&both, |run| run.context("ada"));
+        assert_eq!(told(&report, 0), "ada", "{report:?}");
+        *own.lock().unwrap() = None;
+    });
+}
+
+#[test]
+fn fault_032_a_borrowed_tool_cant_nest_borrowed_tools_and_is_told_so_at_once() {
+    let inner = ScopedTool::new("inner", "", || Ok("in"));
+    let outer = ScopedTool::new("outer", "", |(): (), cx: &CallContext| {
+        Ok(names(&cx.run(&turn([("inner", ""), ("none", "")]))))
+    });
+    let tools = ScopedToolSet::new().with(inner).with(outer);
+    let executor = Executor::new(ToolSet::new()).unwrap();
+    let report = executor.run_scoped(&repeat("outer", 1), tools).unwrap();
+    assert_eq!(told(&report, 0), r#"["would_deadlock","unknown_tool"]"#);
+    assert!(report.wall() < slack(), "{:?}", report.wall());
 }

@@ -260,6 +260,28 @@ fn fault_006_a_runs_value_that_panics_when_a_late_worker_drops_it_costs_no_threa
 }
 
 #[test]
+fn fault_006_a_runs_value_that_takes_long_to_drop_holds_up_no_other_run() {
+    let (late, drops) = (Gate::default(), Gate::default());
+    let hangs = hangs(&late).max_parallel(1).timeout(ms(500));
+    Case::gated(ToolSet::new().with(hangs), &drops).check(|case| {
+        let value = {
+            let drops = drops.clone();
+            OnDrop(move || drops.wait())
+        };
+        let report = case.run_with(&repeat("hangs", 1), |run| run.context(value));
+        assert_eq!(names(&report), ["timed_out"]);
+        thread::scope(|scope| {
+            // It waits for the permit of the late one, whose thread goes on with it.
+            let next = scope.spawn(|| case.run(&repeat("hangs", 1)));
+            assert!(eventually(|| case.stats().queued == 1));
+            late.open();
+            assert_eq!(names(&next.join().unwrap()), ["succeeded"]);
+        });
+        assert!(!drops.is_open());
+    });
+}
+
+#[test]
 fn fault_007_a_tool_that_never_returns_ends_at_its_timeout_and_its_place_is_taken() {
     let gate = Gate::default();
     let tools = ToolSet::new().with(hangs(&gate).timeout(ms(60))).with(quick());
@@ -548,6 +570,34 @@ fn fault_022_a_cached_thread_keeps_the_users_thread_locals_and_none_of_ours() {
             assert!(matches!(&*told(&report, 1), "[7,true]" | "[0,true]"), "{report:?}");
         }
         *own.lock().unwrap() = None;
+    });
+}
+
+#[test]
+fn fault_032_borrowed_tools_that_compute_wait_for_no_worker_that_wont_come() {
+    let borrowed = String::from("from the stack");
+    let scoped = || {
+        let reads = ScopedTool::new("reads", "", || Ok(borrowed.len()));
+        ScopedToolSet::new().with(reads.set(Tool::compute))
+    };
+    // Its only worker waits for the scope.
+    let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap());
+    let case = Case::new(ToolSet::new()).set(|b| b.rayon_pool(Arc::clone(&pool)));
+    case.check(|case| {
+        let turn = repeat("reads", 2);
+        let report = pool.install(|| case.executor.run_scoped(&turn, scoped()).unwrap());
+        case.note(&turn, &report);
+        assert!(report.all_succeeded(), "{report:?}");
+    });
+    // Its only worker is lost to a tool that hangs.
+    let gate = Gate::default();
+    let tools = ToolSet::new().with(hangs(&gate).compute().timeout(ms(50)));
+    Case::gated(tools, &gate).set(|b| b.rayon_threads(1)).check(|case| {
+        assert_eq!(names(&case.run(&repeat("hangs", 1))), ["timed_out"]);
+        let turn = repeat("reads", 2);
+        let report = case.executor.run_scoped(&turn, scoped()).unwrap();
+        case.note(&turn, &report);
+        assert!(report.all_succeeded() && !gate.is_open(), "{report:?}");
     });
 }
 

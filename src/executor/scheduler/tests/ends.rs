@@ -155,6 +155,22 @@ fn a_batchs_time_may_begin_after_it_was_opened() {
 }
 
 #[test]
+fn a_deadline_that_is_set_between_two_attempts_holds_for_the_next() {
+    let mut rig = Rig::new();
+    let id = rig.batch(&terms(), 1);
+    rig.begin();
+    rig.finish_as(call(id, 0), broken(), Some(ms(5)), None);
+    let deadline = rig.at(ms(25));
+    rig.event(|s, now, out| s.set_deadline(id, deadline, now, out));
+    rig.pass(ms(5), &[id]);
+    assert_eq!(rig.begin(), [call(id, 0)]);
+    rig.pass(ms(19), &[id]);
+    assert_eq!(rig.signals, [0], "told to stop before the deadline");
+    rig.pass(ms(1), &[id]);
+    assert_eq!(rig.outcome(call(id, 0)), Some(&timed_out(Limit::Deadline, ms(25), true)));
+}
+
+#[test]
 fn fault_055_a_cancelled_batch_tells_truly_what_had_started() {
     let mut rig = Rig::with(|limits| limits.max_parallel = 2);
     let id = rig.batch(&terms(), 4);

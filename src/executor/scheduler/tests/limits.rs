@@ -295,6 +295,17 @@ fn a_pause_longer_than_a_calls_patience_ends_its_wait() {
 }
 
 #[test]
+fn a_pause_beyond_all_measure_is_a_pause() {
+    let mut rig = Rig::new();
+    let id = rig.batch(&pooled(PoolKey::Group(1), 1, None), 2);
+    rig.begin();
+    rig.finish_as(call(id, 0), broken(), None, Some(Duration::MAX));
+    assert!(rig.starts().is_empty(), "the backend asked to be left alone");
+    rig.pass(ms(200), &[id]);
+    assert_eq!(rig.ends(id), [Some("failed"), Some("group_paused")]);
+}
+
+#[test]
 fn fault_131_past_the_limit_of_abandoned_threads_new_and_queued_calls_are_refused() {
     let mut rig = Rig::with(|limits| (limits.max_parallel, limits.max_abandoned) = (2, 2));
     let id = rig.batch(&terms(), 4);

@@ -17,7 +17,7 @@ fn nest(rig: &mut Rig, parent: CallRef, terms: &Terms, n: usize) -> BatchId {
 
 fn resume(rig: &mut Rig, nested: BatchId, parent: CallRef) {
     rig.close(nested);
-    rig.event(|s, _, _| s.resume(parent));
+    rig.event(|s, now, out| s.resume(parent, now, out));
 }
 
 fn is_refused(rig: &Rig, at: CallRef) -> bool {
@@ -231,4 +231,30 @@ fn what_runs_within_a_call_ends_with_it() {
     rig.finish(call(top, 0), done());
     assert!(rig.is_clean());
     assert_eq!(rig.counts().late, 2);
+}
+
+#[test]
+fn a_permit_that_a_settled_call_takes_back_isnt_waited_for_for_ever() {
+    for is_closed in [false, true] {
+        let mut rig = Rig::new();
+        let one = pooled(PoolKey::Tool(1), 1, None);
+        let top = rig.batch(&one, 1);
+        rig.begin();
+        let nested = nest(&mut rig, call(top, 0), &terms(), 1);
+        assert_eq!(rig.begin(), [call(nested, 0)]);
+        let other = rig.batch(&one, 2);
+        assert_eq!(rig.begin(), [call(other, 0)], "the permit is lent");
+        // The parent is walked away from while it waits, and then goes on without end.
+        rig.cancel(top);
+        rig.pass(ms(10), &[top]);
+        if is_closed {
+            rig.close(top);
+        }
+        rig.finish(call(nested, 0), done());
+        resume(&mut rig, nested, call(top, 0));
+        rig.finish(call(other, 0), done());
+        assert!(rig.starts().is_empty());
+        rig.pass(ms(200), &[other]);
+        assert_eq!(rig.ends(other), [Some("succeeded"), Some("key_held")], "{is_closed}");
+    }
 }

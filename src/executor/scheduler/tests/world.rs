@@ -449,7 +449,7 @@ impl World {
         if let Some(parent) = batch.parent {
             let at = self.calls[parent].at;
             self.calls[parent].lent = false;
-            self.event(|scheduler, _, _| scheduler.resume(at));
+            self.event(|scheduler, now, out| scheduler.resume(at, now, out));
             let now = self.now;
             let call = &mut self.calls[parent];
             let attempt = call.attempt().clone();
