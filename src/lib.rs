@@ -318,6 +318,7 @@
 //!   [`Turn::reply`] and [`Wire::tools`]
 //! - `agent`, which brings `wire`: [`model`], [`agent`] and [`rows`]
 //! - `http`, which brings `agent`: the clients in [`model`]
+//! - `priority`: [`ExecutorBuilder::tool_priority`]
 //!
 //! A program that gets its calls otherwise turns them off, makes its turns by [`Turn::from_calls`] and
 //! builds in a fraction of the time. `schema` checks arguments against their tool's schema, `tracing`
