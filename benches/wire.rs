@@ -10,7 +10,7 @@
 //! the throughput is theirs together. Each group begins with a table, for which both are timed in
 //! turn; its last column is what is aimed at: at least 1.
 //!
-//! `cargo bench --no-default-features --bench wire`
+//! `cargo bench --no-default-features --features wire --bench wire`
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![allow(clippy::print_stdout, reason = "what a bench leaves out is said")]
 

@@ -2,7 +2,6 @@
 //!
 //! No lock is held while a callback runs, and a parent keeps no dropped child.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
@@ -41,13 +40,16 @@ struct Inner {
     cancelled: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
-    parent: Option<(Weak<Inner>, u64)>,
+    /// And this one's place there.
+    parent: Option<(Weak<Inner>, usize)>,
 }
 
 #[derive(Default)]
 struct State {
     next_id: u64,
-    children: BTreeMap<u64, Weak<Inner>>,
+    /// A child keeps its place; one that was dropped leaves it to the next.
+    children: Vec<Option<Weak<Inner>>>,
+    free: Vec<usize>,
     callbacks: Vec<(u64, OnCancelled)>,
 }
 
@@ -60,12 +62,17 @@ impl CancelToken {
     /// A token that is cancelled with this one, or on its own. Born cancelled if this one is.
     pub fn child(&self) -> Self {
         let mut state = self.0.state.lock();
-        let id = state.take_id();
-        let child = Arc::new(Inner::new(Some((Arc::downgrade(&self.0), id))));
         if self.is_cancelled() {
+            let child = Inner::new(None);
             child.cancelled.store(true, Ordering::Release);
-        } else {
-            state.children.insert(id, Arc::downgrade(&child));
+            return Self(Arc::new(child));
+        }
+        let at = state.free.pop().unwrap_or(state.children.len());
+        let child = Arc::new(Inner::new(Some((Arc::downgrade(&self.0), at))));
+        let place = Some(Arc::downgrade(&child));
+        match state.children.get_mut(at) {
+            Some(free) => *free = place,
+            None => state.children.push(place),
         }
         Self(child)
     }
@@ -93,7 +100,7 @@ impl CancelToken {
             if registered.is_empty() && children.is_empty() {
                 continue;
             }
-            pending.extend(children.into_values().filter_map(|child| child.upgrade()));
+            pending.extend(children.iter().flatten().filter_map(Weak::upgrade));
             for (_, registered) in registered {
                 match registered {
                     OnCancelled::Wake(wake) => wake(),
@@ -174,7 +181,7 @@ impl fmt::Debug for CancelToken {
 }
 
 impl Inner {
-    fn new(parent: Option<(Weak<Inner>, u64)>) -> Self {
+    fn new(parent: Option<(Weak<Inner>, usize)>) -> Self {
         Self {
             cancelled: AtomicBool::new(false),
             state: Mutex::default(),
@@ -186,10 +193,15 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Some((parent, id)) = self.parent.take()
+        if let Some((parent, at)) = self.parent.take()
             && let Some(parent) = parent.upgrade()
         {
-            parent.state.lock().children.remove(&id);
+            let mut state = parent.state.lock();
+            // Once the parent is cancelled it has no children.
+            if let Some(place) = state.children.get_mut(at) {
+                *place = None;
+                state.free.push(at);
+            }
         }
     }
 }
@@ -243,7 +255,7 @@ mod tests {
         for _ in 0..1000 {
             let _ = parent.child();
         }
-        assert!(parent.0.state.lock().children.is_empty());
+        assert_eq!(parent.0.state.lock().children.len(), 1); // the place they had after each other
     }
 
     #[test]

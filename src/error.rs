@@ -328,19 +328,19 @@ pub struct Error(Box<Repr>);
 struct Repr {
     kind: ErrorKind,
     message: String,
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "for the model clients"))]
     broken: Option<Broken>,
 }
 
 /// Why a provider's answer is no message, where that is known.
 #[derive(Debug, Clone)]
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "for the model clients"))]
 pub(crate) enum Broken {
     /// It ended too early.
     Cut,
     /// The provider said so: the name it gave the error outside of it, if any, and the error.
-    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "for the model clients"))]
     Said { name: String, body: String },
     /// It has another shape: why, and the part of it that goes behind, longer than it is shown.
-    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "for the model clients"))]
     Odd { why: String, quoted: String },
 }
 
@@ -357,6 +357,7 @@ impl Error {
         Self(Box::new(Repr { kind, message: bounded(&message), broken: None }))
     }
 
+    #[cfg(feature = "wire")]
     pub(crate) fn because(mut self, broken: Option<Broken>) -> Self {
         self.0.broken = broken;
         self

@@ -308,6 +308,21 @@
 //! safe from those too belongs in a process of its own.
 //!
 //! The crate logs through [`log`](https://docs.rs/log) and prints nothing.
+//!
+//! # Features
+//!
+//! The core is always there: tools, policies, the executor, reports and timelines. On top of it come,
+//! all of them by default:
+//!
+//! - `wire`: the providers' formats, [`wire`], and with it [`Wire::parse`], [`Wire::stream`],
+//!   [`Turn::reply`] and [`Wire::tools`]
+//! - `agent`, which brings `wire`: [`model`], [`agent`] and [`rows`]
+//! - `http`, which brings `agent`: the clients in [`model`]
+//! - `priority`: [`ExecutorBuilder::tool_priority`]
+//!
+//! A program that gets its calls otherwise turns them off, makes its turns by [`Turn::from_calls`] and
+//! builds in a fraction of the time. `schema` checks arguments against their tool's schema, `tracing`
+//! has a span around every handler; both are off by default.
 #![forbid(unsafe_code)]
 
 mod cancel;
@@ -333,17 +348,22 @@ mod executor;
 
 mod timeline;
 
+#[cfg(feature = "wire")]
 pub mod wire;
 
+#[cfg(feature = "agent")]
 pub mod model;
 
+#[cfg(feature = "agent")]
 pub mod agent;
 
+#[cfg(feature = "agent")]
 pub mod rows;
 
 #[cfg(any(doc, doctest))]
 pub mod docs;
 
+#[cfg(feature = "agent")]
 pub use agent::Agent;
 pub use call::{CallState, ToolCall};
 pub use cancel::{CancelToken, OnCancel};

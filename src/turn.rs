@@ -9,7 +9,8 @@ use crate::call::ToolCall;
 use crate::error::Error;
 use crate::json::Json;
 
-/// One provider's message format. What it reads and writes is in [`wire`](crate::wire).
+/// One provider's message format. What it reads and writes is in [`wire`](crate::wire), with the
+/// feature of that name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -158,6 +159,7 @@ impl std::ops::AddAssign for Usage {
 /// One parsed model message.
 ///
 /// Made by [`Wire::parse`], or by [`Turn::from_calls`] for callers who parse messages themselves.
+/// Reading and writing messages needs the feature `wire`, which is on by default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Turn {
     calls: Vec<ToolCall>,
@@ -202,6 +204,7 @@ impl Turn {
 
     /// A turn as a wire read it. `message` is the part of the body that goes back into the
     /// conversation, as it came.
+    #[cfg(feature = "wire")]
     pub(crate) fn parsed(
         wire: Wire,
         message: Json,

@@ -28,6 +28,8 @@
 //! It starts no thread of its own: a run takes place on the caller's thread, whichever that is, and
 //! its calls on the executor's. It holds no lock while the model or a tool works, so one agent
 //! serves any number of threads.
+//!
+//! Needs the feature `agent`, which is on by default.
 
 mod answer;
 mod builder;

@@ -43,7 +43,7 @@ impl<'a> Keeper<'a> {
         match self.redactor.take() {
             None => self.push(bytes),
             Some(mut redactor) => {
-                redactor.feed(bytes, |piece| self.push(piece));
+                redactor.feed(bytes, &mut |piece| self.push(piece));
                 self.redactor = Some(redactor);
             }
         }
@@ -111,7 +111,7 @@ impl<'a> Keeper<'a> {
 
     pub(super) fn finish(mut self) -> Bounded {
         if let Some(redactor) = self.redactor.take() {
-            redactor.finish(|piece| self.push(piece));
+            redactor.finish(&mut |piece| self.push(piece));
         }
         let Some(over) = self.over else {
             let text = String::from_utf8(self.kept)

@@ -49,7 +49,7 @@ impl Secrets {
             return text.to_owned();
         }
         let mut found = Vec::with_capacity(text.len());
-        self.replace(text.as_bytes(), text.len(), |bytes| found.extend_from_slice(bytes));
+        self.replace(text.as_bytes(), text.len(), &mut |bytes| found.extend_from_slice(bytes));
         let text = String::from_utf8_lossy(&found);
         if !text.contains(CUT) {
             return text.into_owned();
@@ -80,7 +80,7 @@ impl Secrets {
 
     /// Hands on the bytes with the secrets replaced that begin before `end`; returns how many bytes
     /// that were. Of two that begin at one place the longer counts.
-    fn replace(&self, bytes: &[u8], end: usize, mut say: impl FnMut(&[u8])) -> usize {
+    fn replace(&self, bytes: &[u8], end: usize, say: &mut dyn FnMut(&[u8])) -> usize {
         let next = |secret: &String, from: usize| {
             memmem::find(&bytes[from..], secret.as_bytes()).map(|at| from + at)
         };
@@ -151,7 +151,7 @@ impl Redactor {
     }
 
     /// Takes the next bytes and hands on what is certain.
-    pub(super) fn feed(&mut self, mut bytes: &[u8], mut say: impl FnMut(&[u8])) {
+    pub(super) fn feed(&mut self, mut bytes: &[u8], say: &mut dyn FnMut(&[u8])) {
         if self.secrets.is_empty() {
             return say(bytes);
         }
@@ -161,14 +161,14 @@ impl Redactor {
             self.held.extend_from_slice(block);
             let certain = (self.held.len() + 1).saturating_sub(self.secrets.longest());
             if certain >= BLOCK {
-                let done = self.secrets.replace(&self.held, certain, &mut say);
+                let done = self.secrets.replace(&self.held, certain, say);
                 self.held.drain(..done);
             }
         }
     }
 
     /// Hands on the rest.
-    pub(super) fn finish(self, say: impl FnMut(&[u8])) {
+    pub(super) fn finish(self, say: &mut dyn FnMut(&[u8])) {
         self.secrets.replace(&self.held, self.held.len(), say);
     }
 }
@@ -208,9 +208,9 @@ mod tests {
         for size in [1, 2, 7, 100, 8 << 10, 1 << 20] {
             let (mut redactor, mut out) = (Redactor::new(&secrets), Vec::new());
             for piece in whole.as_bytes().chunks(size) {
-                redactor.feed(piece, |bytes| out.extend_from_slice(bytes));
+                redactor.feed(piece, &mut |bytes| out.extend_from_slice(bytes));
             }
-            redactor.finish(|bytes| out.extend_from_slice(bytes));
+            redactor.finish(&mut |bytes| out.extend_from_slice(bytes));
             assert_eq!(String::from_utf8(out).unwrap(), secrets.redacted(&whole), "{size}");
         }
     }

@@ -106,7 +106,7 @@ impl ExecutorBuilder {
     /// Runs the Compute lane on a pool of the caller's. When its workers are lost to calls that
     /// hang, calls go on in a pool of the executor's own. Defaults to an own pool, built at the
     /// first call that needs it.
-    pub fn rayon_pool(mut self, pool: Arc<rayon::ThreadPool>) -> Self {
+    pub fn rayon_pool(mut self, pool: Arc<rayon_core::ThreadPool>) -> Self {
         self.pool = Some(pool);
         self
     }
@@ -199,7 +199,8 @@ impl ExecutorBuilder {
 
     /// Runs the Blocking lane's tools at a lower priority: `nice` from 1 to 19. Then deadlines are
     /// met on a machine that the tools saturate. Linux only; processes that a tool starts inherit
-    /// it. Defaults to the caller's priority.
+    /// it. Needs the feature `priority`, which is on by default. Defaults to the caller's priority.
+    #[cfg(feature = "priority")]
     pub fn tool_priority(mut self, nice: i32) -> Self {
         self.settings.tool_priority = Some(nice);
         self

@@ -444,7 +444,8 @@ impl Collector {
                 let report = report(closed, std::mem::take(&mut self.notes), &mut uncounted);
                 let completed = self.completed.map(|at| at.saturating_duration_since(self.opened));
                 let report = report.with_message_ended(completed);
-                let fresh = report.calls().iter().enumerate().filter(|(n, _)| !uncounted.contains(n));
+                let fresh =
+                    report.calls().iter().enumerate().filter(|(n, _)| !uncounted.contains(n));
                 self.core.tools.record_all(fresh.map(|(_, call)| call));
                 report
             }

@@ -19,6 +19,8 @@ mod builder;
 mod collector;
 mod core;
 mod job;
+#[cfg(feature = "agent")]
+mod journaled;
 mod lanes;
 #[cfg(all(test, shuttle))]
 mod model {
@@ -41,6 +43,7 @@ pub use approval::{Approval, ApprovalRequest};
 pub use batch::Batch;
 pub use builder::ExecutorBuilder;
 pub use observer::{Event, EventKind};
+#[cfg(feature = "agent")]
 pub(crate) use recorder::Recorder;
 pub use run::Run;
 pub use stats::{Stats, ToolStats};

@@ -12,10 +12,8 @@ use crate::executor::batch::Batch;
 use crate::executor::collector::{self, Options};
 use crate::executor::job::Lent;
 use crate::executor::observer::{Event, Watched};
-use crate::executor::recorder::Recorder;
 use crate::executor::suspended::Resumed;
 use crate::executor::{Executor, job, scoped};
-use crate::outcome::Outcome;
 use crate::policy::FailurePolicy;
 use crate::report::Report;
 use crate::time::Deadline;
@@ -50,7 +48,7 @@ use crate::turn::Turn;
 pub struct Run<'a, Of = &'a Turn> {
     executor: &'a Executor,
     of: Of,
-    options: Options,
+    pub(super) options: Options,
 }
 
 impl<'a, Of> Run<'a, Of> {
@@ -125,12 +123,6 @@ impl<'a, Of> Run<'a, Of> {
         self
     }
 
-    /// Who writes down what mutating calls do.
-    pub(crate) fn recorder(mut self, recorder: Option<Arc<dyn Recorder>>) -> Self {
-        self.options.recorder = recorder;
-        self
-    }
-
     /// Who decides on the calls that need approval: asked once a turn, on the thread that runs it,
     /// before the deadline begins. It gives one answer a request, in their order; a panic or
     /// another number of answers is a no to all. While it waits nothing of the turn runs. Defaults
@@ -153,12 +145,6 @@ impl<'a, Of> Run<'a, Of> {
 }
 
 impl<'a> Run<'a, &'a Turn> {
-    /// Calls that aren't run because it is known how they ended.
-    pub(crate) fn known(mut self, outcomes: Vec<(usize, Outcome)>) -> Self {
-        self.options.known = outcomes;
-        self
-    }
-
     /// Runs the calls and waits for them; see [`Executor::run`].
     pub fn run(mut self) -> Report {
         let _lent = self.nest();

@@ -1,7 +1,6 @@
 //! Who looks after the deadlines of batches that no thread waits for at the moment: those that
 //! still grow, and those that were dropped.
 
-use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::executor::core::Core;
@@ -22,7 +21,8 @@ pub(super) struct StandIn {
 
 #[derive(Default)]
 struct State {
-    batches: BTreeSet<BatchId>,
+    /// In order.
+    batches: Vec<BatchId>,
     standing: bool,
 }
 
@@ -37,7 +37,9 @@ impl StandIn {
     /// Adds a batch; whether a thread has to be found to stand in.
     pub(super) fn add(&self, id: BatchId) -> bool {
         let mut state = self.state.lock();
-        state.batches.insert(id);
+        if let Err(at) = state.batches.binary_search(&id) {
+            state.batches.insert(at, id);
+        }
         self.count.store(state.batches.len(), Ordering::SeqCst);
         let first = !std::mem::replace(&mut state.standing, true);
         drop(state);
@@ -47,7 +49,8 @@ impl StandIn {
 
     pub(super) fn remove(&self, id: BatchId) {
         let mut state = self.state.lock();
-        let is_last = state.batches.remove(&id) && state.batches.is_empty();
+        let found = state.batches.binary_search(&id).map(|at| state.batches.remove(at));
+        let is_last = found.is_ok() && state.batches.is_empty();
         self.count.store(state.batches.len(), Ordering::SeqCst);
         if is_last {
             let _ = self.waker.try_send(());
@@ -61,7 +64,8 @@ impl StandIn {
 
     /// Something about a batch has changed.
     pub(super) fn wake(&self, id: BatchId) {
-        if self.count.load(Ordering::SeqCst) > 0 && self.state.lock().batches.contains(&id) {
+        let is_here = || self.state.lock().batches.binary_search(&id).is_ok();
+        if self.count.load(Ordering::SeqCst) > 0 && is_here() {
             let _ = self.waker.try_send(());
         }
     }
@@ -75,7 +79,7 @@ impl StandIn {
                     state.standing = false;
                     return;
                 }
-                state.batches.iter().copied().collect()
+                state.batches.clone()
             };
             let (due, over) = core.with(|scheduler, now, out| {
                 let mut due = Deadline::Never;

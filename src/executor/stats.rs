@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::executor::core::Core;
-use crate::outcome::{Outcome, Rejected};
+use crate::outcome::Outcome;
 use crate::report::CallReport;
 use crate::sync::Mutex;
 
@@ -61,26 +61,23 @@ pub(super) fn collect(core: &Core) -> Stats {
     }
 }
 
-/// Counts of each tool, by name.
+/// Counts of each tool, in the order of names.
 #[derive(Default)]
-pub(crate) struct ToolCounts(Mutex<BTreeMap<String, Histogram>>);
+pub(crate) struct ToolCounts(Mutex<Vec<(String, Histogram)>>);
 
 impl ToolCounts {
-    /// Counts the calls of a batch that is over; names of no tool are the model's and would never
-    /// end.
+    /// Counts calls of a batch that is over.
     pub(crate) fn record_all<'a>(&self, calls: impl Iterator<Item = &'a CallReport>) {
         let mut tools = self.0.lock();
         for call in calls {
-            if !matches!(call.outcome, Outcome::Rejected(Rejected::UnknownTool { .. })) {
-                let run_time = call.started.map(|_| call.run_time());
-                let name = call.call.name();
-                match tools.get_mut(name) {
-                    Some(histogram) => histogram.record(&call.outcome, run_time),
-                    None => {
-                        tools.entry(name.to_owned()).or_default().record(&call.outcome, run_time);
-                    }
-                }
-            }
+            let run_time = call.started.map(|_| call.run_time());
+            let name = call.call.name();
+            let found = tools.binary_search_by(|(other, _)| other.as_str().cmp(name));
+            let at = found.unwrap_or_else(|at| {
+                tools.insert(at, (name.to_owned(), Histogram::default()));
+                at
+            });
+            tools[at].1.record(&call.outcome, run_time);
         }
     }
 

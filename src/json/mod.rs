@@ -60,6 +60,7 @@ impl Json {
     }
 
     /// A part of a text that was read as JSON already.
+    #[cfg(feature = "wire")]
     pub(crate) fn from_raw(raw: &RawValue) -> Self {
         Self(Arc::new(raw.to_owned()))
     }

@@ -18,6 +18,8 @@
 //! assert_eq!(turn.text(), "noon");
 //! # Ok::<(), toolpool::model::ModelError>(())
 //! ```
+//!
+//! Needs the feature `agent`, which is on by default.
 
 #[cfg(feature = "http")]
 mod client;

@@ -36,6 +36,8 @@
 //!
 //! A journal belongs to one prompt, model and set of tools, and refuses others. One process uses it
 //! at a time. What a mutating tool does in a nested batch belongs to the call around it.
+//!
+//! Needs the feature `agent`, which is on by default.
 
 mod builder;
 mod journal;

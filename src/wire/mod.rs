@@ -3,9 +3,12 @@
 //!
 //! No I/O here and no executor: bytes in, bytes out. One file a format; each has the same three
 //! functions, which [`Wire`] chooses from.
+//!
+//! Needs the feature `wire`, which is on by default.
 
 mod answers;
 mod anthropic;
+#[cfg(feature = "agent")]
 mod balance;
 mod bedrock;
 mod call_element;
@@ -29,6 +32,7 @@ mod surrogates;
 mod texts;
 mod tool_calls;
 
+#[cfg(feature = "agent")]
 pub(crate) use balance::fault;
 #[cfg(feature = "http")]
 pub(crate) use failure::{SHOWN, providers_words};

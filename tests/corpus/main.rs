@@ -62,7 +62,7 @@ fn trials(folder: &Path) -> Vec<Trial> {
     let index = folder.join("index.jsonl");
     let lines = std::fs::read_to_string(&index)
         .unwrap_or_else(|error| panic!("{CORPUS}: {}: {error}", index.display()));
-    let mut trials: Vec<Trial> = lines
+    let trials = lines
         .lines()
         .map(|line| serde_json::from_str::<fixture::Line>(line).unwrap())
         .filter_map(|line| {
@@ -76,11 +76,10 @@ fn trials(folder: &Path) -> Vec<Trial> {
             Some(Trial::test(format!("{kind}::{wire}::{name}"), move || {
                 check(wire, &Fixture::read(&path)).map_err(Into::into)
             }))
-        })
-        .collect();
+        });
     #[cfg(feature = "http")]
-    trials.extend(over_http(folder, &lines));
-    trials
+    let trials = trials.chain(over_http(folder, &lines));
+    trials.collect()
 }
 
 /// The same streams, and the errors, through a client.

@@ -28,7 +28,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
 /// What only some modules may name: the words, who may, why.
 const KEPT_TO: &[(&[&str], &[&str], &str)] = &[
     (
-        &["rayon::", "thread::Builder", "thread::spawn", "thread::scope"],
+        &["rayon_core::", "rayon::", "thread::Builder", "thread::spawn", "thread::scope"],
         &["executor", "model", "tools", "rows"],
         "threads are started by the executor and by what owns a process or a connection",
     ),

@@ -34,11 +34,18 @@ struct Source {
 }
 
 const TOKIO: &str = r#"tokio = { version = "1", features = ["rt-multi-thread"] }"#;
-const SOURCES: [Source; 6] = [
+const SOURCES: [Source; 7] = [
     source(
         "toolpool, core",
         &[r#"toolpool = { path = "../../../../..", default-features = false }"#],
         include_str!("../programs/toolpool_core.rs"),
+    ),
+    source(
+        "toolpool, core and wire",
+        &[
+            r#"toolpool = { path = "../../../../..", default-features = false, features = ["wire"] }"#,
+        ],
+        include_str!("../programs/toolpool_wire.rs"),
     ),
     source(
         "toolpool",
@@ -79,7 +86,7 @@ pub fn measure(here: &Path) -> Result<BuildCost, Box<dyn Error>> {
 
 impl Source {
     fn build(&self, folder: &Path) -> Result<Program, Box<dyn Error>> {
-        let name = format!("uses-{}", self.name.replace(", ", "-"));
+        let name = format!("uses-{}", self.name.replace(", ", "-").replace(' ', "-"));
         let folder = folder.join(&name);
         std::fs::create_dir_all(folder.join("src"))?;
         let manifest = format!(

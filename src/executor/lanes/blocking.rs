@@ -191,7 +191,7 @@ impl BlockingLane {
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(feature = "priority", target_os = "linux"))]
 fn set_priority(nice: i32) {
     // On Linux a priority is a thread's, whatever the call's name says.
     if let Err(error) = rustix::process::setpriority_process(None, nice) {
@@ -199,7 +199,7 @@ fn set_priority(nice: i32) {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(feature = "priority", target_os = "linux")))]
 fn set_priority(_nice: i32) {
     say::warn(format_args!("tool_priority has no effect on this system"));
 }

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use rayon::ThreadPool;
+use rayon_core::ThreadPool;
 
 use super::Task;
 use crate::executor::say;
@@ -106,7 +106,7 @@ impl ComputeLane {
 
     /// Counts the thread that calls this as lost if it is a worker of one of the pools.
     pub(crate) fn lose_worker(&self) -> Option<LostWorker> {
-        rayon::current_thread_index()?;
+        rayon_core::current_thread_index()?;
         let generations = self.generations.lock();
         let own = generations.iter().find(|own| own.pool.current_thread_index().is_some())?;
         own.busy.fetch_add(1, Ordering::Relaxed);
@@ -114,7 +114,7 @@ impl ComputeLane {
     }
 
     /// The newest pool if it has a free worker, any other that has one, or a new one.
-    fn generation(&self) -> Result<Arc<Generation>, rayon::ThreadPoolBuildError> {
+    fn generation(&self) -> Result<Arc<Generation>, rayon_core::ThreadPoolBuildError> {
         let mut generations = self.generations.lock();
         for generation in generations.iter().rev() {
             if generation.busy.load(Ordering::Relaxed) < generation.pool.current_num_threads() {
@@ -128,8 +128,8 @@ impl ComputeLane {
         Ok(generation)
     }
 
-    fn pool(&self, generation: usize) -> Result<ThreadPool, rayon::ThreadPoolBuildError> {
-        rayon::ThreadPoolBuilder::new()
+    fn pool(&self, generation: usize) -> Result<ThreadPool, rayon_core::ThreadPoolBuildError> {
+        rayon_core::ThreadPoolBuilder::new()
             .num_threads(self.threads)
             .stack_size(self.stack_size)
             .thread_name(move |n| format!("toolpool-compute-{generation}-{n}"))
@@ -147,7 +147,7 @@ impl ComputeLane {
 
     /// A pool for a scope of borrowed tools. Not one whose workers are all lost, nor the one of the
     /// thread that is going to wait for the scope.
-    pub(crate) fn scope_pool(&self) -> Result<ComputePool, rayon::ThreadPoolBuildError> {
+    pub(crate) fn scope_pool(&self) -> Result<ComputePool, rayon_core::ThreadPoolBuildError> {
         let mut generations = self.generations.lock();
         let is_free = |generation: &&Arc<Generation>| {
             let (busy, pool) = (generation.busy.load(Ordering::Relaxed), &generation.pool);

@@ -165,6 +165,7 @@ impl Wire {
 
     /// `last` with what the user says at its end, where a message of its own would be refused,
     /// because roles must take turns; nothing elsewhere, or where `last` isn't the user's.
+    #[cfg(feature = "agent")]
     pub(crate) fn with_user_text(self, last: &Json, text: &str) -> Option<Json> {
         let mut last = RawObject::read(last.as_str()).filter(|_| self == Self::Bedrock)?;
         let content = last.get("content").filter(|content| content.get().starts_with('['))?;
