@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -161,6 +161,35 @@ impl CancelToken {
     /// Sleeps for `span` unless the token is cancelled first: `true` when it slept it all.
     pub fn sleep(&self, span: Duration) -> bool {
         !self.wait(Deadline::after(Instant::now(), span))
+    }
+}
+
+/// A token that is made when it is first asked for.
+#[derive(Default)]
+pub(crate) struct LateToken {
+    cancelled: AtomicBool,
+    token: OnceLock<CancelToken>,
+}
+
+impl LateToken {
+    pub(crate) fn get(&self) -> &CancelToken {
+        let token = self.token.get_or_init(CancelToken::new);
+        // Either this sees that it was cancelled, or who cancels sees the token.
+        if self.cancelled.load(Ordering::SeqCst) && !token.is_cancelled() {
+            token.cancel();
+        }
+        token
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
+            || self.token.get().is_some_and(CancelToken::is_cancelled)
+    }
+
+    /// As [`CancelToken::signal`].
+    pub(crate) fn signal(&self) -> Vec<Callback> {
+        self.cancelled.store(true, Ordering::SeqCst);
+        self.token.get().map(CancelToken::signal).unwrap_or_default()
     }
 }
 

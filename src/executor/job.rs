@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::bound::ResultLimit;
 use crate::call::ToolCall;
-use crate::cancel::CancelToken;
+use crate::cancel::{CancelToken, LateToken};
 use crate::effect::Effect;
 use crate::error::bounded;
 use crate::executor::around::Around;
@@ -53,7 +53,7 @@ pub(crate) struct Job {
     pub(crate) index: usize,
     /// Whether it ended in an earlier run, and isn't told of or counted again.
     pub(crate) known: bool,
-    pub(crate) cancel: CancelToken,
+    pub(crate) cancel: LateToken,
     closers: Closers,
     /// How many nested batches it waits for.
     nested: AtomicUsize,
@@ -105,7 +105,7 @@ impl Job {
             call,
             index,
             known,
-            cancel: CancelToken::new(),
+            cancel: LateToken::default(),
             closers: Closers::default(),
             nested: AtomicUsize::new(0),
             progress_dropped: AtomicU64::new(0),
@@ -334,7 +334,11 @@ impl Host for Job {
     }
 
     fn cancel(&self) -> &CancelToken {
-        &self.cancel
+        self.cancel.get()
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
     }
 
     fn seed(&self) -> &str {

@@ -33,6 +33,8 @@ pub(crate) trait Host: Send + Sync {
     /// The call's place in its turn.
     fn index(&self) -> usize;
     fn cancel(&self) -> &CancelToken;
+    /// Whether that token is cancelled, which need not be made to know it.
+    fn is_cancelled(&self) -> bool;
     /// What the idempotency keys of the run begin with.
     fn seed(&self) -> &str;
     /// The run's value for its handlers.
@@ -133,7 +135,7 @@ impl CallContext {
     /// Whether the call should stop: its time is over, its batch was cancelled or aborted, or it
     /// was settled already.
     pub fn is_cancelled(&self) -> bool {
-        self.cancel_token().is_cancelled()
+        self.host.is_cancelled()
     }
 
     /// An error when the call should stop: `cx.check()?` in a loop makes it cooperative.

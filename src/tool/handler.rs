@@ -182,14 +182,22 @@ where
 }
 
 fn to_output<R: Serialize + 'static>(value: R, cx: &CallContext) -> Result<Bounded, ToolError> {
-    if TypeId::of::<R>() == TypeId::of::<Output>() {
-        let value: Box<dyn Any> = Box::new(value);
-        if let Ok(output) = value.downcast::<Output>() {
-            return bound::output(*output, cx.result_limit());
-        }
-        return Err("an output lost its type".into());
+    let limit = cx.result_limit();
+    let mut value = Some(value);
+    let any: &mut dyn Any = &mut value;
+    if let Some(output) = any.downcast_mut::<Option<Output>>().and_then(Option::take) {
+        return bound::output(output, limit);
     }
-    bound::serialized(&value, cx.result_limit())
+    // A text is what it would be after it was written as JSON and read again.
+    if limit.secrets.is_empty()
+        && let Some(text) = any.downcast_mut::<Option<String>>().and_then(Option::take)
+    {
+        return bound::output(Output::Text { text }, limit);
+    }
+    match &value {
+        Some(value) => bound::serialized(value, limit),
+        None => Err("an output lost its value".into()),
+    }
 }
 
 /// A handler with its types erased.
@@ -291,6 +299,10 @@ mod tests {
             &self.cancel
         }
 
+        fn is_cancelled(&self) -> bool {
+            self.cancel.is_cancelled()
+        }
+
         fn seed(&self) -> &str {
             "seed"
         }
@@ -360,6 +372,11 @@ mod tests {
         assert_eq!(none(json!(null)), Ok(json("null")));
         assert_eq!(invoke(Tool::new("t", "", || Ok(())), "{}"), Ok(json("null")));
         assert_eq!(invoke(Tool::new("t", "", || Ok("text")), "{}"), Ok("text".into()));
+        for text in ["", "a\"b\n\u{1}ä", &"ä1\"".repeat(400)] {
+            let owned = text.to_owned();
+            let given = invoke(Tool::new("t", "", move || Ok(owned.clone())), "{}");
+            assert_eq!(given, none(json!(text)), "a `String` needs no way through JSON");
+        }
         let blocks = Output::blocks([Block::text("a"), Block::text("b")]);
         let again = blocks.clone();
         assert_eq!(invoke(Tool::new("t", "", move || Ok(blocks.clone())), "{}"), Ok(again));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::batch::{Due, Slot, State, Thread};
+use super::batch::{Due, Preparation, Slot, State, Thread};
 use super::keys;
 use super::pools::THREAD_RETRY;
 use super::{Action, BatchId, CallRef, CallSpec, Prepared, Scheduler, Track};
@@ -170,7 +170,7 @@ impl<P: Clone> Scheduler<P> {
             }
             slot.state = State::Preparing;
             slot.thread = Thread::Preparing;
-            let since = *slot.preparing_since.get_or_insert(now);
+            let since = slot.preparation.get_or_insert_with(|| Preparation::begun(now)).since;
             slot.end_at = slot.terms.timeout.map_or(Deadline::Never, |t| Deadline::after(since, t));
             let payload = slot.payload.clone();
             batch.preparing = Some(index);
@@ -203,8 +203,9 @@ impl<P: Clone> Scheduler<P> {
             self.over(call, now, out);
         } else {
             batch.preparing = None;
-            let begun = slot.preparing_since.unwrap_or(now);
-            slot.spent = now.saturating_duration_since(begun);
+            if let Some(preparation) = &mut slot.preparation {
+                preparation.spent = now.saturating_duration_since(preparation.since);
+            }
             slot.due_at = None;
             match prepared {
                 Err(outcome) => self.settle(call, outcome, now, out),
@@ -270,8 +271,10 @@ impl<P: Clone> Scheduler<P> {
         };
         let (ticket, blocked) = self.keys.enter(call, keys, &shared);
         let Some(slot) = self.slot_mut(call) else { return };
-        slot.ticket = Some(ticket);
-        slot.blocked = blocked;
+        if let Some(preparation) = &mut slot.preparation {
+            preparation.ticket = Some(ticket);
+            preparation.blocked = blocked;
+        }
         if blocked == 0 {
             return self.take_turn(call, now, out);
         }
@@ -291,10 +294,11 @@ impl<P: Clone> Scheduler<P> {
         let Some(batch) = self.batches.get_mut(call.batch) else { return false };
         let Some(&leader) = batch.identical.get(identity) else { return false };
         let first = &mut batch.slots[leader];
-        match (&first.outcome, &first.ticket) {
+        match (&first.outcome, first.ticket()) {
             (None, Some(ticket)) if self.keys.written_after(ticket.number(), keys) => false,
             (None, _) => {
-                first.followers.push(call.index);
+                let Some(preparation) = &mut first.preparation else { return false };
+                preparation.followers.push(call.index);
                 batch.slots[call.index].state = State::Joined;
                 true
             }
@@ -366,7 +370,7 @@ impl<P: Clone> Scheduler<P> {
                     // It waits for all that runs, or for an exclusive call: a goal is among it.
                     return Some(wanted.key.to_string());
                 }
-                if let (State::Blocked, Some(ticket)) = (slot.state, &slot.ticket) {
+                if let (State::Blocked, Some(ticket)) = (slot.state, slot.ticket()) {
                     for key in ticket.keys.iter() {
                         self.follow(ticket.number(), key, &mut followed, &mut pending);
                     }
@@ -424,8 +428,9 @@ impl<P: Clone> Scheduler<P> {
         if slot.state != State::Blocked {
             return;
         }
-        slot.blocked -= 1;
-        if slot.blocked == 0 {
+        let Some(preparation) = &mut slot.preparation else { return };
+        preparation.blocked -= 1;
+        if preparation.blocked == 0 {
             self.take_turn(call, now, out);
         }
     }

@@ -130,9 +130,6 @@ pub(super) struct Slot<P> {
     /// Whether it has its tool's and its group's permits.
     pub(super) has_pool_permits: bool,
     pub(super) lent: bool,
-    pub(super) ticket: Option<Ticket>,
-    /// Keys still to be waited for.
-    pub(super) blocked: usize,
     /// Whether it counts among its batch's open calls.
     pub(super) open: bool,
     /// Whether it counts among the executor's active calls.
@@ -144,13 +141,11 @@ pub(super) struct Slot<P> {
     /// Whether it is looked at again after its own timeout, because it waits for what may never
     /// come.
     pub(super) expiring: bool,
-    pub(super) followers: Vec<usize>,
+    /// What only a call has that is prepared: most aren't, and many may be queued.
+    pub(super) preparation: Option<Box<Preparation>>,
     pub(super) attempts: u32,
     pub(super) submitted: Instant,
     pub(super) started: Option<Instant>,
-    pub(super) preparing_since: Option<Instant>,
-    /// Time that preparing took, which its timeout counts.
-    pub(super) spent: Duration,
     pub(super) signal_at: Deadline,
     pub(super) close_at: Deadline,
     pub(super) end_at: Deadline,
@@ -177,19 +172,15 @@ impl<P> Slot<P> {
             has_thread_permits: false,
             has_pool_permits: false,
             lent: false,
-            ticket: None,
-            blocked: 0,
             open: false,
             active: false,
             joined: false,
             due_at: None,
             expiring: false,
-            followers: Vec::new(),
+            preparation: None,
             attempts: 0,
             submitted: now,
             started: None,
-            preparing_since: None,
-            spent: Duration::ZERO,
             signal_at: Deadline::Never,
             close_at: Deadline::Never,
             end_at: Deadline::Never,
@@ -206,6 +197,31 @@ impl<P> Slot<P> {
 
     pub(super) fn is_settled(&self) -> bool {
         self.state == State::Settled
+    }
+
+    pub(super) fn ticket(&self) -> Option<&Ticket> {
+        self.preparation.as_ref()?.ticket.as_ref()
+    }
+}
+
+/// What is known of a call that is prepared before it is ordered.
+#[derive(Debug)]
+pub(super) struct Preparation {
+    pub(super) since: Instant,
+    /// Time that it took, which the call's timeout counts.
+    pub(super) spent: Duration,
+    /// Its place in the queues of its keys, while it is in them.
+    pub(super) ticket: Option<Ticket>,
+    /// Keys still to be waited for.
+    pub(super) blocked: usize,
+    /// Identical calls that it runs for, too.
+    pub(super) followers: Vec<usize>,
+}
+
+impl Preparation {
+    pub(super) fn begun(since: Instant) -> Box<Self> {
+        let (ticket, followers) = (None, Vec::new());
+        Box::new(Self { since, spent: Duration::ZERO, ticket, blocked: 0, followers })
     }
 }
 

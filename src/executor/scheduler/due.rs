@@ -15,7 +15,8 @@ pub(super) const DEFAULT_SPAN: Duration = Duration::from_secs(60);
 impl<P> Slot<P> {
     /// Sets when the call is told to stop, closed and walked away from, if it begins at `now`.
     pub(super) fn set_times(&mut self, deadline: Deadline, now: Instant) {
-        let left = self.terms.timeout.map(|timeout| timeout.saturating_sub(self.spent));
+        let spent = self.preparation.as_ref().map_or(Duration::ZERO, |prepared| prepared.spent);
+        let left = self.terms.timeout.map(|timeout| timeout.saturating_sub(spent));
         let own = left.map_or(Deadline::Never, |left| Deadline::after(now, left));
         self.end_is_deadline = deadline < own;
         self.end_at = own.min(deadline);

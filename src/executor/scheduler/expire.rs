@@ -53,7 +53,7 @@ impl<P: Clone> Scheduler<P> {
     /// Whether what a call waits for may never come, or not until `at`.
     fn stuck(&self, call: CallRef, slot: &Slot<P>, at: Instant) -> Option<NotStarted> {
         let holder = match slot.state {
-            State::Blocked => self.keys.abandoned_holder(slot.ticket.as_ref()?),
+            State::Blocked => self.keys.abandoned_holder(slot.ticket()?),
             // It waits for the calls of its own batch alone.
             State::Behind if slot.terms.exclusive => {
                 let first = CallRef { index: 0, ..call };
@@ -93,7 +93,7 @@ impl<P: Clone> Scheduler<P> {
 
     /// A call with keys was walked away from: who waits for them won't wait for ever.
     pub(super) fn watch_keys(&mut self, holder: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
-        let Some(ticket) = self.slot(holder).and_then(|slot| slot.ticket.clone()) else { return };
+        let Some(ticket) = self.slot(holder).and_then(Slot::ticket).cloned() else { return };
         let keys = ticket.keys.iter().flat_map(|wanted| self.keys.waiting(&wanted.key));
         let waiting: Vec<CallRef> = keys.chain(self.exclusive.iter().copied()).collect();
         for call in waiting {

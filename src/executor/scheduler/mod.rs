@@ -294,7 +294,7 @@ fn zombie<P>(slot: &Slot<P>) -> Zombie {
         terms: slot.terms.clone(),
         has_pool_permits: slot.has_pool_permits,
         lent: slot.lent,
-        ticket: slot.ticket.clone(),
+        ticket: slot.ticket().cloned(),
         tool: slot.call.name().to_owned(),
     }
 }

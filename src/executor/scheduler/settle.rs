@@ -126,7 +126,10 @@ impl<P: Clone> Scheduler<P> {
         }
         slot.outcome = Some(outcome);
         batch.deferred += usize::from(slot.is_deferred());
-        let followers = std::mem::take(&mut slot.followers);
+        let followers = match &mut slot.preparation {
+            Some(preparation) => std::mem::take(&mut preparation.followers),
+            None => Vec::new(),
+        };
         match was {
             State::New | State::Starting => {}
             State::Running => {
@@ -191,7 +194,7 @@ impl<P: Clone> Scheduler<P> {
             true => slot.terms.pools.iter().map(|pool| pool.key).collect(),
             false => Vec::new(),
         };
-        match &slot.ticket {
+        match slot.ticket() {
             Some(ticket) => {
                 self.keys.abandon(ticket);
                 self.abandoned_keyed.insert(call);
@@ -215,7 +218,7 @@ impl<P: Clone> Scheduler<P> {
     pub(super) fn over(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
         self.give_permits(call);
         let Some(slot) = self.slot_mut(call) else { return };
-        let ticket = slot.ticket.take();
+        let ticket = slot.preparation.as_mut().and_then(|preparation| preparation.ticket.take());
         if std::mem::take(&mut slot.joined) {
             let terms = slot.terms.clone();
             self.part_pools(&terms, now);
