@@ -369,6 +369,9 @@ impl Collector {
     /// Does what is due, under the lock, and says what comes next. A batch that is done is taken
     /// out.
     fn look(&self, scheduler: &mut Locked, now: Instant, out: &mut Vec<Action<Arc<Job>>>) -> Next {
+        if scheduler.is_done(self.id) {
+            return Next::Report(scheduler.close(self.id, now));
+        }
         scheduler.tick(self.id, now, out);
         if let Some(undecided) = scheduler.next_undecided(self.id) {
             Next::Decide(undecided)

@@ -11,17 +11,24 @@ use std::time::Duration;
 
 use super::Task;
 use crate::executor::say;
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::thread::{self, Thread};
 use crate::sync::{Mutex, MutexGuard, rest};
 
 /// How many threads are on their way at once, new ones excepted.
 const COMING: usize = 4;
 
+/// How many idle threads look out for a task before they sleep, and how often each of them looks.
+/// To be woken takes longer, and what follows a turn is often the next one.
+const LOOKING: usize = 16;
+const LOOKS: usize = 12;
+
 pub(crate) struct BlockingLane {
     state: Mutex<State>,
     settings: LaneSettings,
     named: AtomicU64,
+    /// How many tasks are queued, to be read without the lock.
+    queued: AtomicUsize,
 }
 
 /// What a lane's threads are like.
@@ -40,14 +47,28 @@ struct State {
     /// Threads that were woken or made and haven't come yet.
     coming: usize,
     threads: usize,
+    /// Idle threads that look out for a task.
+    looking: usize,
     closed: bool,
 }
 
 /// A thread that waits for a task.
 struct Sleeper {
     thread: Thread,
-    /// Set and read under the lane's lock.
+    /// Set and unset under the lane's lock.
     woken: AtomicBool,
+}
+
+impl Sleeper {
+    /// Looks out for being woken for a moment, and leaves the core to others meanwhile.
+    fn look_out(&self) {
+        for _ in 0..LOOKS {
+            if self.woken.load(Ordering::Relaxed) {
+                return;
+            }
+            thread::yield_now();
+        }
+    }
 }
 
 /// Wakes threads that were told so under the lane's lock, which is free by now.
@@ -68,17 +89,16 @@ impl State {
         self.coming += 1;
         Some(sleeper)
     }
-
-    /// The next task, and who is to be woken for those behind it.
-    fn take(&mut self) -> Option<(Task, Option<Arc<Sleeper>>)> {
-        let task = self.queue.pop_front()?;
-        Some((task, self.next()))
-    }
 }
 
 impl BlockingLane {
     pub(crate) fn new(settings: LaneSettings) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), settings, named: AtomicU64::new(0) })
+        Arc::new(Self {
+            state: Mutex::default(),
+            settings,
+            named: AtomicU64::new(0),
+            queued: AtomicUsize::new(0),
+        })
     }
 
     /// Hands tasks to idle threads, or to new ones; gives as many back as the system gave no
@@ -87,6 +107,7 @@ impl BlockingLane {
     pub(crate) fn submit(self: &Arc<Self>, tasks: impl IntoIterator<Item = Task>) -> Vec<Task> {
         let mut state = self.state.lock();
         state.queue.extend(tasks);
+        self.queued.store(state.queue.len(), Ordering::Relaxed);
         let served = state.idle.len() + state.coming;
         let missing = state.queue.len().saturating_sub(served);
         state.threads += missing;
@@ -122,15 +143,27 @@ impl BlockingLane {
         state.coming -= 1;
         let is_served = state.queue.len() <= state.idle.len() + state.coming;
         let task = if is_served { None } else { state.queue.pop_back() };
+        self.queued.store(state.queue.len(), Ordering::Relaxed);
         let woken = state.next();
         drop(state);
         wake(woken);
         task
     }
 
+    /// The next task, and who is to be woken for those behind it.
+    fn next(&self, state: &mut State) -> Option<(Task, Option<Arc<Sleeper>>)> {
+        let task = state.queue.pop_front()?;
+        self.queued.store(state.queue.len(), Ordering::Relaxed);
+        Some((task, state.next()))
+    }
+
     /// A task for a thread of the lane that is about to be done with its own.
     pub(crate) fn take(&self) -> Option<Task> {
-        let (task, woken) = self.state.lock().take()?;
+        // One that comes in this very moment has a thread on its way.
+        if self.queued.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let (task, woken) = self.next(&mut self.state.lock())?;
         wake(woken);
         Some(task)
     }
@@ -144,7 +177,7 @@ impl BlockingLane {
         let mut state = self.state.lock();
         state.coming -= 1;
         loop {
-            if let Some((task, woken)) = state.take() {
+            if let Some((task, woken)) = self.next(&mut state) {
                 drop(state);
                 wake(woken);
                 task.run();
@@ -159,8 +192,13 @@ impl BlockingLane {
     /// Waits until there may be a task; whether there may be one.
     fn wait(&self, me: &Arc<Sleeper>, state: &mut MutexGuard<'_, State>) -> bool {
         state.idle.push(Arc::clone(me));
+        if state.looking < LOOKING {
+            state.looking += 1;
+            MutexGuard::unlocked(state, || me.look_out());
+            state.looking -= 1;
+        }
+        let mut timed_out = false;
         loop {
-            let timed_out = rest(state, self.settings.keep_alive);
             if me.woken.swap(false, Ordering::Relaxed) {
                 state.coming -= 1;
                 return true;
@@ -169,6 +207,7 @@ impl BlockingLane {
                 state.idle.retain(|other| !Arc::ptr_eq(other, me));
                 return !state.queue.is_empty();
             }
+            timed_out = rest(state, self.settings.keep_alive);
         }
     }
 
