@@ -72,7 +72,7 @@ pub struct Abort {
 pub enum NotStarted {
     /// The batch's deadline came first.
     Deadline,
-    /// Its own timeout came before it could be prepared.
+    /// Its own timeout came before it could be prepared, or is zero.
     Timeout,
     /// A policy aborted the batch.
     Aborted(Abort),
@@ -82,7 +82,8 @@ pub enum NotStarted {
     Shutdown,
     /// The system gave no thread to run it on.
     NoThread,
-    /// An abandoned call still holds a key it needs.
+    /// An abandoned call still holds what it needs: a key, the last permit of its tool or of its
+    /// group, or, for an exclusive call, a key of any other.
     KeyHeld {
         /// The holder's index, where it is a call of the same turn.
         index: Option<usize>,

@@ -51,7 +51,8 @@ impl ExecutorBuilder {
         self
     }
 
-    /// How long one call may take, from its start, where its tool doesn't say. Defaults to 60 s.
+    /// How long one call may take, from its start, where its tool doesn't say; [`Duration::MAX`] for
+    /// as long as its batch may take. Defaults to 60 s.
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
         self.settings.call_timeout = Some(timeout);
         self
@@ -179,7 +180,8 @@ impl ExecutorBuilder {
         self
     }
 
-    /// How deep batches may be nested in calls. Defaults to 3.
+    /// How deep batches may be nested in calls, 0 for not at all. Calls of a deeper one are refused as
+    /// [`Rejected::TooDeep`](crate::Rejected::TooDeep). Defaults to 3.
     pub fn max_depth(mut self, depth: usize) -> Self {
         self.settings.max_depth = depth;
         self
@@ -199,7 +201,8 @@ impl ExecutorBuilder {
 
     /// Runs the Blocking lane's tools at a lower priority: `nice` from 1 to 19. Then deadlines are
     /// met on a machine that the tools saturate. Linux only; processes that a tool starts inherit
-    /// it. Needs the feature `priority`, which is on by default. Defaults to the caller's priority.
+    /// it. Anything else is refused by [`build`](Self::build). Needs the feature `priority`, which is
+    /// on by default. Defaults to the caller's priority.
     #[cfg(feature = "priority")]
     pub fn tool_priority(mut self, nice: i32) -> Self {
         self.settings.tool_priority = Some(nice);
@@ -293,7 +296,7 @@ impl ExecutorBuilder {
     ///
     /// # Errors
     /// A tool that can't be used; a policy that requires a tool that isn't there; a limit of zero
-    /// with which nothing could ever run; an empty secret.
+    /// with which nothing could ever run; a priority that isn't from 1 to 19; an empty secret.
     pub fn build(self) -> Result<Executor, Error> {
         let Self { tools, settings, pool } = self;
         tools.check()?;
@@ -308,6 +311,9 @@ impl ExecutorBuilder {
         ];
         if settings.secrets.has_empty() {
             return Err(Error::config("an empty text can't be a secret"));
+        }
+        if let Some(nice) = settings.tool_priority.filter(|nice| !(1..=19).contains(nice)) {
+            return Err(Error::config(format_args!("tool_priority is {nice}, not from 1 to 19")));
         }
         if let Some((name, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {
             return Err(Error::config(format_args!("{name} is 0, so nothing could ever run")));

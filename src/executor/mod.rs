@@ -145,7 +145,8 @@ impl Executor {
         Run::new(self, ())
     }
 
-    /// An executor with other tools, and the same threads, caps, groups and keys.
+    /// An executor with other tools, and the same threads, caps, groups and keys. The same failure
+    /// policy, too: a tool that it requires and that isn't among these isn't missed.
     ///
     /// # Errors
     /// A tool that can't be used, as [`ToolSet::check`] tells it.

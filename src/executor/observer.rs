@@ -259,10 +259,7 @@ impl Shared {
                     self.switch_off(&observer, "panicked");
                 }
             }
-            // The user's own drop runs here, not under the lock.
-            if catch_unwind(AssertUnwindSafe(|| drop((observer, event)))).is_err() {
-                later(Level::Error, format_args!("an observer panicked when it was dropped"));
-            }
+            let_go((observer, event));
             state = self.state.lock();
             if state.teller == teller {
                 state.busy = None;
@@ -281,13 +278,18 @@ impl Shared {
             match &state.busy {
                 Some((observer, since)) if looks >= LOOKS && since.elapsed() >= PATIENCE => {
                     let slow = observer.upgrade();
-                    state.busy = None;
-                    self.start_teller(&mut state);
                     drop(state);
+                    // Before there is another teller: that one must not tell it anything.
                     if let Some(slow) = slow {
                         self.switch_off(&slow, "took over a second for one event");
+                        let_go(slow);
                     }
                     state = self.state.lock();
+                    // It may have come back meanwhile.
+                    if state.busy.as_ref().map(|(_, since)| *since) == at {
+                        state.busy = None;
+                        self.start_teller(&mut state);
+                    }
                 }
                 Some(_) => {
                     self.overtaken.wait_for(&mut state, PATIENCE / LOOKS);
@@ -305,6 +307,15 @@ impl Shared {
                 }
             }
         }
+    }
+}
+
+/// Drops what may be the last handle to an observer; not under the lock.
+fn let_go<T>(last: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(last))) {
+        // Its drop may panic, too.
+        std::mem::forget(payload);
+        later(Level::Error, format_args!("an observer panicked when it was dropped"));
     }
 }
 

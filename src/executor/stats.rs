@@ -41,9 +41,9 @@ pub struct ToolStats {
     pub calls: u64,
     /// Of them, those that failed.
     pub failures: u64,
-    /// Run time that half of the calls that ran stayed within, to 12 %.
+    /// Run time that half of the calls that ran stayed within, to 12.5 %.
     pub p50: Duration,
-    /// Run time that 99 % of the calls that ran stayed within, to 12 %.
+    /// Run time that 99 % of the calls that ran stayed within, to 12.5 %.
     pub p99: Duration,
 }
 

@@ -55,6 +55,9 @@ pub struct Tool<A = Erased> {
 }
 
 /// A tool that borrows from the caller's stack; for [`Executor::run_scoped`](crate::Executor::run_scoped).
+///
+/// It has all settings of a [`Tool`] but keys, whose functions would have to outlive the scope;
+/// see [`set`](Self::set).
 pub struct ScopedTool<'env> {
     pub(crate) definition: Definition,
     pub(crate) handler: Box<dyn Invoke + 'env>,
@@ -215,7 +218,8 @@ impl<A> Tool<A> {
     }
 
     /// How long one call may take, from its first start, all attempts and the waits between them
-    /// included. Defaults to the executor's
+    /// included; [`Duration::MAX`] for as long as its batch may take. With a timeout of zero no call
+    /// starts. Defaults to the executor's
     /// [`call_timeout`](crate::ExecutorBuilder::call_timeout), 60 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -223,16 +227,19 @@ impl<A> Tool<A> {
         self
     }
 
-    /// How long before its end a call is told to stop, within its timeout. Defaults to 10 % of
-    /// the timeout, at most 500 ms.
+    /// How long before its end a call is told to stop, within its timeout and at most half of it.
+    /// Defaults to the executor's [`grace`](crate::ExecutorBuilder::grace), 10 % of the timeout and
+    /// at most 500 ms.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.definition.grace = Some(grace);
         self
     }
 
-    /// At most `cap` calls of this tool at once, abandoned ones included until they return.
-    /// Defaults to no cap of its own.
+    /// At most `cap` calls of this tool at once, abandoned ones included until they return; 0 is
+    /// refused at registration. A tool and its clones are counted together, whatever sets they are
+    /// in; one that is made anew, for each session perhaps, is counted apart, and then a
+    /// [`Group`] is what they can share. Defaults to no cap of its own.
     #[must_use]
     pub fn max_parallel(mut self, cap: usize) -> Self {
         self.definition.max_parallel = Some(cap);
@@ -269,8 +276,9 @@ impl<A> Tool<A> {
         self
     }
 
-    /// What the model is given when the call fails in the end; marked in the report. Defaults to
-    /// none.
+    /// What the model is given when the tool in the end failed, panicked or timed out; marked in the
+    /// report, where the call counts as a success. A call that was refused, cancelled or never
+    /// started is told as that. Defaults to none.
     #[must_use]
     pub fn fallback(mut self, output: impl Into<Output>) -> Self {
         self.definition.fallback = Some(output.into());
@@ -278,7 +286,8 @@ impl<A> Tool<A> {
     }
 
     /// Says that a call waits until nothing else of the executor runs, and that nothing starts
-    /// while it runs. Defaults to no.
+    /// while it runs. In a nested batch, whose caller runs, such a call is refused as
+    /// [`Rejected::WouldDeadlock`](crate::Rejected::WouldDeadlock). Defaults to no.
     #[must_use]
     pub fn exclusive(mut self) -> Self {
         self.definition.exclusive = true;
@@ -294,7 +303,9 @@ impl<A> Tool<A> {
         self
     }
 
-    /// Asks the run's approval before a call. Without one it is refused. Defaults to no.
+    /// Asks for approval before a call: [`Run::approval`](crate::Run::approval) or
+    /// [`ExecutorBuilder::approval`](crate::ExecutorBuilder::approval). Where neither is set it is
+    /// refused. Defaults to no.
     #[must_use]
     pub fn needs_approval(mut self) -> Self {
         self.definition.needs_approval = true;
@@ -456,7 +467,8 @@ impl<A: DeserializeOwned + 'static> Tool<A> {
 }
 
 impl Tool {
-    /// A tool without a handler: its calls are always deferred to the caller.
+    /// A tool without a handler: its calls are always deferred to the caller, who answers them
+    /// with [`Executor::resume`](crate::Executor::resume).
     pub fn deferred(
         name: impl Into<String>,
         description: impl Into<String>,

@@ -277,6 +277,24 @@ fn the_core_stays_small() {
     none(crates.into_iter().filter(|line| line.starts_with("ureq ")).collect());
 }
 
+/// From this version on clients can interrupt a read, and no known hole is open.
+const LEAST_UREQ: [u32; 3] = [3, 5, 2];
+
+#[test]
+fn fault_165_nothing_is_unsafe_and_the_client_is_new_enough() {
+    let lib = std::fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    assert!(lib.contains("#![forbid(unsafe_code)]"));
+    let is_allowed = |file: &File| {
+        file.text.contains("allow(unsafe_code") || file.text.contains("expect(unsafe_code")
+    };
+    none(files("src").into_iter().filter(is_allowed).map(|file| file.path).collect());
+    let lock = std::fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let version = lock.split("name = \"ureq\"\nversion = \"").nth(1).unwrap();
+    let version: Vec<u32> =
+        version.split('"').next().unwrap().split('.').map(|part| part.parse().unwrap()).collect();
+    assert!(version[..] >= LEAST_UREQ[..], "{version:?}");
+}
+
 #[test]
 fn files_stay_small() {
     let lines = |file: &File| file.lines().count();

@@ -197,6 +197,54 @@ fn fault_031_an_observer_that_panics_or_blocks_hurts_no_batch_and_no_other_obser
     });
 }
 
+/// Panics when it is dropped, with a payload that does so, too.
+struct DropsBadly(u8);
+
+impl DropsBadly {
+    fn is_whole(&self) -> bool {
+        self.0 > 0
+    }
+}
+
+impl Drop for DropsBadly {
+    fn drop(&mut self) {
+        if self.0 > 0 {
+            std::panic::panic_any(Self(self.0 - 1));
+        }
+    }
+}
+
+#[test]
+fn fault_031_an_observer_that_panics_when_it_is_dropped_costs_no_other_its_events() {
+    let gate = Gate::default();
+    // The run brings its own observer.
+    let case = Case::gated(ToolSet::new().with(quick()), &gate).set(|b| b.observer(|_| ()));
+    case.check(|case| {
+        let held = DropsBadly(2);
+        let waits = {
+            let gate = gate.clone();
+            move |_: &Event| {
+                gate.wait();
+                assert!(held.is_whole());
+            }
+        };
+        assert!(case.run_with(&repeat("quick", 2), |run| run.observer(waits)).all_succeeded());
+        // By now nobody else has it: it is dropped by who tells events.
+        gate.open();
+        let ends = Arc::new(AtomicUsize::new(0));
+        let counts = {
+            let ends = Arc::clone(&ends);
+            move |event: &Event| {
+                let is_end = matches!(event.kind, EventKind::Finished { .. });
+                ends.fetch_add(usize::from(is_end), Ordering::Relaxed);
+            }
+        };
+        assert!(case.run_with(&repeat("quick", 4), |run| run.observer(counts)).all_succeeded());
+        let all = || ends.load(Ordering::Relaxed) == 4;
+        assert!(eventually(|| all() || case.stats().observers_off > 1), "{ends:?}");
+    });
+}
+
 #[test]
 fn fault_154_no_cut_leaves_half_of_a_secret() {
     /// Long texts with the canary behind `n` characters, twice.

@@ -230,6 +230,16 @@ fn fault_036_a_cap_of_zero_is_refused_when_the_executor_is_built() {
 }
 
 #[test]
+fn a_priority_that_no_tool_can_have_is_refused_when_the_executor_is_built() {
+    let with = |nice| Executor::builder(ToolSet::new().with(quick("quick"))).tool_priority(nice);
+    for nice in [i32::MIN, -5, 0, 20] {
+        let error = with(nice).build().unwrap_err();
+        assert_eq!(error.to_string(), format!("tool_priority is {nice}, not from 1 to 19"));
+    }
+    assert!(with(1).build().is_ok() && with(19).build().is_ok());
+}
+
+#[test]
 fn fault_037_reads_of_a_key_share_it_and_a_write_has_it_alone() {
     let met = Arc::new(Barrier::new(3));
     let meets = Tool::new("meets", "", move |_: Keyed| {
