@@ -106,10 +106,13 @@ pub(super) fn stop(raw: Option<&str>, refusal: Option<&str>) -> StopReason {
         "stop" | "end_turn" | "eos" | "eos_token" => StopKind::EndTurn,
         "stop_sequence" => StopKind::StopSequence,
         "length" | "max_tokens" | "MAX_TOKENS" => StopKind::MaxTokens,
-        "model_length" => StopKind::ContextExceeded,
-        "content_filter" => StopKind::ContentFilter,
+        "model_length" | "model_context_window_exceeded" => StopKind::ContextExceeded,
+        "content_filter" | "sensitive" | "SAFETY" => StopKind::ContentFilter,
         "refusal" => StopKind::Refusal,
-        "error" => StopKind::Failed,
+        // vLLM and SGLang abort; DeepSeek runs out of machines, Z.ai loses its connection to them.
+        "error" | "abort" | "cancelled" | "insufficient_system_resource" | "network_error" => {
+            StopKind::Failed
+        }
         "" => StopKind::Missing,
         _ => StopKind::Unknown,
     };
