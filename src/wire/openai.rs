@@ -35,6 +35,11 @@ fields! {
         finish_reason: Cow<'a, str>,
     }
 
+    struct RawCalls<'a> {
+        tool_calls: Vec<Option<&'a RawValue>>,
+        function_call: Function<'a>,
+    }
+
     struct Message<'a> {
         content: &'a RawValue,
         refusal: Cow<'a, str>,
@@ -63,8 +68,11 @@ pub(super) fn parse(body: &str) -> Result<Turn, Failure> {
     const MESSAGE: &str = "choices[0].message";
     let no_object = || Failure::misfit(MESSAGE, "an object");
     let Body { choices, usage, .. } = fields::parse(body)?.unwrap_or_default();
-    let choice = choices.into_iter().flatten().next().flatten().ok_or_else(no_object)?;
+    let mut choices = choices.into_iter().flatten();
+    let choice = choices.next().flatten().ok_or_else(no_object)?;
     let raw = choice.message.ok_or_else(no_object)?;
+    let joined = joined(&choice, choices.flatten());
+    let raw = joined.as_deref().unwrap_or(raw);
     let message = fields::parse::<Message<'_>>(raw.get())?.ok_or_else(no_object)?;
     check_list(message.elements(), format_args!("{MESSAGE}.tool_calls"))?;
     let stop = stop(choice.finish_reason.as_deref(), message.refusal.as_deref());
@@ -80,6 +88,37 @@ pub(super) fn parse(body: &str) -> Result<Turn, Failure> {
         stop,
         usage.map(Usage::from).unwrap_or_default(),
     ))
+}
+
+/// The message of the first choice with the calls of the others, where it says that there are some
+/// and holds none: Copilot puts what Claude says and its calls into choices of their own.
+fn joined<'a>(
+    first: &Choice<'a>,
+    others: impl Iterator<Item = Choice<'a>>,
+) -> Option<Box<RawValue>> {
+    let speaks_of_calls =
+        |choice: &Choice<'_>| stop(choice.finish_reason.as_deref(), None).kind == StopKind::ToolUse;
+    let theirs = others.filter(speaks_of_calls).filter_map(|choice| choice.calls()?.tool_calls);
+    let theirs: Vec<_> = theirs.flatten().flatten().collect();
+    if theirs.is_empty() || !speaks_of_calls(first) || first.calls()?.are_some() {
+        return None;
+    }
+    let mut message = RawObject::read(first.message?.get())?;
+    message.set("tool_calls", &theirs);
+    serde_json::value::to_raw_value(&message).ok()
+}
+
+impl<'a> Choice<'a> {
+    fn calls(&self) -> Option<RawCalls<'a>> {
+        fields::part(self.message?)
+    }
+}
+
+impl RawCalls<'_> {
+    fn are_some(&self) -> bool {
+        self.tool_calls.iter().flatten().any(Option::is_some)
+            || self.function_call.as_ref().is_some_and(|legacy| !legacy.name().is_empty())
+    }
 }
 
 impl<'a> Message<'a> {
