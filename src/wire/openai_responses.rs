@@ -41,6 +41,7 @@ fields! {
 
     pub(super) struct Item<'a> {
         kind "type": Cow<'a, str>,
+        id: Cow<'a, str>,
         role: Cow<'a, str>,
         call_id: Cow<'a, str>,
         name: Cow<'a, str>,
@@ -111,6 +112,13 @@ impl Item<'_> {
             }
             _ => None,
         }
+    }
+
+    /// What tells the item apart from others of its response, where anything does.
+    pub(super) fn key(&self) -> Option<String> {
+        let id = self.call_id.as_deref().filter(|_| self.call_kind().is_some());
+        let id = id.or(self.id.as_deref()).filter(|id| !id.is_empty())?;
+        Some(format!("{} {id}", self.kind.as_deref().unwrap_or_default()))
     }
 
     /// Adds the calls of the item, which is the message's `element`-th that is a call.
