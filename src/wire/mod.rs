@@ -182,6 +182,17 @@ impl Turn {
         self.wire().reply(self, report).messages
     }
 
+    /// Whether a call waits for its result: all that code in the provider's sandbox made may be
+    /// answered within the message.
+    pub(crate) fn awaits_results(&self) -> bool {
+        match self.message() {
+            Some(message) if self.wire() == Wire::Anthropic && !self.calls().is_empty() => {
+                fault(self.wire(), std::slice::from_ref(message)).is_some()
+            }
+            _ => !self.calls().is_empty(),
+        }
+    }
+
     /// What [`reply`](Self::reply) changes of the model's message, empty as a rule.
     pub fn repairs(&self, report: &Report) -> Vec<Repair> {
         self.wire().reply(self, report).repairs

@@ -99,16 +99,19 @@ pub(super) fn parse(body: &str) -> Result<Turn, Failure> {
     Ok(Turn::parsed(Wire::OpenAiResponses, Json::from_raw(raw), calls, text, stop, usage))
 }
 
+/// Whether a custom call of this id is the server's own: xAI sends its searches so.
+pub(super) fn is_servers(call_id: &str) -> bool {
+    call_id.starts_with("xs_call_")
+}
+
 impl Item<'_> {
     /// Whether the item is a call that the client answers, with a function's result.
-    ///
-    /// xAI sends its own searches as custom calls.
     pub(super) fn call_kind(&self) -> Option<Kind> {
         match self.kind.as_deref()? {
             "function_call" => Some(Kind::Function),
             "custom_tool_call" => {
-                let servers = self.call_id.as_deref().is_some_and(|id| id.starts_with("xs_call_"));
-                (!servers).then_some(Kind::Custom)
+                let theirs = self.call_id.as_deref().is_some_and(is_servers);
+                (!theirs).then_some(Kind::Custom)
             }
             _ => None,
         }
