@@ -17,6 +17,7 @@ mod failure;
 mod fields;
 mod gemini;
 mod ids;
+mod media;
 mod multi_tool_use;
 mod ollama;
 mod openai;

@@ -1,8 +1,8 @@
 //! OpenAI Chat Completions and the many servers that are compatible with it, more or less.
 //!
 //! Calls come in `tool_calls`, or as the one `function_call` of older days. Results are a message
-//! each, with text alone: images and documents follow in a user message after them all, which
-//! some compatible servers (Mistral) refuse.
+//! each, with text alone: images and PDFs follow in a user message after them all, which some
+//! compatible servers (Mistral) refuse. Of media of other kinds the text says what they were.
 
 use std::borrow::Cow;
 
@@ -20,6 +20,7 @@ use crate::wire::content;
 use crate::wire::failure::{Failure, check_list};
 use crate::wire::fields::{self, Given, fields};
 use crate::wire::ids::{self, IdRule};
+use crate::wire::media::image_type;
 use crate::wire::raw::{self, RawObject};
 use crate::wire::tool_calls::{self, Dialect, Echo, Element, Function};
 use crate::wire::{Repair, Reply};
@@ -310,6 +311,9 @@ struct File<'a> {
     file_data: String,
 }
 
+/// The only kind of file that may stand in a message.
+const PDF: &str = "application/pdf";
+
 /// What a result message can't hold.
 fn media(answers: &[Answer<'_>]) -> Option<Json> {
     let mut content = Vec::new();
@@ -319,9 +323,11 @@ fn media(answers: &[Answer<'_>]) -> Option<Json> {
             let (what, part) = match block {
                 Block::Text { .. } => continue,
                 Block::Image { media_type, base64 } => {
-                    let url = data_url(media_type, base64);
+                    let Some(known) = image_type(media_type) else { continue };
+                    let url = data_url(known, base64);
                     ("image", Part::ImageUrl { image_url: ImageUrl { url } })
                 }
+                Block::Document { media_type, .. } if media_type != PDF => continue,
                 Block::Document { media_type, base64, name } => {
                     let filename = name.as_deref().unwrap_or("document");
                     let file_data = data_url(media_type, base64);

@@ -22,6 +22,7 @@ use crate::wire::content;
 use crate::wire::failure::{Failure, check_list};
 use crate::wire::fields::{self, fields};
 use crate::wire::ids::{self, IdRule};
+use crate::wire::media::image_type;
 use crate::wire::openai::{TokenDetails, data_url};
 use crate::wire::raw::{self, RawObject};
 use crate::wire::{Repair, Reply, multi_tool_use, texts, tool_calls};
@@ -377,7 +378,7 @@ enum Content<'a> {
 #[serde(tag = "type")]
 enum ContentPart<'a> {
     #[serde(rename = "input_text")]
-    Text { text: &'a str },
+    Text { text: Cow<'a, str> },
     #[serde(rename = "input_image")]
     Image { image_url: String },
     #[serde(rename = "input_file")]
@@ -394,10 +395,11 @@ fn content<'a>(answer: &'a Answer<'_>) -> Content<'a> {
     }
     let parts = blocks.iter().filter_map(|block| match block {
         Block::Text { text } if text.is_empty() => None,
-        Block::Text { text } => Some(ContentPart::Text { text }),
-        Block::Image { media_type, base64 } => {
-            Some(ContentPart::Image { image_url: data_url(media_type, base64) })
-        }
+        Block::Text { text } => Some(ContentPart::Text { text: text.into() }),
+        Block::Image { media_type, base64 } => Some(match image_type(media_type) {
+            Some(known) => ContentPart::Image { image_url: data_url(known, base64) },
+            None => ContentPart::Text { text: block.to_text().into() },
+        }),
         Block::Document { media_type, base64, name } => Some(ContentPart::File {
             filename: name.as_deref().unwrap_or("document"),
             file_data: data_url(media_type, base64),
