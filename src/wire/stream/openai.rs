@@ -279,7 +279,10 @@ impl Stream {
                 at
             }
             None if !id.is_empty() => *self.by_id.get(id)?,
-            None if has_name => return None,
+            // A call whose name comes late is no other call.
+            None if has_name => {
+                last.filter(|at| *at >= self.told && self.calls[*at].name.is_empty())?
+            }
             None => last?,
         };
         let call = &self.calls[at];

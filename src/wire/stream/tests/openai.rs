@@ -181,6 +181,23 @@ fn another_name_begins_a_call_or_goes_on_with_one_that_has_no_arguments() {
 }
 
 #[test]
+fn a_name_may_come_late() {
+    for first in [r#""name":"","arguments":"""#, r#""arguments":"{\"x\"""#] {
+        let rest = if first.contains('x') { r#":1}"# } else { r#"{\"x\":1}"# };
+        for key in ["", r#""id":"1","#, r#""index":0,"#, r#""index":0,"id":"1","#] {
+            let id = if key.contains("id\"") { "1" } else { "-" };
+            check_calls(
+                &[
+                    &format!(r#"{{{key}"function":{{{first}}}}}"#),
+                    &format!(r#"{{{key}"function":{{"name":"a","arguments":"{rest}"}}}}"#),
+                ],
+                &[&format!(r#"{id} a {{"x":1}}"#)],
+            );
+        }
+    }
+}
+
+#[test]
 fn tokens_may_be_counted_in_the_choice() {
     let stream = chat(&[r#"{"content":"Hi"}"#], "stop").replace(
         r#""finish_reason":"stop""#,
