@@ -123,9 +123,9 @@ impl<'a> Going<'a> {
                 Err(error) => return self.explained(error),
             };
             self.count(&turn);
-            let end = match turn.calls().is_empty() {
-                true => self.take_words(&turn)?,
-                false => self.take_calls(&turn, batch, is_last)?,
+            let end = match turn.awaits_results() {
+                true => self.take_calls(&turn, batch, is_last)?,
+                false => self.take_words(&turn)?,
             };
             if let Some(end) = end {
                 return Ok(end);
@@ -219,7 +219,7 @@ impl<'a> Going<'a> {
         change(&mut self.agent.stats.lock());
     }
 
-    /// Takes a turn without calls.
+    /// Takes a turn in which no call waits for a result.
     fn take_words(&mut self, turn: &Turn) -> Result<Option<End>, AgentError> {
         let text = turn.text().to_owned();
         let end = match turn.stop().kind {

@@ -21,6 +21,7 @@ use crate::wire::echo::{Echo, Spelling};
 use crate::wire::failure::{Failure, check_list};
 use crate::wire::fields::{self, fields};
 use crate::wire::ids::{self, IdRule};
+use crate::wire::media::image_type;
 use crate::wire::raw::{self, RawObject};
 use crate::wire::texts::joined;
 use crate::wire::tool_calls::object_text;
@@ -35,7 +36,6 @@ const SPELLING: Spelling = Spelling {
     legal_name: |name| ids::name(name, 128),
     optional: false,
 };
-const IMAGES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 const PDF: &str = "application/pdf";
 
 fields! {
@@ -344,8 +344,8 @@ impl<'a> Told<'a> {
         let source = |media_type, data| Source { kind: "base64", media_type, data };
         let told = blocks.iter().map(|block| match block {
             Part::Text { text } => Content::Text { text: text.into() },
-            Part::Image { media_type, base64 } if IMAGES.contains(&media_type.as_str()) => {
-                Content::Image { source: source(media_type, base64) }
+            Part::Image { media_type, base64 } if let Some(known) = image_type(media_type) => {
+                Content::Image { source: source(known, base64) }
             }
             Part::Document { media_type, base64, name } if media_type == PDF => {
                 let title = name.as_deref();

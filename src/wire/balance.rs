@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use crate::json::Json;
 use crate::turn::Wire;
 use crate::wire::fields::{self, fields};
+use crate::wire::openai_responses;
 
 fields! {
     struct Message<'a> {
@@ -36,6 +37,7 @@ fields! {
     }
 
     struct Named<'a> {
+        kind "type": Cow<'a, str>,
         id "toolUseId": Cow<'a, str>,
         name: Cow<'a, str>,
     }
@@ -95,10 +97,15 @@ impl<'a> Message<'a> {
                     }
                 }
             }
+            // The provider answers its own calls within the message.
             Wire::Bedrock => {
+                let theirs = |call: &Named<'_>| call.kind.as_deref() == Some("server_tool_use");
+                let from_the_model = self.role.as_deref() == Some("assistant");
                 for block in list(self.content) {
-                    calls.extend(block.tool_use.map(|call| call.id.unwrap_or_default()));
-                    results.extend(block.tool_result.map(|result| result.id.unwrap_or_default()));
+                    let call = block.tool_use.filter(|call| !theirs(call));
+                    calls.extend(call.map(|call| call.id.unwrap_or_default()));
+                    let result = block.tool_result.filter(|_| !from_the_model);
+                    results.extend(result.map(|result| result.id.unwrap_or_default()));
                 }
             }
             // Ids are optional, names aren't; a result repeats its call's name.
@@ -110,7 +117,8 @@ impl<'a> Message<'a> {
             }
             Wire::OpenAiResponses => match self.kind.as_deref() {
                 Some("function_call" | "custom_tool_call") => {
-                    calls.push(self.call_id.unwrap_or_default());
+                    let theirs = |id: &Cow<'_, str>| openai_responses::is_servers(id);
+                    calls.extend(Some(self.call_id.unwrap_or_default()).filter(|id| !theirs(id)));
                 }
                 Some("function_call_output" | "custom_tool_call_output") => {
                     results.push(self.call_id.unwrap_or_default());
@@ -204,6 +212,23 @@ mod tests {
             assert_eq!(fault(wire, &reply), None, "{wire}");
             assert!(fault(wire, &reply[..1]).is_some(), "{wire}");
         }
+    }
+
+    #[test]
+    fn calls_that_the_provider_runs_itself_need_no_result() {
+        let content = json!([
+            { "toolUse": { "toolUseId": "s", "name": "code", "type": "server_tool_use" } },
+            { "toolResult": { "toolUseId": "s", "content": [] } },
+            { "toolUse": { "toolUseId": "a", "name": "look" } },
+        ]);
+        let message = json!({ "role": "assistant", "content": content });
+        let result = json!({ "toolResult": { "toolUseId": "a", "content": [] } });
+        let results = json!({ "role": "user", "content": [result] });
+        assert_eq!(fault_of(Wire::Bedrock, &[message.clone(), results]), None);
+        assert!(fault_of(Wire::Bedrock, &[message]).is_some());
+        let item = |id: &str| json!({ "type": "custom_tool_call", "call_id": id, "name": "x" });
+        assert_eq!(fault_of(Wire::OpenAiResponses, &[item("xs_call_1")]), None);
+        assert!(fault_of(Wire::OpenAiResponses, &[item("call_1")]).is_some());
     }
 
     #[test]

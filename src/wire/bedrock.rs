@@ -22,6 +22,7 @@ use crate::wire::echo::{Echo, Spelling};
 use crate::wire::failure::{Failure, check_list};
 use crate::wire::fields::{self, Given, fields};
 use crate::wire::ids::{self, IdRule};
+use crate::wire::media::image_type;
 use crate::wire::raw::{self, RawObject};
 use crate::wire::texts::joined;
 use crate::wire::tool_calls::{NAME_LIMIT, object_text};
@@ -391,13 +392,7 @@ fn told<'a>(block: &'a Part, names: &mut HashSet<String>) -> Content<'a> {
 }
 
 fn image_format(media_type: &str) -> Option<&'static str> {
-    Some(match media_type {
-        "image/png" => "png",
-        "image/jpeg" | "image/jpg" => "jpeg",
-        "image/gif" => "gif",
-        "image/webp" => "webp",
-        _ => return None,
-    })
+    image_type(media_type)?.strip_prefix("image/")
 }
 
 fn document_format(media_type: &str) -> Option<&'static str> {

@@ -197,11 +197,11 @@ impl<'de> Value<'de> for Cow<'de, str> {
     }
 }
 
-/// A count; fractions are cut, anything below zero is absent.
+/// A count, also one in quotes; fractions are cut, anything below zero is absent.
 impl<'de> Value<'de> for u64 {
     fn read<D: Deserializer<'de>>(from: D) -> Result<Option<Self>, D::Error> {
         let text = <&RawValue>::deserialize(from)?.get();
-        let whole = text.parse().ok();
+        let whole = text.trim_matches('"').parse().ok();
         Ok(whole.or_else(|| {
             let number: f64 = text.parse().ok()?;
             (number >= 0.0).then_some(number as u64)
@@ -511,6 +511,10 @@ mod tests {
             assert_eq!(sample.object.is_some(), odd.starts_with('{'), "{odd}");
             let len = sample.list.map(|list| list.len());
             assert_eq!(len, odd.starts_with('[').then_some(2), "{odd}");
+        }
+        assert_eq!(read(r#"{"count":"7"}"#).count, Some(7));
+        for odd in ["\"\"", "\"inf\"", "\"NaN\"", "\"-7\"", "\" 7\""] {
+            assert_eq!(read(&format!(r#"{{"count":{odd}}}"#)).count, None, "{odd}");
         }
         assert!(parse::<Sample<'_>>("[{}]").unwrap().is_none());
     }

@@ -160,7 +160,7 @@ fn spelled(raw: &RawValue) -> String {
     fields::string(raw.get()).unwrap_or(raw.get().into()).into_owned()
 }
 
-fn stop(raw: Option<&RawValue>) -> StopReason {
+pub(super) fn stop(raw: Option<&RawValue>) -> StopReason {
     let raw = raw.map(spelled).unwrap_or_default();
     let kind = match raw.as_str() {
         "STOP" | "1" => StopKind::EndTurn,

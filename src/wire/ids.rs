@@ -21,8 +21,13 @@ pub(super) struct IdRule {
 
 impl IdRule {
     fn allows(self, id: &str) -> bool {
-        !id.is_empty() && id.len() <= self.max && id.chars().all(self.legal)
+        !is_none(id) && id.len() <= self.max && id.chars().all(self.legal)
     }
+}
+
+/// What stands where there is no id: a library of Mistral's writes the word.
+fn is_none(id: &str) -> bool {
+    matches!(id, "" | "null")
 }
 
 /// The text that ids are made from: the message, or the calls where there is none, and the tokens,
@@ -48,8 +53,8 @@ pub(super) fn ids<'a>(given: &[Option<&'a str>], rule: IdRule, turn: &Turn) -> V
         let id = id.filter(|id| rule.allows(id)).map(Cow::Borrowed);
         kept.push(id.filter(|id| taken.insert(id.clone())));
     }
-    let short =
-        given.iter().flatten().all(|id| is_mistrals(id)) && given.iter().any(Option::is_some);
+    // Where no id says who made the message it may be Mistral, too.
+    let short = given.iter().flatten().all(|id| is_none(id) || is_mistrals(id));
     let mut seed = None;
     kept.into_iter()
         .map(|id| {
@@ -138,9 +143,17 @@ mod tests {
     }
 
     #[test]
-    fn among_mistrals_ids_one_of_mistrals_is_made() {
-        let made = ids(&[Some("AbC123xyz"), Some("AbC123xyz"), None], RULE, &turn("a"));
-        assert!(made.iter().all(|id| is_mistrals(id)), "{made:?}");
+    fn among_mistrals_ids_and_where_none_is_given_one_of_mistrals_is_made() {
+        for given in [
+            [Some("AbC123xyz"), Some("AbC123xyz"), None],
+            [None, None, None],
+            [Some("null"), Some(""), Some("null")],
+        ] {
+            let made = ids(&given, RULE, &turn("a"));
+            assert!(made.iter().all(|id| is_mistrals(id)), "{made:?}");
+        }
+        let made = ids(&[Some("call_1"), None], RULE, &turn("a"));
+        assert!(made[1].starts_with("call_"), "{made:?}");
     }
 
     #[test]

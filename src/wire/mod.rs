@@ -20,6 +20,7 @@ mod failure;
 mod fields;
 mod gemini;
 mod ids;
+mod media;
 mod multi_tool_use;
 mod ollama;
 mod openai;
@@ -184,6 +185,17 @@ impl Turn {
     /// little as possible; [`repairs`](Self::repairs) tells where.
     pub fn reply(&self, report: &Report) -> Vec<Json> {
         self.wire().reply(self, report).messages
+    }
+
+    /// Whether a call waits for its result: all that code in the provider's sandbox made may be
+    /// answered within the message.
+    pub(crate) fn awaits_results(&self) -> bool {
+        match self.message() {
+            Some(message) if self.wire() == Wire::Anthropic && !self.calls().is_empty() => {
+                fault(self.wire(), std::slice::from_ref(message)).is_some()
+            }
+            _ => !self.calls().is_empty(),
+        }
     }
 
     /// What [`reply`](Self::reply) changes of the model's message, empty as a rule.

@@ -17,6 +17,7 @@ use crate::wire::Reply;
 use crate::wire::failure::{Failure, check_list};
 use crate::wire::fields::{self, Given, fields};
 use crate::wire::ids;
+use crate::wire::media::image_type;
 use crate::wire::raw;
 use crate::wire::tool_calls::{self, Dialect, Element};
 
@@ -116,9 +117,13 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
     })
 }
 
+/// Ollama refuses a request for an image of a kind that it doesn't know; of those that others do, it
+/// has no GIFs.
 fn image(block: &Block) -> Option<&str> {
     match block {
-        Block::Image { base64, .. } => Some(base64),
+        Block::Image { media_type, base64 } => {
+            image_type(media_type).is_some_and(|known| known != "image/gif").then_some(base64)
+        }
         _ => None,
     }
 }

@@ -1,8 +1,8 @@
 //! OpenAI Chat Completions and the many servers that are compatible with it, more or less.
 //!
 //! Calls come in `tool_calls`, or as the one `function_call` of older days. Results are a message
-//! each, with text alone: images and documents follow in a user message after them all, which
-//! some compatible servers (Mistral) refuse.
+//! each, with text alone: images and PDFs follow in a user message after them all, which some
+//! compatible servers (Mistral) refuse. Of media of other kinds the text says what they were.
 
 use std::borrow::Cow;
 
@@ -20,6 +20,7 @@ use crate::wire::content;
 use crate::wire::failure::{Failure, check_list};
 use crate::wire::fields::{self, Given, fields};
 use crate::wire::ids::{self, IdRule};
+use crate::wire::media::image_type;
 use crate::wire::raw::{self, RawObject};
 use crate::wire::tool_calls::{self, Dialect, Echo, Element, Function};
 use crate::wire::{Repair, Reply};
@@ -33,6 +34,11 @@ fields! {
     struct Choice<'a> {
         message: &'a RawValue,
         finish_reason: Cow<'a, str>,
+    }
+
+    struct RawCalls<'a> {
+        tool_calls: Vec<Option<&'a RawValue>>,
+        function_call: Function<'a>,
     }
 
     struct Message<'a> {
@@ -63,8 +69,11 @@ pub(super) fn parse(body: &str) -> Result<Turn, Failure> {
     const MESSAGE: &str = "choices[0].message";
     let no_object = || Failure::misfit(MESSAGE, "an object");
     let Body { choices, usage, .. } = fields::parse(body)?.unwrap_or_default();
-    let choice = choices.into_iter().flatten().next().flatten().ok_or_else(no_object)?;
+    let mut choices = choices.into_iter().flatten();
+    let choice = choices.next().flatten().ok_or_else(no_object)?;
     let raw = choice.message.ok_or_else(no_object)?;
+    let joined = joined(&choice, choices.flatten());
+    let raw = joined.as_deref().unwrap_or(raw);
     let message = fields::parse::<Message<'_>>(raw.get())?.ok_or_else(no_object)?;
     check_list(message.elements(), format_args!("{MESSAGE}.tool_calls"))?;
     let stop = stop(choice.finish_reason.as_deref(), message.refusal.as_deref());
@@ -80,6 +89,37 @@ pub(super) fn parse(body: &str) -> Result<Turn, Failure> {
         stop,
         usage.map(Usage::from).unwrap_or_default(),
     ))
+}
+
+/// The message of the first choice with the calls of the others, where it says that there are some
+/// and holds none: Copilot puts what Claude says and its calls into choices of their own.
+fn joined<'a>(
+    first: &Choice<'a>,
+    others: impl Iterator<Item = Choice<'a>>,
+) -> Option<Box<RawValue>> {
+    let speaks_of_calls =
+        |choice: &Choice<'_>| stop(choice.finish_reason.as_deref(), None).kind == StopKind::ToolUse;
+    let theirs = others.filter(speaks_of_calls).filter_map(|choice| choice.calls()?.tool_calls);
+    let theirs: Vec<_> = theirs.flatten().flatten().collect();
+    if theirs.is_empty() || !speaks_of_calls(first) || first.calls()?.are_some() {
+        return None;
+    }
+    let mut message = RawObject::read(first.message?.get())?;
+    message.set("tool_calls", &theirs);
+    serde_json::value::to_raw_value(&message).ok()
+}
+
+impl<'a> Choice<'a> {
+    fn calls(&self) -> Option<RawCalls<'a>> {
+        fields::part(self.message?)
+    }
+}
+
+impl RawCalls<'_> {
+    fn are_some(&self) -> bool {
+        self.tool_calls.iter().flatten().any(Option::is_some)
+            || self.function_call.as_ref().is_some_and(|legacy| !legacy.name().is_empty())
+    }
 }
 
 impl<'a> Message<'a> {
@@ -106,10 +146,13 @@ pub(super) fn stop(raw: Option<&str>, refusal: Option<&str>) -> StopReason {
         "stop" | "end_turn" | "eos" | "eos_token" => StopKind::EndTurn,
         "stop_sequence" => StopKind::StopSequence,
         "length" | "max_tokens" | "MAX_TOKENS" => StopKind::MaxTokens,
-        "model_length" => StopKind::ContextExceeded,
-        "content_filter" => StopKind::ContentFilter,
+        "model_length" | "model_context_window_exceeded" => StopKind::ContextExceeded,
+        "content_filter" | "sensitive" | "SAFETY" => StopKind::ContentFilter,
         "refusal" => StopKind::Refusal,
-        "error" => StopKind::Failed,
+        // vLLM and SGLang abort; DeepSeek runs out of machines, Z.ai loses its connection to them.
+        "error" | "abort" | "cancelled" | "insufficient_system_resource" | "network_error" => {
+            StopKind::Failed
+        }
         "" => StopKind::Missing,
         _ => StopKind::Unknown,
     };
@@ -268,6 +311,9 @@ struct File<'a> {
     file_data: String,
 }
 
+/// The only kind of file that may stand in a message.
+const PDF: &str = "application/pdf";
+
 /// What a result message can't hold.
 fn media(answers: &[Answer<'_>]) -> Option<Json> {
     let mut content = Vec::new();
@@ -277,9 +323,11 @@ fn media(answers: &[Answer<'_>]) -> Option<Json> {
             let (what, part) = match block {
                 Block::Text { .. } => continue,
                 Block::Image { media_type, base64 } => {
-                    let url = data_url(media_type, base64);
+                    let Some(known) = image_type(media_type) else { continue };
+                    let url = data_url(known, base64);
                     ("image", Part::ImageUrl { image_url: ImageUrl { url } })
                 }
+                Block::Document { media_type, .. } if media_type != PDF => continue,
                 Block::Document { media_type, base64, name } => {
                     let filename = name.as_deref().unwrap_or("document");
                     let file_data = data_url(media_type, base64);

@@ -22,6 +22,7 @@ use crate::wire::content;
 use crate::wire::failure::{Failure, check_list};
 use crate::wire::fields::{self, fields};
 use crate::wire::ids::{self, IdRule};
+use crate::wire::media::image_type;
 use crate::wire::openai::{TokenDetails, data_url};
 use crate::wire::raw::{self, RawObject};
 use crate::wire::{Repair, Reply, multi_tool_use, texts, tool_calls};
@@ -41,6 +42,7 @@ fields! {
 
     pub(super) struct Item<'a> {
         kind "type": Cow<'a, str>,
+        id: Cow<'a, str>,
         role: Cow<'a, str>,
         call_id: Cow<'a, str>,
         name: Cow<'a, str>,
@@ -98,19 +100,29 @@ pub(super) fn parse(body: &str) -> Result<Turn, Failure> {
     Ok(Turn::parsed(Wire::OpenAiResponses, Json::from_raw(raw), calls, text, stop, usage))
 }
 
+/// Whether a custom call of this id is the server's own: xAI sends its searches so.
+pub(super) fn is_servers(call_id: &str) -> bool {
+    call_id.starts_with("xs_call_")
+}
+
 impl Item<'_> {
     /// Whether the item is a call that the client answers, with a function's result.
-    ///
-    /// xAI sends its own searches as custom calls.
     pub(super) fn call_kind(&self) -> Option<Kind> {
         match self.kind.as_deref()? {
             "function_call" => Some(Kind::Function),
             "custom_tool_call" => {
-                let servers = self.call_id.as_deref().is_some_and(|id| id.starts_with("xs_call_"));
-                (!servers).then_some(Kind::Custom)
+                let theirs = self.call_id.as_deref().is_some_and(is_servers);
+                (!theirs).then_some(Kind::Custom)
             }
             _ => None,
         }
+    }
+
+    /// What tells the item apart from others of its response, where anything does.
+    pub(super) fn key(&self) -> Option<String> {
+        let id = self.call_id.as_deref().filter(|_| self.call_kind().is_some());
+        let id = id.or(self.id.as_deref()).filter(|id| !id.is_empty())?;
+        Some(format!("{} {id}", self.kind.as_deref().unwrap_or_default()))
     }
 
     /// Adds the calls of the item, which is the message's `element`-th that is a call.
@@ -366,7 +378,7 @@ enum Content<'a> {
 #[serde(tag = "type")]
 enum ContentPart<'a> {
     #[serde(rename = "input_text")]
-    Text { text: &'a str },
+    Text { text: Cow<'a, str> },
     #[serde(rename = "input_image")]
     Image { image_url: String },
     #[serde(rename = "input_file")]
@@ -383,10 +395,11 @@ fn content<'a>(answer: &'a Answer<'_>) -> Content<'a> {
     }
     let parts = blocks.iter().filter_map(|block| match block {
         Block::Text { text } if text.is_empty() => None,
-        Block::Text { text } => Some(ContentPart::Text { text }),
-        Block::Image { media_type, base64 } => {
-            Some(ContentPart::Image { image_url: data_url(media_type, base64) })
-        }
+        Block::Text { text } => Some(ContentPart::Text { text: text.into() }),
+        Block::Image { media_type, base64 } => Some(match image_type(media_type) {
+            Some(known) => ContentPart::Image { image_url: data_url(known, base64) },
+            None => ContentPart::Text { text: block.to_text().into() },
+        }),
         Block::Document { media_type, base64, name } => Some(ContentPart::File {
             filename: name.as_deref().unwrap_or("document"),
             file_data: data_url(media_type, base64),

@@ -301,6 +301,37 @@ fn a_paused_turn_is_sent_again() {
 }
 
 #[test]
+fn calls_that_were_answered_within_their_message_are_no_reason_to_ask_again() {
+    let body = include_str!("../fixtures/wire/anthropic/programmatic.json");
+    let roll = Tool::new("roll", "", || -> Result<u8, toolpool::ToolError> { panic!("it ran") });
+    let model = ScriptedModel::new(Wire::Anthropic).body(body);
+    let agent = Agent::builder(model.clone(), ToolSet::new().with(roll)).build().unwrap();
+    let (end, conversation) = run(&agent);
+    assert_eq!(end.unwrap().answer(), Some("Rolling.\nThree and five."));
+    assert_eq!((model.asked().len(), conversation.messages().len()), (1, 2));
+    assert_eq!(conversation.stats().calls, 0);
+}
+
+#[test]
+fn what_the_provider_ran_itself_can_be_stored() {
+    for (wire, body) in [
+        (Wire::Bedrock, include_str!("../fixtures/wire/bedrock/server_tools.json")),
+        (
+            Wire::OpenAiResponses,
+            include_str!("../fixtures/wire/openai-responses/run-by-the-server.json"),
+        ),
+        (Wire::Gemini, include_str!("../fixtures/wire/gemini/server_tools.json")),
+        (Wire::Anthropic, include_str!("../fixtures/wire/anthropic/server_tools.json")),
+    ] {
+        let last = Turn::from_calls([]).for_wire(wire);
+        let model = ScriptedModel::new(wire).body(body).turn(last.clone()).turn(last);
+        let agent = Agent::builder(model, ToolSet::new().with(double())).build().unwrap();
+        let (end, _) = run(&agent);
+        assert!(end.is_ok(), "{wire}: {end:?}");
+    }
+}
+
+#[test]
 fn a_call_made_again_and_again_is_remarked_on_and_then_not_run() {
     let ran = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&ran);

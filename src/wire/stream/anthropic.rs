@@ -217,11 +217,13 @@ impl Stream {
         }));
     }
 
-    /// Where the block of an index is; as a rule it is the last.
+    /// Where the block of an index is; as a rule it is the last, and that is meant where there is
+    /// no index.
     fn place(&self, index: Option<u64>) -> Option<usize> {
-        match (index?, self.last) {
-            (index, Some((last, at))) if index == last => Some(at),
-            (index, _) => self.places.get(&index).copied().or(usize::try_from(index).ok()),
+        match (index, self.last) {
+            (None, _) => self.blocks.len().checked_sub(1),
+            (Some(index), Some((last, at))) if index == last => Some(at),
+            (Some(index), _) => self.places.get(&index).copied().or(usize::try_from(index).ok()),
         }
     }
 
@@ -235,7 +237,7 @@ impl Stream {
         let Some(Block::Open(block)) = place.and_then(|at| self.blocks.get_mut(at)) else {
             return Err(Problem::unreadable("a delta is of no block that is open"));
         };
-        match delta.kind.as_deref().unwrap_or_default() {
+        match delta.kind.as_deref().unwrap_or_else(|| delta.kind_by_keys()) {
             "text_delta" => {
                 let text = parts::text(delta.text, "the text of a delta")?;
                 if block.is_text {
@@ -276,6 +278,19 @@ impl Stream {
             tell.call(&call);
         }
         *block = Block::Done(whole);
+    }
+}
+
+impl Delta<'_> {
+    /// The kind of a delta that doesn't say it.
+    fn kind_by_keys(&self) -> &'static str {
+        let keys = [
+            (self.text, "text_delta"),
+            (self.partial_json, "input_json_delta"),
+            (self.thinking, "thinking_delta"),
+            (self.signature, "signature_delta"),
+        ];
+        keys.into_iter().find(|(value, _)| value.is_some()).map_or("", |(_, kind)| kind)
     }
 }
 

@@ -164,20 +164,27 @@ impl Stream {
         Ok(())
     }
 
-    /// The block of an index, begun if it wasn't; nothing if it ended already.
-    fn open(&mut self, index: Option<u64>) -> Option<&mut Open> {
+    /// The block of an index, begun if it wasn't, and `anew` where that one has ended. Where there
+    /// are no indexes, what follows the end of a block is another one.
+    fn open(&mut self, index: Option<u64>, anew: bool) -> Result<&mut Open, Problem> {
+        let anew = anew || index.is_none();
         let index = index.unwrap_or_default();
         let at = match self.last {
-            Some((last, at)) if last == index => at,
-            _ => *self.places.entry(index).or_insert_with(|| {
+            Some((last, at)) if last == index => Some(at),
+            _ => self.places.get(&index).copied(),
+        };
+        let at = match at {
+            Some(at) if !anew || matches!(self.blocks[at], Block::Open(_)) => at,
+            _ => {
                 self.blocks.push(Block::Open(Open::default()));
+                self.places.insert(index, self.blocks.len() - 1);
                 self.blocks.len() - 1
-            }),
+            }
         };
         self.last = Some((index, at));
         match &mut self.blocks[at] {
-            Block::Open(open) => Some(open),
-            Block::Done(_) => None,
+            Block::Open(open) => Ok(open),
+            Block::Done(_) => Err(Problem::unreadable("a block went on after its end")),
         }
     }
 
@@ -188,7 +195,7 @@ impl Stream {
         tell: &mut Tell<'_>,
     ) -> Result<(), Problem> {
         let calls = self.calls;
-        let Some(block) = self.open(index) else { return Ok(()) };
+        let block = self.open(index, true)?;
         let kind = start.tool_use.and_then(fields::part::<Kind<'_>>).and_then(|start| start.kind);
         let is_call = start.tool_use.is_some() && kind.as_deref() != Some("server_tool_use");
         block.call = is_call.then_some(calls);
@@ -208,7 +215,7 @@ impl Stream {
         delta: &mut Delta<'_>,
         tell: &mut Tell<'_>,
     ) -> Result<(), Problem> {
-        let Some(block) = self.open(index) else { return Ok(()) };
+        let block = self.open(index, false)?;
         let text = parts::text(delta.text, "the text of a delta")?;
         tell.text(&text);
         block.text.push_str(&text);

@@ -81,7 +81,7 @@ struct Call {
 }
 
 impl Format for Stream {
-    fn event(&mut self, _name: &str, data: &str, tell: &mut Tell<'_>) -> Result<(), Problem> {
+    fn event(&mut self, name: &str, data: &str, tell: &mut Tell<'_>) -> Result<(), Problem> {
         if data.trim_ascii() == "[DONE]" {
             return Ok(());
         }
@@ -89,7 +89,7 @@ impl Format for Stream {
         let event = event.unwrap_or_default();
         let (index, delta) = (event.index, event.delta.unwrap_or_default());
         let piece = delta.message.unwrap_or_default();
-        match event.kind.as_deref().unwrap_or_default() {
+        match event.kind.as_deref().unwrap_or(name) {
             "message-start" => {
                 tell.restart();
                 *self = Self::default();
@@ -97,7 +97,7 @@ impl Format for Stream {
             }
             "tool-plan-delta" => self.plan(piece.tool_plan, tell)?,
             "content-start" | "content-delta" => {
-                let begins = event.kind.as_deref() == Some("content-start");
+                let begins = event.kind.as_deref().unwrap_or(name) == "content-start";
                 let content = parts::object(piece.content, "the content of a message")?;
                 self.content(content, begins, tell)?;
             }

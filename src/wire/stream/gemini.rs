@@ -153,7 +153,10 @@ impl Format for Stream {
         }
         if let Some(reason) = candidate.finish_reason {
             self.close(tell);
-            self.finish_reason = Some(reason.to_owned());
+            // A veto stays, whatever is said after it.
+            if !gemini::stop(self.finish_reason.as_deref()).forbids_calls() {
+                self.finish_reason = Some(reason.to_owned());
+            }
         }
         Ok(())
     }

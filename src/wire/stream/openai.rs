@@ -2,8 +2,9 @@
 //!
 //! Which call a piece belongs to: that of its `index`; where that is missing, that of its id; a
 //! piece with neither goes on with the last call, unless it has a name. A name with a new id
-//! begins a call even at an index that was there. Id and name are set once, arguments are
-//! appended, `null` is absent.
+//! begins a call even at an index that was there, and so does another name than the call's once
+//! that has arguments; before, it is the rest of the name. The id is set once, a name that is said
+//! again counts once, arguments are appended, `null` is absent.
 //!
 //! No chunk says that a call ends. A call is taken for whole when a later one begins or a
 //! `finish_reason` comes, and its arguments are an object then; else it waits for the end, because
@@ -50,6 +51,7 @@ fields! {
         delta: Delta<'a>,
         message: Delta<'a>,
         finish_reason: Cow<'a, str>,
+        usage: &'a RawValue,
     }
 
     struct FunctionPiece<'a> {
@@ -163,6 +165,10 @@ impl Format for Stream {
         for choice in chunk.choices.into_iter().flatten().flatten() {
             let index = choice.index.unwrap_or_default();
             if *self.choice.get_or_insert(index) == index {
+                // Moonshot counts here.
+                if let Some(usage) = choice.usage {
+                    self.usage = Some(usage.to_owned());
+                }
                 self.choice(choice, tell)?;
             }
         }
@@ -273,15 +279,20 @@ impl Stream {
                 at
             }
             None if !id.is_empty() => *self.by_id.get(id)?,
-            None if has_name => return None,
+            // A call whose name comes late is no other call.
+            None if has_name => {
+                last.filter(|at| *at >= self.told && self.calls[*at].name.is_empty())?
+            }
             None => last?,
         };
+        let call = &self.calls[at];
         // Without ids, or without indices, a second whole call can only be told by its arguments.
         let anew = (id.is_empty() || piece.index.is_none())
             && has_name
             && piece.has_arguments()
-            && self.calls[at].came_whole();
-        (!anew).then_some(at)
+            && call.came_whole();
+        let renamed = piece.name().is_some_and(|name| call.is_other(name) && call.is_whole());
+        (!anew && !renamed).then_some(at)
     }
 
     /// Tells the calls, which are whole because another begins or the message has a stop reason.
@@ -377,7 +388,7 @@ impl Call {
         });
         if let Some(custom) = custom {
             self.is_custom = true;
-            self.set_name(custom.name);
+            self.add_name(custom.name);
             self.arguments.push_str(custom.input.as_deref().unwrap_or_default());
         } else if let Some(function) = piece.function.filter(|_| !self.is_custom) {
             self.add_function(function);
@@ -386,20 +397,32 @@ impl Call {
 
     fn add_function(&mut self, function: FunctionPiece<'_>) {
         self.is_function = true;
-        self.set_name(function.name);
+        self.add_name(function.name);
         self.arguments.push_str(&arguments(function.arguments));
     }
 
-    fn set_name(&mut self, name: Option<Cow<'_, str>>) {
-        if self.name.is_empty() {
-            self.name.push_str(name.as_deref().unwrap_or_default());
+    /// Takes a piece of the name: servers that say it again in every piece say all of it, those
+    /// that cut it do so before the arguments.
+    fn add_name(&mut self, name: Option<Cow<'_, str>>) {
+        let name = name.as_deref().unwrap_or_default();
+        if self.name.is_empty() || (self.is_other(name) && self.arguments.is_empty()) {
+            self.name.push_str(name);
         }
+    }
+
+    /// Whether a name is neither none nor the call's own.
+    fn is_other(&self, name: &str) -> bool {
+        !name.is_empty() && !self.name.is_empty() && name != self.name
     }
 
     /// Whether its first piece was all of it.
     fn came_whole(&self) -> bool {
-        let is_object = |text: &str| crate::json::scan(text).is_ok_and(|scan| scan.is_object);
-        self.pieces == 1 && !self.is_custom && is_object(&self.arguments)
+        self.pieces == 1 && self.is_whole()
+    }
+
+    /// Whether nothing can be missing of its arguments.
+    fn is_whole(&self) -> bool {
+        !self.is_custom && crate::json::scan(&self.arguments).is_ok_and(|scan| scan.is_object)
     }
 
     fn write(&self, out: &mut String) {

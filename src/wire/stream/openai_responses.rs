@@ -3,10 +3,12 @@
 //! last event holds the rest of the response. Its `output`, which some servers leave empty, counts
 //! where it holds more.
 //!
-//! Items are told apart by `output_index`, because proxies vary their ids.
+//! Items are told apart by `output_index`, because proxies vary their ids. Where it is missing they
+//! end in the order they began in; another item at an index that is taken goes to the end. A call
+//! whose item never ends is put together from its beginning and the end of its arguments.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use serde_json::value::RawValue;
 
@@ -26,6 +28,9 @@ fields! {
         output_index: u64,
         item: &'a RawValue,
         delta: &'a RawValue,
+        name: &'a RawValue,
+        arguments: &'a RawValue,
+        input: &'a RawValue,
         response: &'a RawValue,
         error: &'a RawValue,
     }
@@ -40,6 +45,10 @@ fields! {
 #[derive(Debug, Default)]
 pub(super) struct Stream {
     items: BTreeMap<u64, Slot>,
+    /// What the items that ended are told apart by.
+    ended: HashSet<String>,
+    /// Where items are that began without an index: calls, and others.
+    open: [VecDeque<u64>; 2],
     /// Up to which item calls were told, and how many items they were.
     next: u64,
     own: usize,
@@ -50,6 +59,8 @@ pub(super) struct Stream {
 /// An item.
 #[derive(Debug, Default)]
 struct Slot {
+    /// A call as it began, with its arguments once they are whole.
+    begun: Option<Box<RawValue>>,
     whole: Option<Box<RawValue>>,
     /// Whether a call may come of it.
     may_call: bool,
@@ -70,13 +81,20 @@ impl Format for Stream {
             }
             "response.output_item.added" => self.added(&event, tell),
             "response.output_item.done" => self.done(&event, tell)?,
+            "response.function_call_arguments.done" => {
+                self.complete(&event, "arguments", event.arguments);
+            }
+            "response.custom_tool_call_input.done" => self.complete(&event, "input", event.input),
             "response.output_text.delta" | "response.refusal.delta" => {
                 let text = event.delta.and_then(|delta| fields::string(delta.get()));
                 let text = text.unwrap_or_default();
                 if !text.is_empty() {
                     tell.text(&text);
                     self.said = true;
-                    let at = event.output_index.unwrap_or_else(|| self.after_last(1));
+                    let at = event.output_index.unwrap_or_else(|| match self.items.is_empty() {
+                        true => self.begin(false),
+                        false => self.after_last(1),
+                    });
                     self.items.entry(at).or_default().said = true;
                 }
             }
@@ -106,13 +124,21 @@ impl Format for Stream {
     fn end(&mut self, tell: &mut Tell<'_>) -> Result<String, Problem> {
         let last = self.last.as_deref().ok_or_else(Problem::cut)?;
         let output = fields::part::<Last<'_>>(last).and_then(|last| last.output);
-        let came = output.map_or(0, |output| raw::array(output.get()).len());
-        let whole: Vec<_> = self.items.values().filter_map(|slot| slot.whole.as_ref()).collect();
-        let body = if came > whole.len() {
+        let came = output.map_or_else(Vec::new, |output| raw::array(output.get()));
+        let whole = || self.items.values().filter_map(|slot| slot.whole.as_deref());
+        let calls = |items: &mut dyn Iterator<Item = &RawValue>| {
+            items.filter_map(fields::part::<Item<'_>>).filter(|it| it.call_kind().is_some()).count()
+        };
+        let told = calls(&mut whole());
+        let body = if came.len() > whole().count() || calls(&mut came.iter().copied()) > told {
             last.get().to_owned()
         } else {
             let mut output = String::from("[");
-            push_list(&mut output, whole, |out, item| out.push_str(item.get()));
+            let items = self.items.values().filter_map(|slot| match came.is_empty() {
+                true => slot.whole.as_deref().or_else(|| self.unended(slot)),
+                false => slot.whole.as_deref(),
+            });
+            push_list(&mut output, items, |out, item| out.push_str(item.get()));
             output.push(']');
             let output = RawValue::from_string(output).map_err(Problem::unreadable)?;
             let mut response = RawObject::read(last.get()).ok_or_else(Problem::cut)?;
@@ -138,14 +164,49 @@ impl Stream {
     }
 
     fn added(&mut self, event: &Event<'_>, tell: &mut Tell<'_>) {
-        let (Some(item), Some(at)) = (event.item.and_then(fields::part), event.output_index) else {
+        let Some((raw, item)) = event.item.and_then(|raw| Some((raw, fields::part(raw)?))) else {
             return;
         };
         let item: Item<'_> = item;
         if item.kind.as_deref() != Some("message") {
             tell.apart();
         }
-        self.items.entry(at).or_default().may_call = item.call_kind().is_some();
+        let at = event.output_index.unwrap_or_else(|| self.begin(item.call_kind().is_some()));
+        let slot = self.items.entry(at).or_default();
+        slot.may_call = item.call_kind().is_some();
+        slot.begun = slot.may_call.then(|| raw.to_owned());
+    }
+
+    /// A place for an item that begins without an index.
+    fn begin(&mut self, is_call: bool) -> u64 {
+        let at = self.after_last(0);
+        self.open[usize::from(is_call)].push_back(at);
+        at
+    }
+
+    /// What came of a call that never ended, unless it did at another index.
+    fn unended<'a>(&self, slot: &'a Slot) -> Option<&'a RawValue> {
+        let begun = slot.begun.as_deref()?;
+        let key = fields::part::<Item<'_>>(begun)?.key();
+        (!key.is_some_and(|key| self.ended.contains(&key))).then_some(begun)
+    }
+
+    /// The arguments of a call are whole, whose item may end yet or not.
+    fn complete(&mut self, event: &Event<'_>, key: &str, arguments: Option<&RawValue>) {
+        let at = event.output_index.unwrap_or_else(|| self.after_last(1));
+        let slot = self.items.get_mut(&at).filter(|slot| slot.whole.is_none());
+        let Some((slot, arguments)) = slot.zip(arguments) else { return };
+        let Some(mut item) = slot.begun.as_deref().and_then(|raw| RawObject::read(raw.get()))
+        else {
+            return;
+        };
+        item.put_raw(key, arguments);
+        item.remove("status");
+        if let (None, Some(name)) = (item.get("name"), event.name) {
+            item.put_raw("name", name);
+        }
+        let item = serde_json::value::to_raw_value(&item);
+        slot.begun = item.ok().or(slot.begun.take());
     }
 
     fn done(&mut self, event: &Event<'_>, tell: &mut Tell<'_>) -> Result<(), Problem> {
@@ -153,8 +214,19 @@ impl Stream {
             return Err(Problem::unreadable("an item is no object"));
         };
         let item: Item<'_> = item;
-        let at = event.output_index.unwrap_or_else(|| self.after_last(0));
         let is_call = item.call_kind().is_some();
+        let open = |stream: &mut Self| stream.open[usize::from(is_call)].pop_front();
+        let mut at = match event.output_index {
+            Some(at) => at,
+            None => open(self).unwrap_or_else(|| self.after_last(0)),
+        };
+        let is_new = item.key().is_none_or(|key| self.ended.insert(key));
+        if let Some(taken) = self.items.get(&at).and_then(|slot| slot.whole.as_deref()) {
+            if !is_new || taken.get() == raw.get() {
+                return Ok(());
+            }
+            at = self.after_last(0);
+        }
         if at < self.next && is_call {
             return Err(Problem::unreadable("calls came out of order"));
         }

@@ -252,7 +252,7 @@ fn fault_092_deltas_that_are_out_of_order_or_incomplete_are_put_together_or_refu
                 r#"{"index":0,"function":{"name":"ho","arguments":"{\"n\":1}"}}"#,
                 "finish",
             ],
-            &["unknown_tool"],
+            &[r#"{"n":1}"#],
         ),
         (
             "pieces after the end",

@@ -1,5 +1,9 @@
 //! Server-sent events: `event:` and `data:` lines, an empty line ends an event, lines that begin
-//! with a colon are comments. Ids and retry times are passed over: nobody reconnects here.
+//! with a colon are comments. Ids and retry times are passed over: nobody reconnects here. A line
+//! that is nothing but a JSON object counts as an event, because servers that fail in mid-stream
+//! write their error so.
+
+use serde::de::IgnoredAny;
 
 use crate::wire::stream::Problem;
 use crate::wire::stream::framing::lines::Lines;
@@ -57,6 +61,7 @@ impl Event {
                 self.name.clear();
                 self.name.extend_from_slice(value);
             }
+            _ if line.starts_with(b"{") && is_json(line) => return each("", utf8(line)?),
             _ => {}
         }
         Ok(())
@@ -73,4 +78,8 @@ impl Event {
         self.data.clear();
         done
     }
+}
+
+fn is_json(line: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(line).is_ok()
 }

@@ -105,6 +105,27 @@ fn the_input_of_the_start_counts_where_no_delta_follows() {
 }
 
 #[test]
+fn indexes_and_kinds_of_deltas_may_be_missing_or_in_quotes() {
+    let events = thinking_text_and_calls().concat();
+    let whole = read(Wire::Anthropic, [events.as_bytes()]);
+    assert!(whole.turn.is_ok());
+    let mut without = events.clone();
+    let mut quoted = events.clone();
+    for index in 0..5 {
+        without = without.replace(&format!(r#""index":{index},"#), "");
+        without = without.replace(&format!(r#","index":{index}"#), "");
+        quoted = quoted.replace(&format!(r#""index":{index}"#), &format!(r#""index":"{index}""#));
+    }
+    for kind in ["thinking", "signature", "text", "input_json"] {
+        without = without.replace(&format!(r#""type":"{kind}_delta","#), "");
+    }
+    assert!(!without.contains("index") && !without.contains("text_delta"), "{without}");
+    for odd in [without, quoted] {
+        assert_eq!(read_all_ways(Wire::Anthropic, odd.as_bytes()), whole);
+    }
+}
+
+#[test]
 fn input_that_comes_as_an_object_is_kept() {
     let stream = begin()
         + &start(0, LOOK)

@@ -138,6 +138,30 @@ fn calls_that_are_no_objects_stay() {
 }
 
 #[test]
+fn a_block_begins_where_another_ended_without_indexes_or_at_one_that_was_there() {
+    let mut lines = lines();
+    for index in 0..4 {
+        lines = lines.replace(&format!(r#""contentBlockIndex":{index},"#), "");
+        lines = lines.replace(&format!(r#""contentBlockIndex":{index}"#), "");
+    }
+    assert!(!lines.contains("Index"), "{lines}");
+    check(Wire::Bedrock, lines, PARALLEL_WHOLE);
+    let again = |(kind, data): &(&str, &str)| event(kind, &data.replace("Index\":3", "Index\":2"));
+    let again: Vec<_> = PARALLEL.iter().map(again).collect();
+    check(Wire::Bedrock, again.concat(), PARALLEL_WHOLE);
+}
+
+#[test]
+fn a_block_that_goes_on_after_its_end_breaks_the_stream() {
+    let late = event("contentBlockDelta", r#"{"contentBlockIndex":1,"delta":{"text":"More."}}"#);
+    check_broken(
+        Wire::Bedrock,
+        [frames(&PARALLEL[..12]).concat(), late].concat(),
+        "bedrock stream is not readable: a block went on after its end",
+    );
+}
+
+#[test]
 fn input_that_comes_as_an_object_is_kept() {
     let events: &Events = &[
         ("contentBlockStart", r#"{"start":{"toolUse":{"toolUseId":"a","name":"look"}}}"#),

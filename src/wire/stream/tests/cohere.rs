@@ -70,6 +70,27 @@ fn pieces_make_the_whole_body() {
 }
 
 #[test]
+fn the_name_of_an_event_counts_where_its_data_have_none() {
+    let mut events = two_calls();
+    events.push(message_end("TOOL_CALL"));
+    let named = events.iter().map(|event| {
+        let (before, rest) = event.split_once(r#""type":""#).unwrap();
+        let (kind, after) = rest.split_once('"').unwrap();
+        let after = after.strip_prefix(',').unwrap_or(after);
+        format!("event: {kind}\ndata: {before}{after}\n\n")
+    });
+    let named: String = named.collect();
+    let whole = read(Wire::Cohere, [&*stream(&events)]);
+    assert_eq!(whole.calls.len(), 2);
+    assert_eq!(read_all_ways(Wire::Cohere, named.as_bytes()), whole);
+    check_broken(
+        Wire::Cohere,
+        format!("{named}event: error\ndata: {{\"message\":\"busy\"}}\n\n"),
+        "cohere answered with an error: busy",
+    );
+}
+
+#[test]
 fn text_thinking_and_citations_are_put_together() {
     let events = [
         START,

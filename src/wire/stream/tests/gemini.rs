@@ -115,6 +115,9 @@ fn stops_that_forbid_the_calls() {
         let stream = sse(&[call, &stop]).concat();
         let turn = check(Wire::Gemini, stream, &whole);
         assert_eq!(turn.calls()[0].withheld_reason(), Some(reason));
+        let after = stop.replace(reason, "STOP");
+        let turn = check(Wire::Gemini, sse(&[call, &stop, &after]).concat(), &whole);
+        assert_eq!(turn.stop().raw, reason);
     }
     let blocked =
         r#"{"promptFeedback":{"blockReason":"SAFETY"},"usageMetadata":{"promptTokenCount":3}}"#;

@@ -251,6 +251,24 @@ fn an_event_that_is_no_json_is_shown_from_its_start() {
 }
 
 #[test]
+fn an_error_that_is_a_line_of_its_own_is_read() {
+    let error = r#"{"error":{"message":"out of memory","type":"server_error"}}"#;
+    for (wire, begun) in [
+        (Wire::OpenAi, openai::text_and_calls().replace("data: [DONE]\n\n", "")),
+        (Wire::Anthropic, anthropic::thinking_text_and_calls().concat()),
+        (Wire::Gemini, String::from_utf8(gemini::parallel()).unwrap()),
+    ] {
+        let why = format!("{wire} answered with an error: server_error: out of memory");
+        check_broken(wire, format!("{begun}{error}\n"), &why);
+        check_broken(wire, format!("{begun}{error}"), &why);
+    }
+    let odd = "{\n\"error\": 1\n}\n{\"a\": oh\n\n";
+    let stream = openai::text_and_calls();
+    let whole = read(Wire::OpenAi, [stream.as_bytes()]);
+    assert_eq!(read_all_ways(Wire::OpenAi, format!("{stream}{odd}").as_bytes()), whole);
+}
+
+#[test]
 fn the_format_within_frames_is_found() {
     let start = r#"{"bytes":"eyJ0eXBlIjoibWVzc2FnZV9zdGFydCIsIm1lc3NhZ2UiOnt9fQ==","p":"ab"}"#;
     let headers = [(":event-type", "chunk"), (":message-type", "event")];

@@ -150,6 +150,64 @@ fn ids_and_names_are_set_once_and_null_is_nothing() {
 }
 
 #[test]
+fn another_name_begins_a_call_or_goes_on_with_one_that_has_no_arguments() {
+    for id in ["", r#""id":"same","#] {
+        let whole = |name: &str, x: u8| {
+            format!(
+                r#"{{"index":0,{id}"function":{{"name":"{name}","arguments":"{{\"x\":{x}}}"}}}}"#
+            )
+        };
+        let shown = if id.is_empty() { "-" } else { "same" };
+        check_calls(
+            &[&whole("a", 1), &whole("b", 2), &whole("c", 3)],
+            &["a 1", "b 2", "c 3"]
+                .map(|call| {
+                    let (name, x) = call.split_once(' ').unwrap();
+                    format!(r#"{shown} {name} {{"x":{x}}}"#)
+                })
+                .each_ref()
+                .map(String::as_str),
+        );
+    }
+    check_calls(
+        &[
+            r#"{"index":0,"id":"1","function":{"name":"edit_ex","arguments":""}}"#,
+            r#"{"index":0,"function":{"name":"isting","arguments":""}}"#,
+            r#"{"index":0,"function":{"name":"_file","arguments":"{\"x\""}}"#,
+            r#"{"index":0,"function":{"name":"edit_existing_file","arguments":":1}"}}"#,
+        ],
+        &[r#"1 edit_existing_file {"x":1}"#],
+    );
+}
+
+#[test]
+fn a_name_may_come_late() {
+    for first in [r#""name":"","arguments":"""#, r#""arguments":"{\"x\"""#] {
+        let rest = if first.contains('x') { r#":1}"# } else { r#"{\"x\":1}"# };
+        for key in ["", r#""id":"1","#, r#""index":0,"#, r#""index":0,"id":"1","#] {
+            let id = if key.contains("id\"") { "1" } else { "-" };
+            check_calls(
+                &[
+                    &format!(r#"{{{key}"function":{{{first}}}}}"#),
+                    &format!(r#"{{{key}"function":{{"name":"a","arguments":"{rest}"}}}}"#),
+                ],
+                &[&format!(r#"{id} a {{"x":1}}"#)],
+            );
+        }
+    }
+}
+
+#[test]
+fn tokens_may_be_counted_in_the_choice() {
+    let stream = chat(&[r#"{"content":"Hi"}"#], "stop").replace(
+        r#""finish_reason":"stop""#,
+        r#""finish_reason":"stop","usage":{"prompt_tokens":3,"completion_tokens":5}"#,
+    );
+    let usage = turn_of(&stream).usage();
+    assert_eq!((usage.input_tokens, usage.output_tokens), (3, 5));
+}
+
+#[test]
 fn arguments_may_be_missing_null_or_an_object() {
     check_calls(
         &[

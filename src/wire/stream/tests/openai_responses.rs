@@ -90,6 +90,82 @@ fn a_call_is_told_at_the_end_of_its_item() {
 }
 
 #[test]
+fn items_without_an_index_end_in_the_order_they_began_in() {
+    let events = events().concat().replace("}{", "}\n{");
+    let mut events: Vec<_> = events.lines().map(str::to_owned).collect();
+    for index in 0..4 {
+        let index = format!(r#""output_index":{index},"#);
+        events.iter_mut().for_each(|event| *event = event.replace(&index, ""));
+    }
+    let items = [REASONING, MESSAGE, CALL, OTHER];
+    for output in [&items[..], &[]] {
+        let mut events = events.clone();
+        events.push(last("completed", output));
+        check(Wire::OpenAiResponses, stream(&events), &body("completed", &items));
+    }
+}
+
+#[test]
+fn an_item_that_comes_twice_counts_once_and_another_at_its_index_is_kept() {
+    let items = [MESSAGE, CALL, OTHER];
+    let mut events: Vec<_> = items.iter().flat_map(|item| [done(0, item), done(0, item)]).collect();
+    events.push(done(1, &CALL.replace("fc_1", "fc_9")));
+    events.push(last("completed", &[]));
+    let turn = check(Wire::OpenAiResponses, stream(&events), &body("completed", &items));
+    assert_eq!(turn.calls().len(), 2);
+}
+
+#[test]
+fn a_call_whose_item_never_ends_is_put_together() {
+    let begun = |id: &str, kind: &str| {
+        format!(r#"{{"type":"{kind}","call_id":"{id}","name":"add","status":"in_progress"}}"#)
+    };
+    let ended = |at: u8, what: &str| {
+        format!(r#"{{"type":"response.{what}","output_index":{at},"item_id":"x"}}"#)
+    };
+    let ended = |at, what: &str, key: &str, text: &str| {
+        ended(at, what).replace(r#""x"}"#, &format!(r#""x","{key}":"{text}"}}"#))
+    };
+    let events = [
+        done(0, MESSAGE),
+        added(1, &begun("call_1", "function_call")),
+        ended(1, "function_call_arguments.done", "arguments", r#"{\"x\":1}"#),
+        added(2, &begun("call_2", "custom_tool_call")),
+        ended(2, "custom_tool_call_input.done", "input", "SELECT 1"),
+        added(3, &begun("call_3", "function_call")),
+        last("completed", &[]),
+    ];
+    let whole = body(
+        "completed",
+        &[
+            MESSAGE,
+            r#"{"type":"function_call","call_id":"call_1","name":"add","arguments":"{\"x\":1}"}"#,
+            r#"{"type":"custom_tool_call","call_id":"call_2","name":"add","input":"SELECT 1"}"#,
+            &begun("call_3", "function_call"),
+        ],
+    );
+    let turn = check(Wire::OpenAiResponses, stream(&events), &whole);
+    let state = |at: usize| turn.calls()[at].state();
+    assert_eq!(state(1), crate::call::CallState::Complete);
+    assert_ne!(state(2), crate::call::CallState::Complete, "its arguments never came");
+    // What the last event holds counts more than what has no end.
+    let mut events = events.to_vec();
+    events.pop();
+    events.push(last("completed", &[MESSAGE]));
+    let turn = check(Wire::OpenAiResponses, stream(&events), &body("completed", &[MESSAGE]));
+    assert!(turn.calls().is_empty());
+    // Nor does a call that ends at another index than it began at begin twice.
+    let events = [added(0, CALL), done(1, CALL), last("completed", &[])];
+    check(Wire::OpenAiResponses, stream(&events), &body("completed", &[CALL]));
+}
+
+#[test]
+fn the_last_event_counts_where_it_holds_calls_that_never_came() {
+    let events = [done(0, REASONING), last("completed", &[CALL])];
+    check(Wire::OpenAiResponses, stream(&events), &body("completed", &[CALL]));
+}
+
+#[test]
 fn texts_apart_are_told_as_they_stand_in_the_turn() {
     let search = r#"{"type":"web_search_call","id":"ws_1","status":"completed"}"#;
     let events = [

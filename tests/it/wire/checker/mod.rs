@@ -110,6 +110,12 @@ pub(crate) fn is_made_of(text: &str, most: usize, legal: impl Fn(char) -> bool) 
     !text.is_empty() && text.len() <= most && text.chars().all(legal)
 }
 
+/// Whether an address holds an image of a kind that providers read.
+pub(crate) fn is_image(url: &str) -> bool {
+    let kinds = ["png", "jpeg", "gif", "webp"];
+    kinds.iter().any(|kind| url.starts_with(&format!("data:image/{kind};base64,")))
+}
+
 /// `a-z A-Z 0-9 _ -`.
 pub(crate) fn word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == '-'

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use toolpool::{ToolCall, Turn};
 
-use super::{Rules, came, elements, is_json_object, is_made_of, text, word};
+use super::{Rules, came, elements, is_image, is_json_object, is_made_of, text, word};
 
 pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
     let Some((echo, results)) = messages.split_first() else {
@@ -105,7 +105,7 @@ fn check_media(message: &Value, rules: &mut Rules) {
     for part in parts {
         let holds = match text(part, "type") {
             "text" => !text(part, "text").is_empty(),
-            "image_url" => text(&part["image_url"], "url").starts_with("data:image/"),
+            "image_url" => is_image(text(&part["image_url"], "url")),
             "file" => {
                 let file = &part["file"];
                 text(file, "file_data").starts_with("data:") && !text(file, "filename").is_empty()

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use toolpool::{ToolCall, Turn};
 
-use super::{Rules, came, is_json_object, is_made_of, text, word};
+use super::{Rules, came, is_image, is_json_object, is_made_of, text, word};
 
 pub(super) fn check(turn: &Turn, items: &[Value], rules: &mut Rules) {
     let first = items.iter().position(is_output).unwrap_or(items.len());
@@ -96,7 +96,7 @@ fn check_output(output: &Value, call: &Value, rules: &mut Rules) {
             for part in parts {
                 let holds = match text(part, "type") {
                     "input_text" => !text(part, "text").is_empty(),
-                    "input_image" => text(part, "image_url").starts_with("data:image/"),
+                    "input_image" => is_image(text(part, "image_url")),
                     "input_file" => {
                         text(part, "file_data").starts_with("data:")
                             && !text(part, "filename").is_empty()

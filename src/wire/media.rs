@@ -1,0 +1,30 @@
+//! Which images the providers take: one of another kind fails the request, and with it every later
+//! one of the conversation, so words stand in its place.
+
+/// The media type of an image that all providers read, in its usual spelling; nothing for others.
+pub(super) fn image_type(media_type: &str) -> Option<&'static str> {
+    const TYPES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+    let given = media_type.split(';').next().unwrap_or_default().trim();
+    let given = if given.eq_ignore_ascii_case("image/jpg") { "image/jpeg" } else { given };
+    TYPES.into_iter().find(|known| known.eq_ignore_ascii_case(given))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_of_known_types_are_known() {
+        for (given, known) in [
+            ("image/png", Some("image/png")),
+            ("image/jpg", Some("image/jpeg")),
+            ("IMAGE/JPEG", Some("image/jpeg")),
+            ("image/webp; q=1", Some("image/webp")),
+            ("image/tiff", None),
+            ("image/svg+xml", None),
+            ("", None),
+        ] {
+            assert_eq!(image_type(given), known, "{given}");
+        }
+    }
+}
