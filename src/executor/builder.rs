@@ -104,9 +104,9 @@ impl ExecutorBuilder {
         self
     }
 
-    /// Runs the Compute lane on a pool of the caller's. When its workers are lost to calls that
-    /// hang, calls go on in a pool of the executor's own. Defaults to an own pool, built at the
-    /// first call that needs it.
+    /// Runs the Compute lane on a pool of the caller's, a `rayon::ThreadPool`. When its workers are
+    /// lost to calls that hang, calls go on in a pool of the executor's own. Defaults to an own
+    /// pool, built at the first call that needs it.
     pub fn rayon_pool(mut self, pool: Arc<rayon_core::ThreadPool>) -> Self {
         self.pool = Some(pool);
         self
