@@ -189,6 +189,7 @@ impl Turn {
 
     /// Whether a call waits for its result: all that code in the provider's sandbox made may be
     /// answered within the message.
+    #[cfg(feature = "agent")]
     pub(crate) fn awaits_results(&self) -> bool {
         match self.message() {
             Some(message) if self.wire() == Wire::Anthropic && !self.calls().is_empty() => {
