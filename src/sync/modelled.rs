@@ -22,7 +22,7 @@ pub(crate) struct MutexGuard<'a, T> {
 }
 
 impl<T> MutexGuard<'_, T> {
-    fn unlocked(guard: &mut Self, run: impl FnOnce()) {
+    pub(crate) fn unlocked(guard: &mut Self, run: impl FnOnce()) {
         guard.held = None;
         run();
         *guard = guard.lock.lock();
