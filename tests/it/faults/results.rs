@@ -179,14 +179,7 @@ fn fault_031_an_observer_that_panics_or_blocks_hurts_no_batch_and_no_other_obser
 
         // What came behind it is told once the patience with it has ended.
         let ends = Arc::new(AtomicUsize::new(0));
-        let counts = {
-            let ends = Arc::clone(&ends);
-            move |event: &Event| {
-                let is_end = matches!(event.kind, EventKind::Finished { .. });
-                ends.fetch_add(usize::from(is_end), Ordering::Relaxed);
-            }
-        };
-        let report = case.run_with(&repeat("says", 4), |run| run.observer(counts));
+        let report = case.run_with(&repeat("says", 4), |run| run.observer(counts(&ends)));
         assert!(report.all_succeeded() && report.wall() < slack(), "{:?}", report.wall());
         // Two of the three were switched off for what they did.
         let all = || ends.load(Ordering::Relaxed) == 4;
@@ -195,6 +188,15 @@ fn fault_031_an_observer_that_panics_or_blocks_hurts_no_batch_and_no_other_obser
         assert!(!gate.is_open());
         assert_eq!(calls.load(Ordering::Relaxed), 1, "told nothing after its panic");
     });
+}
+
+/// An observer that counts how many calls have ended.
+fn counts(ends: &Arc<AtomicUsize>) -> impl Fn(&Event) + Send + Sync + 'static {
+    let ends = Arc::clone(ends);
+    move |event| {
+        let is_end = matches!(event.kind, EventKind::Finished { .. });
+        ends.fetch_add(usize::from(is_end), Ordering::Relaxed);
+    }
 }
 
 /// Panics when it is dropped, with a payload that does so, too.
@@ -232,14 +234,9 @@ fn fault_031_an_observer_that_panics_when_it_is_dropped_costs_no_other_its_event
         // By now nobody else has it: it is dropped by who tells events.
         gate.open();
         let ends = Arc::new(AtomicUsize::new(0));
-        let counts = {
-            let ends = Arc::clone(&ends);
-            move |event: &Event| {
-                let is_end = matches!(event.kind, EventKind::Finished { .. });
-                ends.fetch_add(usize::from(is_end), Ordering::Relaxed);
-            }
-        };
-        assert!(case.run_with(&repeat("quick", 4), |run| run.observer(counts)).all_succeeded());
+        assert!(
+            case.run_with(&repeat("quick", 4), |run| run.observer(counts(&ends))).all_succeeded()
+        );
         let all = || ends.load(Ordering::Relaxed) == 4;
         assert!(eventually(|| all() || case.stats().observers_off > 1), "{ends:?}");
     });
