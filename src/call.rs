@@ -61,7 +61,10 @@ impl ToolCall {
         name: impl Into<String>,
         arguments: impl Into<String>,
     ) -> Self {
-        let mut arguments = arguments.into();
+        Self::of_json(id.into(), name.into(), arguments.into())
+    }
+
+    fn of_json(id: String, name: String, mut arguments: String) -> Self {
         let scan = match arguments.trim_ascii() {
             "" | "null" => {
                 arguments = "{}".to_owned();
@@ -73,7 +76,7 @@ impl ToolCall {
                 Err(error) => Err(error.to_string()),
             },
         };
-        Self::with_scan(id.into(), name.into(), arguments, scan)
+        Self::with_scan(id, name, arguments, scan)
     }
 
     /// A call of a tool that takes free text instead of JSON. [`arguments`](Self::arguments) is
@@ -83,9 +86,13 @@ impl ToolCall {
         name: impl Into<String>,
         text: impl AsRef<str>,
     ) -> Self {
-        let arguments = serde_json::Value::from(text.as_ref()).to_string();
+        Self::of_text(id.into(), name.into(), text.as_ref())
+    }
+
+    fn of_text(id: String, name: String, text: &str) -> Self {
+        let arguments = serde_json::Value::from(text).to_string();
         let scan = Ok(Scan { is_object: false, depth: 0, duplicate_key: None });
-        let mut call = Self::with_scan(id.into(), name.into(), arguments, scan);
+        let mut call = Self::with_scan(id, name, arguments, scan);
         Arc::make_mut(&mut call.0).free_text = true;
         call
     }

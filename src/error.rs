@@ -241,18 +241,21 @@ where
 {
     fn from(error: E) -> Self {
         let words = is_string::<E>();
-        let error = error.into();
-        if words {
-            return Self::new(ToolErrorKind::Other, error);
-        }
-        let mut causes = Vec::new();
-        let mut cause = error.source();
-        while let Some(error) = cause.filter(|_| causes.len() < CAUSES_LIMIT) {
-            causes.push(bounded(error));
-            cause = error.source();
-        }
-        Self { details: bounded(&error), causes, ..Self::of_kind(kind_of(&*error)) }
+        of_error(error.into(), words)
     }
+}
+
+fn of_error(error: Box<dyn std::error::Error + Send + Sync>, words: bool) -> ToolError {
+    if words {
+        return ToolError::new(ToolErrorKind::Other, error);
+    }
+    let mut causes = Vec::new();
+    let mut cause = error.source();
+    while let Some(error) = cause.filter(|_| causes.len() < CAUSES_LIMIT) {
+        causes.push(bounded(&error));
+        cause = error.source();
+    }
+    ToolError { details: bounded(&error), causes, ..ToolError::of_kind(kind_of(&*error)) }
 }
 
 /// Whether `E` is one of the strings that convert into a boxed error. A type's name is the only
@@ -291,12 +294,12 @@ fn kind_of_io(error: &std::io::Error) -> ToolErrorKind {
 
 /// The text of `value`, cut at [`ERROR_TEXT_LIMIT`]; formatting stops there, so a value that would
 /// print without end doesn't.
-pub(crate) fn bounded(value: &(impl fmt::Display + ?Sized)) -> String {
+pub(crate) fn bounded(value: &dyn fmt::Display) -> String {
     bounded_to(value, ERROR_TEXT_LIMIT)
 }
 
 /// As [`bounded`], cut at `limit` bytes.
-pub(crate) fn bounded_to(value: &(impl fmt::Display + ?Sized), limit: usize) -> String {
+pub(crate) fn bounded_to(value: &dyn fmt::Display, limit: usize) -> String {
     struct Bounded {
         text: String,
         limit: usize,

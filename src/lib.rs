@@ -386,6 +386,8 @@ pub use tool::{
 };
 pub use turn::{StopKind, StopReason, Turn, Usage, Wire};
 
+/// Makes the schemas of argument types. Its derive macro is in it with the feature `agent`, and
+/// wherever a crate has `schemars` among its own dependencies.
 pub use schemars;
 
 #[cfg(doctest)]

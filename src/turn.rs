@@ -175,7 +175,10 @@ impl Turn {
     /// A turn of calls that were parsed elsewhere. [`reply`](Self::reply) writes it in the format
     /// of OpenAI Chat unless [`for_wire`](Self::for_wire) says otherwise.
     pub fn from_calls(calls: impl IntoIterator<Item = ToolCall>) -> Self {
-        let mut calls: Vec<ToolCall> = calls.into_iter().collect();
+        Self::of(calls.into_iter().collect())
+    }
+
+    fn of(mut calls: Vec<ToolCall>) -> Self {
         for (element, call) in calls.iter_mut().enumerate() {
             if call.element() != element {
                 *call = call.clone().at_element(element);

@@ -48,7 +48,7 @@ pub(crate) fn guarded(what: &str, run: impl FnOnce()) {
 fn panic_text(payload: Box<dyn Any + Send>) -> Option<String> {
     let text = match payload.downcast_ref::<&str>() {
         Some(text) => Some(bounded(text)),
-        None => payload.downcast_ref::<String>().map(bounded),
+        None => payload.downcast_ref::<String>().map(|text| bounded(text)),
     };
     // A payload's own drop may panic, and so may the drop of what that panics with.
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {

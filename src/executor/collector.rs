@@ -1,7 +1,7 @@
 //! A batch from the caller's side: hand the calls in, wait, decide, take the report.
 
 use std::any::Any;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use log::Level;
 use crate::cancel::{CancelToken, OnCancel};
 use crate::executor::approval::{self, Approver, Planned};
 use crate::executor::around::AroundFactory;
-use crate::executor::core::{Core, Reach, ScopedStart, Tooling};
+use crate::executor::core::{Core, Reach, ScopedStarts, Tooling};
 use crate::executor::job::{self, Job, RunShared};
 use crate::executor::observer::{EventKind, Watch, Watched};
 use crate::executor::recorder::Recorder;
@@ -23,7 +23,7 @@ use crate::executor::settings::Settings;
 use crate::outcome::{Abort, Outcome, Rejected};
 use crate::policy::{Decision, FailurePolicy};
 use crate::report::{CallReport, Note, Report};
-use crate::sync::channel::{self, Receiver};
+use crate::sync::channel::Receiver;
 use crate::sync::thread;
 use crate::time::Deadline;
 use crate::tool::{CallContext, Effect, Lane};
@@ -115,7 +115,7 @@ pub(crate) struct Collector {
     pub(crate) id: BatchId,
     wakes: Receiver<()>,
     /// Where its tools borrow: the calls it is to start.
-    starts: Option<Receiver<ScopedStart>>,
+    starts: Option<ScopedStarts>,
     run: Arc<RunShared>,
     policy: FailurePolicy,
     /// A policy that panicked is asked nothing more.
@@ -185,7 +185,7 @@ impl Collector {
     pub(crate) fn open(core: &Arc<Core>, tooling: &Arc<Tooling>, options: Options) -> Self {
         let observer = options.observer.clone().or_else(|| core.settings.observer.clone());
         let (wake, wakes) = core.wake_channel();
-        let (start, starts) = tooling.scoped.then(channel::unbounded).unzip();
+        let starts = tooling.scoped.then(ScopedStarts::default);
         let is_tool = |name: &str| tooling.set.get(name).is_some();
         let mistake = options.policy.check(is_tool).err().filter(|_| options.own_policy);
         let mut mistake = mistake.map(|error| error.to_string());
@@ -211,7 +211,7 @@ impl Collector {
                 },
                 now,
             );
-            core.collect(id, Reach { wake, starts: start });
+            core.collect(id, Reach { wake, starts: starts.clone() });
             if let Some(cause) = mistake {
                 let abort = Abort { index: None, cause, satisfied: false };
                 scheduler.end(id, Ending::Aborted(abort), now, out);
@@ -416,9 +416,9 @@ impl Collector {
                 Deadline::Never => drop(self.wakes.recv()),
             }
         }
-        for (call, job) in self.starts.iter().flat_map(Receiver::try_iter) {
-            start(call, job);
-        }
+        let Some(starts) = &self.starts else { return };
+        let starts = std::mem::take(&mut *starts.lock());
+        starts.into_iter().for_each(|(call, job)| start(call, job));
     }
 
     /// Looks out for a wake for a moment; whether one came. To sleep and be woken takes longer.
@@ -443,12 +443,11 @@ impl Collector {
         }
         match closed {
             Some(closed) => {
-                let mut uncounted = BTreeSet::new();
-                let report = report(closed, std::mem::take(&mut self.notes), &mut uncounted);
+                let (report, uncounted) = report(closed, std::mem::take(&mut self.notes));
                 let completed = self.completed.map(|at| at.saturating_duration_since(self.opened));
                 let report = report.with_message_ended(completed);
-                let fresh =
-                    report.calls().iter().enumerate().filter(|(n, _)| !uncounted.contains(n));
+                let fresh = |&(index, _): &(usize, _)| uncounted.binary_search(&index).is_err();
+                let fresh = report.calls().iter().enumerate().filter(fresh);
                 self.core.tools.record_all(fresh.map(|(_, call)| call));
                 report
             }
@@ -467,17 +466,14 @@ impl Drop for Collector {
     }
 }
 
-/// The report of a batch; `uncounted` is told which of its calls no figures are kept of: those that
-/// ended in an earlier run, and those of no tool, whose names the model makes up without end.
-fn report(
-    closed: Closed<Arc<Job>>,
-    notes: Vec<(usize, Note)>,
-    uncounted: &mut BTreeSet<usize>,
-) -> Report {
+/// The report of a batch, and which of its calls no figures are kept of: those that ended in an
+/// earlier run, and those of no tool, whose names the model makes up without end.
+fn report(closed: Closed<Arc<Job>>, notes: Vec<(usize, Note)>) -> (Report, Vec<usize>) {
     let (wall, abort) = (closed.wall, closed.abort.clone());
     let mut planned = notes.into_iter().peekable();
     let slots = closed.into_calls();
     let mut calls = Vec::with_capacity(slots.len());
+    let mut uncounted = Vec::new();
     for (index, slot) in slots.enumerate() {
         let job = slot.payload;
         let mut notes = slot.notes;
@@ -486,7 +482,7 @@ fn report(
         }
         notes.extend(job.progress_dropped().map(Note::ProgressDropped));
         if job.known || job.definition.is_none() {
-            uncounted.insert(index);
+            uncounted.push(index);
         }
         calls.push(CallReport {
             effect: job.definition.as_ref().map_or(Effect::Mutating, |tool| tool.effect),
@@ -506,7 +502,7 @@ fn report(
     for (double, first) in doubles(&calls) {
         calls[double].notes.push(Note::DuplicateId(first));
     }
-    Report::new(calls, wall, abort)
+    (Report::new(calls, wall, abort), uncounted)
 }
 
 /// From so many calls on, ids are looked up by hash.

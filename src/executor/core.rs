@@ -11,18 +11,18 @@ use crate::executor::lanes::{BlockingLane, ComputeLane, Task};
 use crate::executor::observer::{EventKind, Observation};
 use crate::executor::say;
 use crate::executor::scheduler::{
-    Action, BatchId, CallRef, Open, PoolKey, PoolSpec, Scheduler, Terms, Track,
+    Action, BatchId, CallRef, PoolKey, PoolSpec, Scheduler, Sorted, Terms, Track,
 };
 use crate::executor::settings::Settings;
 use crate::executor::stand_in::StandIn;
 use crate::executor::stats::ToolCounts;
 use crate::sync::channel::{self, Receiver, Sender};
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::time::Deadline;
 use crate::tool::{Definition, Lane, ToolSet};
 
-/// A scoped call that is to be started by its collector: only that has the scope.
-pub(crate) type ScopedStart = (CallRef, Arc<Job>);
+/// Scoped calls that are to be started by their collector: only that has the scope.
+pub(crate) type ScopedStarts = Arc<Mutex<Vec<(CallRef, Arc<Job>)>>>;
 
 /// Wakes a collector. Holds one wake: one is as good as many.
 type WakeChannel = (Sender<()>, Receiver<()>);
@@ -33,7 +33,7 @@ const SPARE_CHANNELS: usize = 16;
 /// How a batch's collector is reached.
 pub(crate) struct Reach {
     pub(crate) wake: Sender<()>,
-    pub(crate) starts: Option<Sender<ScopedStart>>,
+    pub(crate) starts: Option<ScopedStarts>,
 }
 
 pub(crate) type Actions = Vec<Action<Arc<Job>>>;
@@ -42,7 +42,7 @@ pub(crate) type Actions = Vec<Action<Arc<Job>>>;
 pub(crate) struct Core {
     scheduler: Mutex<Scheduler<Arc<Job>>>,
     /// Locked after the scheduler, never before.
-    collectors: Mutex<Open<Reach>>,
+    collectors: Mutex<Sorted<BatchId, Reach>>,
     /// Those of batches that are over. One may hold a late wake: a collector that is woken for
     /// nothing looks and waits on.
     spare: Mutex<Vec<WakeChannel>>,
@@ -137,6 +137,21 @@ pub(crate) fn tell_settled(now: Instant, actions: &mut Actions) {
     });
 }
 
+/// The scheduler under its lock, at one point in time.
+struct Visit<'a> {
+    scheduler: MutexGuard<'a, Scheduler<Arc<Job>>>,
+    now: Instant,
+    actions: Actions,
+}
+
+impl Visit<'_> {
+    /// What follows, and whether somebody may wait for a shut-down executor to come to rest.
+    fn leave(mut self) -> (Actions, bool) {
+        tell_settled(self.now, &mut self.actions);
+        (self.actions, self.scheduler.is_shut_down())
+    }
+}
+
 impl Core {
     pub(crate) fn new(
         scheduler: Scheduler<Arc<Job>>,
@@ -146,7 +161,7 @@ impl Core {
     ) -> Arc<Self> {
         Arc::new(Self {
             scheduler: Mutex::new(scheduler),
-            collectors: Mutex::new(Open::new()),
+            collectors: Mutex::new(Sorted::new()),
             spare: Mutex::default(),
             blocking,
             compute,
@@ -163,34 +178,22 @@ impl Core {
         &self,
         event: impl FnOnce(&mut Scheduler<Arc<Job>>, Instant, &mut Actions) -> T,
     ) -> T {
-        let (value, actions) = self.apply(event);
-        self.perform(actions);
+        let mut visit = self.visit();
+        let value = event(&mut visit.scheduler, visit.now, &mut visit.actions);
+        self.perform(self.noted(visit.leave()));
         value
     }
 
-    /// As [`with`](Self::with), with what follows still to be done.
-    fn apply<T>(
-        &self,
-        event: impl FnOnce(&mut Scheduler<Arc<Job>>, Instant, &mut Actions) -> T,
-    ) -> (T, Actions) {
-        let (value, actions, ending) = self.locked(event);
+    fn visit(&self) -> Visit<'_> {
+        let scheduler = self.scheduler.lock();
+        Visit { scheduler, now: Instant::now(), actions: Vec::new() }
+    }
+
+    fn noted(&self, (actions, ending): (Actions, bool)) -> Actions {
         if ending {
             self.note_event();
         }
-        (value, actions)
-    }
-
-    fn locked<T>(
-        &self,
-        event: impl FnOnce(&mut Scheduler<Arc<Job>>, Instant, &mut Actions) -> T,
-    ) -> (T, Actions, bool) {
-        let mut actions = Vec::new();
-        let mut scheduler = self.scheduler.lock();
-        let now = Instant::now();
-        let value = event(&mut scheduler, now, &mut actions);
-        tell_settled(now, &mut actions);
-        let ending = scheduler.is_shut_down();
-        (value, actions, ending)
+        actions
     }
 
     /// Wakes who waits for a shut-down executor to come to rest.
@@ -217,7 +220,7 @@ impl Core {
                         if let Some(reach) = self.collectors.lock().get(call.batch)
                             && let Some(starts) = &reach.starts
                         {
-                            let _ = starts.send((call, job));
+                            starts.lock().push((call, job));
                         }
                         self.wake(call.batch);
                     }
@@ -255,16 +258,14 @@ impl Core {
         for task in tasks {
             match task {
                 Task::Call(call, _) | Task::Granted(call, ..) => {
-                    let failed = self.apply(|scheduler, now, out| {
-                        scheduler.start_failed(call, now, out);
-                    });
-                    actions.extend(failed.1);
+                    let mut visit = self.visit();
+                    visit.scheduler.start_failed(call, visit.now, &mut visit.actions);
+                    actions.extend(self.noted(visit.leave()));
                 }
                 Task::Prepare(call, _) => {
-                    let failed = self.apply(|scheduler, now, out| {
-                        scheduler.prepare_failed(call, now, out);
-                    });
-                    actions.extend(failed.1);
+                    let mut visit = self.visit();
+                    visit.scheduler.prepare_failed(call, visit.now, &mut visit.actions);
+                    actions.extend(self.noted(visit.leave()));
                 }
                 Task::Errand(_) => say::warn(format_args!(
                     "a cancellation callback was not run: the system gave no thread"
@@ -310,17 +311,17 @@ impl Core {
             // What happens from here on is seen before the wait.
             let seen = *self.idle.0.lock();
             // Open batches whose collectors are elsewhere are looked after here, too.
-            let ((busy, due), actions, _) = self.locked(|scheduler, now, out| {
-                let open: Vec<_> = scheduler.batches().collect();
-                let mut due = until;
-                for id in open {
-                    scheduler.tick(id, now, out);
-                    due = due.min(scheduler.next_due(id, now));
-                }
-                let counts = scheduler.counts();
-                (counts.running + counts.lent + counts.abandoned > own, due)
-            });
-            self.perform(actions);
+            let mut visit = self.visit();
+            let now = visit.now;
+            let open: Vec<_> = visit.scheduler.batches().collect();
+            let mut due = until;
+            for id in open {
+                visit.scheduler.tick(id, now, &mut visit.actions);
+                due = due.min(visit.scheduler.next_due(id, now));
+            }
+            let counts = visit.scheduler.counts();
+            let busy = counts.running + counts.lent + counts.abandoned > own;
+            self.perform(visit.leave().0);
             if !busy {
                 return true;
             }

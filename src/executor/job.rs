@@ -370,7 +370,7 @@ impl Host for Job {
         if self.run.watch.is_none() {
             return;
         }
-        let text = self.run.core.settings.secrets.redacted(&bounded(text));
+        let text = self.run.core.settings.secrets.redacted(&bounded(&text));
         let told = self.run.core.with(|scheduler, now, _| {
             scheduler.is_settled(self.call_ref()) || self.tell(now, || EventKind::Progress { text })
         });

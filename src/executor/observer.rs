@@ -211,7 +211,7 @@ impl Shared {
     fn start_teller(self: &Arc<Self>, state: &mut State) {
         state.teller += 1;
         let (shared, teller) = (Arc::clone(self), state.teller);
-        state.telling = spawn(move || shared.tell(teller));
+        state.telling = spawn(Box::new(move || shared.tell(teller)));
     }
 
     /// Something waits behind what is being told.
@@ -219,7 +219,7 @@ impl Shared {
         match state.guard {
             Guard::None => {
                 let shared = Arc::clone(self);
-                if spawn(move || shared.guard()) {
+                if spawn(Box::new(move || shared.guard())) {
                     state.guard = Guard::Watches;
                 }
             }
@@ -320,7 +320,7 @@ fn let_go<T>(last: T) {
 }
 
 /// Starts a thread for observers; whether the system gave one.
-fn spawn(life: impl FnOnce() + Send + 'static) -> bool {
+fn spawn(life: Box<dyn FnOnce() + Send>) -> bool {
     let spawned = thread::Builder::new().name("toolpool-observer".to_owned()).spawn(life);
     if let Err(error) = &spawned {
         warn(format_args!("no thread for an observer: {error}"));

@@ -60,6 +60,11 @@ impl Json {
     }
 
     /// A part of a text that was read as JSON already.
+    /// JSON that stands in the source.
+    pub(crate) fn literal(text: &'static str) -> Self {
+        Self::parse(text).unwrap_or_else(|_| Self(Arc::new(RawValue::NULL.to_owned())))
+    }
+
     #[cfg(feature = "wire")]
     pub(crate) fn from_raw(raw: &RawValue) -> Self {
         Self(Arc::new(raw.to_owned()))

@@ -1,6 +1,5 @@
 //! Tools whose calls must succeed.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,16 +9,16 @@ use crate::policy::failure::{Decision, Settled};
 /// Aborts when a call of one of these tools has failed.
 #[derive(Clone)]
 pub(super) struct Require {
-    tools: Arc<BTreeSet<String>>,
+    tools: Arc<[String]>,
 }
 
 impl Require {
     pub(super) fn new(tools: impl Iterator<Item = String>) -> Self {
-        Self { tools: Arc::new(tools.collect()) }
+        Self { tools: tools.collect() }
     }
 
     pub(super) fn decide(&self, settled: &Settled<'_>) -> Decision {
-        let required = self.tools.contains(settled.name);
+        let required = self.tools.iter().any(|tool| tool == settled.name);
         if required && !settled.outcome.is_success() { Decision::Abort } else { Decision::Continue }
     }
 

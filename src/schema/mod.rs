@@ -15,49 +15,64 @@ pub(crate) use unchecked::Validator;
 #[cfg(feature = "schema")]
 pub(crate) use validator::Validator;
 
-use schemars::JsonSchema;
-use schemars::generate::SchemaSettings;
+use schemars::generate::{SchemaGenerator, SchemaSettings};
+use schemars::{JsonSchema, Schema};
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::error::Error;
 use crate::json::Json;
 
-/// The schema of an argument type, its subschemas inlined where that is possible: several
-/// providers refuse `$ref`, and all refuse a root that is no object.
-pub(crate) fn of_type<A: JsonSchema>() -> Result<Json, Error> {
+/// An argument type.
+pub(crate) struct Type {
+    pub(crate) schema: Result<Json, Error>,
+    pub(crate) is_text: bool,
+}
+
+/// An argument type with its schema, subschemas inlined where that is possible: several providers
+/// refuse `$ref`, and all refuse a root that is no object.
+pub(crate) fn of_type<A: JsonSchema>() -> Type {
+    described(generator().into_root_schema_for::<A>())
+}
+
+fn generator() -> SchemaGenerator {
     let mut settings = SchemaSettings::draft2020_12();
     settings.inline_subschemas = true;
     settings.meta_schema = None;
-    let mut schema = settings.into_generator().into_root_schema_for::<A>().to_value();
-    if let Some(root) = schema.as_object_mut() {
-        root.remove("title");
-        if root.get("type").and_then(Value::as_str) == Some("null") {
-            return Ok(empty());
-        }
+    settings.into_generator()
+}
+
+fn described(schema: Schema) -> Type {
+    let kind = schema.get("type").and_then(Value::as_str);
+    let is_text = kind == Some("string");
+    let schema = match kind {
+        Some("null") => Ok(empty()),
+        _ => check(schema.as_value()).and_then(|()| Json::of(&Untitled(&schema))),
+    };
+    Type { schema, is_text }
+}
+
+/// A schema without its root's title, which is the Rust type's name.
+struct Untitled<'a>(&'a Schema);
+
+impl Serialize for Untitled<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let members = self.0.as_object().into_iter().flatten();
+        serializer.collect_map(members.filter(|(name, _)| *name != "title"))
     }
-    checked(&schema)
 }
 
 /// The schema of a tool without arguments.
 pub(crate) fn empty() -> Json {
-    Json::from_value(&serde_json::json!({ "type": "object", "properties": {} }))
-}
-
-/// Whether an argument type is a text.
-pub(crate) fn is_text<A: JsonSchema>() -> bool {
-    let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<A>();
-    schema.get("type").and_then(Value::as_str) == Some("string")
+    Json::literal(r#"{"properties":{},"type":"object"}"#)
 }
 
 /// The schema of a tool that takes free text, for those providers that have no such tools.
 pub(crate) fn of_text() -> Json {
-    Json::from_value(&serde_json::json!({
-        "type": "object",
-        "properties": { "input": { "type": "string" } },
-        "required": ["input"],
-        "additionalProperties": false,
-    }))
+    Json::literal(
+        r#"{"additionalProperties":false,"properties":{"input":{"type":"string"}},"required":["input"],"type":"object"}"#,
+    )
 }
 
 /// The text in arguments that are as [`of_text`] says, as a JSON string.
@@ -74,8 +89,12 @@ pub(crate) fn text_of(arguments: &str) -> Option<&str> {
 
 /// A schema given by hand, refused unless its root is an object schema.
 pub(crate) fn checked(schema: &Value) -> Result<Json, Error> {
+    check(schema).map(|()| Json::from_value(schema))
+}
+
+fn check(schema: &Value) -> Result<(), Error> {
     match schema.get("type") {
-        Some(Value::String(kind)) if kind == "object" => Ok(Json::from_value(schema)),
+        Some(Value::String(kind)) if kind == "object" => Ok(()),
         Some(other) => Err(Error::config(format_args!(
             "the schema's root must be of type \"object\", not {other}{}",
             match other.as_str() {

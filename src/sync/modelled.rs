@@ -136,10 +136,6 @@ pub(crate) mod channel {
     pub(crate) struct Sender<T>(Arc<Queue<T>>);
     pub(crate) struct Receiver<T>(Arc<Queue<T>>);
 
-    pub(crate) fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
-        bounded(usize::MAX)
-    }
-
     pub(crate) fn bounded<T>(room: usize) -> (Sender<T>, Receiver<T>) {
         let (waiting, changed) = (Mutex::new(VecDeque::new()), Condvar::new());
         let queue = Arc::new(Queue { waiting, changed, room });
@@ -198,10 +194,6 @@ pub(crate) mod channel {
 
         pub(crate) fn try_recv(&self) -> Result<T, TryRecvError> {
             self.pop().ok_or(TryRecvError::Empty)
-        }
-
-        pub(crate) fn try_iter(&self) -> impl Iterator<Item = T> {
-            std::iter::from_fn(|| self.pop())
         }
     }
 }

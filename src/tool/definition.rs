@@ -107,12 +107,6 @@ pub(crate) enum Takes {
     Anything,
 }
 
-impl Takes {
-    fn of_type<A: Arguments>() -> Self {
-        if schema::is_text::<A>() { Self::Text } else { Self::Object }
-    }
-}
-
 impl Definition {
     /// The arguments of a call as its handler takes them, as JSON text: of one that gives free text
     /// to a provider that has no such tools, the text. Nothing where there is none.
@@ -126,6 +120,11 @@ impl Definition {
     /// Whether its calls are answered from outside.
     pub(crate) fn is_deferred(&self) -> bool {
         self.handler.is_none() && !self.is_scoped
+    }
+
+    fn of_type(name: String, description: String, arguments: schema::Type) -> Self {
+        let takes = if arguments.is_text { Takes::Text } else { Takes::Object };
+        Self { takes, ..Self::new(name, description, arguments.schema) }
     }
 
     fn new(name: String, description: String, schema: Result<Json, Error>) -> Self {
@@ -407,8 +406,7 @@ impl<A: Arguments> Tool<A> {
         S: 'static,
     {
         let mut definition =
-            Definition::new(name.into(), description.into(), schema::of_type::<A>());
-        definition.takes = Takes::of_type::<A>();
+            Definition::of_type(name.into(), description.into(), schema::of_type::<A>());
         let validator = definition.validator.clone();
         definition.handler =
             Some(Arc::new(Typed { function: handler, validator, types: PhantomData }));
@@ -500,8 +498,7 @@ impl<'env> ScopedTool<'env> {
         S: 'static,
     {
         let mut definition =
-            Definition::new(name.into(), description.into(), schema::of_type::<A>());
-        definition.takes = Takes::of_type::<A>();
+            Definition::of_type(name.into(), description.into(), schema::of_type::<A>());
         definition.is_scoped = true;
         let validator = definition.validator.clone();
         let handler = Box::new(Typed { function: handler, validator, types: PhantomData });

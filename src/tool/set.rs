@@ -68,9 +68,12 @@ impl ToolSet {
     /// Adds a tool. What is wrong with it is told when an executor is built of the set; to learn
     /// it here, use [`try_with`](Self::try_with).
     #[must_use]
-    pub fn with(mut self, tool: impl Into<Tool>) -> Self {
-        let added = self.add(tool.into().into_definition());
-        if let Err(error) = added {
+    pub fn with(self, tool: impl Into<Tool>) -> Self {
+        self.with_definition(tool.into().into_definition())
+    }
+
+    fn with_definition(mut self, definition: Definition) -> Self {
+        if let Err(error) = self.add(definition) {
             Arc::make_mut(&mut self.0).problem.get_or_insert_with(|| error.to_string());
         }
         self
@@ -82,8 +85,12 @@ impl ToolSet {
     /// A name that is empty, invalid or taken; a schema whose root is no object; settings that
     /// contradict each other.
     pub fn try_with(&self, tool: impl Into<Tool>) -> Result<Self, Error> {
+        self.try_with_definition(tool.into().into_definition())
+    }
+
+    fn try_with_definition(&self, definition: Definition) -> Result<Self, Error> {
         let mut set = self.clone();
-        set.add(tool.into().into_definition())?;
+        set.add(definition)?;
         Ok(set)
     }
 

@@ -64,7 +64,7 @@ fn tell(index: usize, call: &ToolCall, report: &Report) -> (Output, bool) {
     let output = filled(report.content());
     let malformed = matches!(call.state(), CallState::Malformed(_));
     if is_error && malformed && !matches!(call.arguments().trim(), "" | "null" | "{}") {
-        let quote = bounded_to(call.arguments(), QUOTE_LIMIT);
+        let quote = bounded_to(&call.arguments(), QUOTE_LIMIT);
         return (Output::text(format!("{}\nthe arguments were: {quote}", output.to_text())), true);
     }
     (output, is_error)

@@ -92,7 +92,7 @@ pub(super) fn unreadable(error: &serde_json::Error, text: &str) -> String {
 /// The error that says `why`, and behind it the start of what is quoted.
 pub(super) fn quoting(why: String, quoted: &str) -> Error {
     let error = Error::input(format_args!("{why}{}", Shown::new(quoted, SHOWN)));
-    error.because(Some(Broken::Odd { why, quoted: bounded_to(quoted, KEPT) }))
+    error.because(Some(Broken::Odd { why, quoted: bounded_to(&quoted, KEPT) }))
 }
 
 /// That the list at `path` holds an object, if anything: elements that are none are passed over,

@@ -375,7 +375,7 @@ impl<P: Clone> Scheduler<P> {
                         self.follow(ticket.number(), key, &mut followed, &mut pending);
                     }
                 }
-                for id in self.nested.get(&call).into_iter().flatten() {
+                for id in self.nested.get(call).into_iter().flatten() {
                     let slots = self.batches.get(*id).map_or(&[][..], |batch| &batch.slots);
                     let open = slots.iter().enumerate().filter(|(_, slot)| !slot.is_settled());
                     pending.extend(open.map(|(index, _)| CallRef { batch: *id, index }));

@@ -1,13 +1,13 @@
 //! What the scheduler knows of a batch and of each of its calls.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::keys::Ticket;
 use super::pools::PoolSpec;
-use super::{BatchId, CallRef};
+use super::{BatchId, CallRef, Sorted};
 use crate::call::ToolCall;
 use crate::outcome::{Abort, NotStarted, Outcome};
 use crate::output::Output;
@@ -311,7 +311,7 @@ pub(super) struct Batch<P> {
     /// Until when its collector sleeps.
     pub(super) armed: Deadline,
     /// Settled calls that a custom policy hasn't seen.
-    pub(super) undecided: BTreeSet<usize>,
+    pub(super) undecided: Sorted<usize>,
     /// Keyed calls in call order that are still to be prepared.
     pub(super) unordered: VecDeque<usize>,
     /// The keyed call that is being prepared; one at a time, in call order.
@@ -352,7 +352,7 @@ impl<P> Batch<P> {
             due,
             // Who opens a batch is awake, and asks what is due before it sleeps.
             armed: Deadline::At(now),
-            undecided: BTreeSet::new(),
+            undecided: Sorted::new(),
             unordered: VecDeque::new(),
             preparing: None,
             behind: VecDeque::new(),

@@ -280,7 +280,7 @@ impl<P: Clone> Scheduler<P> {
                 self.room.take_thread(slot.terms.track);
                 self.room.begin_work(slot.terms.track);
             }
-        } else if let Some(zombie) = self.zombies.get_mut(&call)
+        } else if let Some(zombie) = self.zombies.get_mut(call)
             && std::mem::take(&mut zombie.lent)
         {
             zombie.has_pool_permits = true;

@@ -57,9 +57,9 @@ impl<P: Clone> Scheduler<P> {
             // It waits for the calls of its own batch alone.
             State::Behind if slot.terms.exclusive => {
                 let first = CallRef { index: 0, ..call };
-                self.abandoned_keyed.range(first..call).next().copied()
+                self.abandoned_keyed.range(first..call).next().map(|(call, ())| call)
             }
-            State::Exclusive => self.abandoned_keyed.first().copied(),
+            State::Exclusive => self.abandoned_keyed.first().map(|(call, ())| call),
             _ => None,
         };
         if let Some(holder) = holder {
@@ -85,7 +85,7 @@ impl<P: Clone> Scheduler<P> {
     fn key_held(&self, holder: CallRef, waiter: CallRef) -> NotStarted {
         let tool = match self.slot(holder) {
             Some(slot) => slot.call.name().to_owned(),
-            None => self.zombies.get(&holder).map(|z| z.tool.clone()).unwrap_or_default(),
+            None => self.zombies.get(holder).map(|z| z.tool.clone()).unwrap_or_default(),
         };
         let index = (holder.batch == waiter.batch).then_some(holder.index);
         NotStarted::KeyHeld { index, tool }

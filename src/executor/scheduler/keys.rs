@@ -3,10 +3,10 @@
 //! A call enters all its queues at once, under one ticket, so every queue has the same order and
 //! waiting can't go round in a circle.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::CallRef;
+use super::{CallRef, Sorted};
 use crate::tool::{Access, KeyUse};
 
 #[derive(Debug, Default)]
@@ -18,8 +18,8 @@ pub(super) struct KeyTable {
 /// Those who have the key, and those who wait for it, by ticket.
 #[derive(Debug, Default)]
 struct Queue {
-    holders: BTreeMap<u64, Entry>,
-    waiting: BTreeMap<u64, Entry>,
+    holders: Sorted<u64, Entry>,
+    waiting: Sorted<u64, Entry>,
     /// How many holders were walked away from.
     abandoned: usize,
 }
@@ -48,7 +48,7 @@ impl Queue {
     /// Whether a call that comes now would have the key. Holders are either one writer or readers
     /// only, so a look at one is enough.
     fn admits(&self, access: Access) -> bool {
-        match self.holders.first_key_value() {
+        match self.holders.first() {
             None => true,
             Some((_, held)) => held.access == Access::Read && access == Access::Read,
         }
@@ -56,10 +56,10 @@ impl Queue {
 
     /// Admits from the front of the queue while that is possible.
     fn admit(&mut self, admitted: &mut Vec<CallRef>) {
-        while let Some((&ticket, &entry)) = self.waiting.first_key_value()
+        while let Some((_, entry)) = self.waiting.first()
             && self.admits(entry.access)
+            && let Some((ticket, entry)) = self.waiting.pop_first()
         {
-            self.waiting.remove(&ticket);
             self.holders.insert(ticket, entry);
             admitted.push(entry.call);
         }
@@ -96,10 +96,10 @@ impl KeyTable {
     pub(super) fn leave(&mut self, ticket: &Ticket, admitted: &mut Vec<CallRef>) {
         for KeyUse { key, .. } in ticket.keys.iter() {
             let Some(queue) = self.queues.get_mut(key) else { continue };
-            if queue.holders.remove(&ticket.number).is_some_and(|entry| entry.abandoned) {
+            if queue.holders.remove(ticket.number).is_some_and(|entry| entry.abandoned) {
                 queue.abandoned -= 1;
             }
-            queue.waiting.remove(&ticket.number);
+            queue.waiting.remove(ticket.number);
             queue.admit(admitted);
             if queue.holders.is_empty() && queue.waiting.is_empty() {
                 self.queues.remove(key);
@@ -110,20 +110,20 @@ impl KeyTable {
     /// Who has `key`.
     pub(super) fn holders(&self, key: &str) -> impl Iterator<Item = (CallRef, Access)> {
         let queue = self.queues.get(key).into_iter();
-        queue.flat_map(|queue| queue.holders.values().map(|entry| (entry.call, entry.access)))
+        queue.flat_map(|queue| queue.holders.iter().map(|(_, entry)| (entry.call, entry.access)))
     }
 
     /// Who waits for `key`.
     pub(super) fn waiting(&self, key: &str) -> impl Iterator<Item = CallRef> {
         let queue = self.queues.get(key).into_iter();
-        queue.flat_map(|queue| queue.waiting.values().map(|entry| entry.call))
+        queue.flat_map(|queue| queue.waiting.iter().map(|(_, entry)| entry.call))
     }
 
     /// The call that has these keys was walked away from.
     pub(super) fn abandon(&mut self, ticket: &Ticket) {
         for KeyUse { key, .. } in ticket.keys.iter() {
             let Some(queue) = self.queues.get_mut(key) else { continue };
-            if let Some(entry) = queue.holders.get_mut(&ticket.number) {
+            if let Some(entry) = queue.holders.get_mut(ticket.number) {
                 entry.abandoned = true;
                 queue.abandoned += 1;
             }
@@ -134,11 +134,10 @@ impl KeyTable {
     pub(super) fn abandoned_holder(&self, ticket: &Ticket) -> Option<CallRef> {
         let conflict = |wanted: &KeyUse| {
             let queue = self.queues.get(&wanted.key)?;
-            if queue.abandoned == 0 || !queue.waiting.contains_key(&ticket.number) {
+            if queue.abandoned == 0 || !queue.waiting.contains(ticket.number) {
                 return None;
             }
-            let mut holders = queue.holders.values();
-            let holder = holders.find(|entry| entry.abandoned)?;
+            let (_, holder) = queue.holders.iter().find(|(_, entry)| entry.abandoned)?;
             let conflicts = wanted.access == Access::Write || holder.access == Access::Write;
             conflicts.then_some(holder.call)
         };
@@ -168,7 +167,7 @@ impl KeyTable {
     /// Whether a write of one of `keys` was entered after `ticket` and isn't over.
     pub(super) fn written_after(&self, ticket: u64, keys: &[KeyUse]) -> bool {
         keys.iter().filter_map(|KeyUse { key, .. }| self.queues.get(key)).any(|queue| {
-            let later = (ticket + 1)..;
+            let later = ticket + 1..u64::MAX;
             queue
                 .holders
                 .range(later.clone())
@@ -188,10 +187,14 @@ impl KeyTable {
 }
 
 /// The keys of a call, each once; a key that is read and written is written.
-pub(super) fn merged(mut keys: Vec<KeyUse>) -> Arc<[KeyUse]> {
-    keys.sort_by(|a, b| {
-        a.key.cmp(&b.key).then((b.access == Access::Write).cmp(&(a.access == Access::Write)))
-    });
-    keys.dedup_by(|later, kept| later.key == kept.key);
-    keys.into()
+pub(super) fn merged(keys: Vec<KeyUse>) -> Arc<[KeyUse]> {
+    let mut merged: Vec<KeyUse> = Vec::with_capacity(keys.len());
+    for wanted in keys {
+        match merged.binary_search_by(|known| known.key.cmp(&wanted.key)) {
+            Ok(at) if wanted.access == Access::Write => merged[at].access = Access::Write,
+            Ok(_) => {}
+            Err(at) => merged.insert(at, wanted),
+        }
+    }
+    merged.into()
 }

@@ -18,19 +18,19 @@ mod dispatch;
 mod due;
 mod expire;
 mod keys;
-mod open;
 mod pools;
 mod settle;
+mod sorted;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) use batch::{BatchSpec, CallSpec, Closed, Ending, Prepared, Terms, Track};
-pub(crate) use open::Open;
 pub(crate) use pools::{PoolKey, PoolSpec};
+pub(crate) use sorted::Sorted;
 
 use batch::{Batch, Slot, Zombie};
 use keys::KeyTable;
@@ -131,14 +131,14 @@ pub(crate) struct Counts {
 pub(crate) struct Scheduler<P> {
     limits: Limits,
     last_batch: u64,
-    batches: Open<Box<Batch<P>>>,
+    batches: Sorted<BatchId, Box<Batch<P>>>,
     /// Batches with ready calls; the one that started a call last is last.
     rotation: VecDeque<BatchId>,
     /// The batches that are nested in a call.
-    nested: BTreeMap<CallRef, Vec<BatchId>>,
+    nested: Sorted<CallRef, Vec<BatchId>>,
     room: Room,
     keys: KeyTable,
-    zombies: BTreeMap<CallRef, Zombie>,
+    zombies: Sorted<CallRef, Zombie>,
     /// Exclusive calls whose turn it is in their batch, first come.
     exclusive: VecDeque<CallRef>,
     exclusive_running: Option<CallRef>,
@@ -149,7 +149,7 @@ pub(crate) struct Scheduler<P> {
     queued: usize,
     abandoned: usize,
     /// Those of them that have keys.
-    abandoned_keyed: BTreeSet<CallRef>,
+    abandoned_keyed: Sorted<CallRef>,
     /// The limit of abandoned threads was reached since the queue was last looked at.
     turn_away: bool,
     late: u64,
@@ -160,19 +160,19 @@ impl<P: Clone> Scheduler<P> {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             last_batch: 0,
-            batches: Open::new(),
+            batches: Sorted::new(),
             rotation: VecDeque::new(),
-            nested: BTreeMap::new(),
+            nested: Sorted::new(),
             room: Room::new(&limits),
             keys: KeyTable::default(),
-            zombies: BTreeMap::new(),
+            zombies: Sorted::new(),
             exclusive: VecDeque::new(),
             exclusive_running: None,
             active: 0,
             lent: 0,
             queued: 0,
             abandoned: 0,
-            abandoned_keyed: BTreeSet::new(),
+            abandoned_keyed: Sorted::new(),
             turn_away: false,
             late: 0,
             is_shut_down: false,
@@ -191,7 +191,7 @@ impl<P: Clone> Scheduler<P> {
             if self.slot(parent).is_none_or(Slot::is_settled) {
                 batch.ending.get_or_insert(Ending::Cancelled);
             }
-            self.nested.entry(parent).or_default().push(id);
+            self.nested.get_or_insert_with(parent, Vec::new).push(id);
         }
         self.batches.insert(id, batch);
         id
@@ -211,7 +211,7 @@ impl<P: Clone> Scheduler<P> {
     pub(crate) fn next_undecided(&self, id: BatchId) -> Option<Undecided> {
         let batch = self.batches.get(id)?;
         // It counts as undecided until `decided`, so that nothing starts meanwhile.
-        let index = *batch.undecided.first()?;
+        let (index, ()) = batch.undecided.first()?;
         let slot = &batch.slots[index];
         Some(Undecided {
             index,
@@ -234,11 +234,11 @@ impl<P: Clone> Scheduler<P> {
             self.rotation.retain(|other| *other != id);
         }
         if let Some(parent) = batch.parent
-            && let Some(siblings) = self.nested.get_mut(&parent)
+            && let Some(siblings) = self.nested.get_mut(parent)
         {
             siblings.retain(|other| *other != id);
             if siblings.is_empty() {
-                self.nested.remove(&parent);
+                self.nested.remove(parent);
             }
         }
         for (index, slot) in batch.slots.iter().enumerate() {

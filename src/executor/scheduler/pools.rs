@@ -1,9 +1,8 @@
 //! Caps and rates: how many calls may run at once, and how many may start in a span.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::{CallRef, Limits, Terms, Track};
+use super::{CallRef, Limits, Sorted, Terms, Track};
 use crate::time::Deadline;
 
 /// How long to wait before another try, where the system refused a thread.
@@ -144,7 +143,7 @@ struct Pool {
     /// How many calls not yet ended name it.
     users: usize,
     /// Calls that were walked away from and still have a permit.
-    abandoned: BTreeSet<CallRef>,
+    abandoned: Sorted<CallRef>,
 }
 
 /// A token bucket as one point in time: the moment at which it will be full again.
@@ -180,17 +179,17 @@ impl Rate {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Pools(BTreeMap<PoolKey, Pool>);
+pub(super) struct Pools(Sorted<PoolKey, Pool>);
 
 impl Pools {
     /// Announces a call that will need the pool.
     pub(super) fn join(&mut self, spec: &PoolSpec) {
-        let pool = self.0.entry(spec.key).or_insert_with(|| Pool {
+        let pool = self.0.get_or_insert_with(spec.key, || Pool {
             permits: Permits::new(spec.cap),
             rate: spec.rate.map(Rate::new),
             paused_until: None,
             users: 0,
-            abandoned: BTreeSet::new(),
+            abandoned: Sorted::new(),
         });
         pool.permits.cap = spec.cap;
         pool.users += 1;
@@ -198,19 +197,19 @@ impl Pools {
 
     /// A call that needed the pool is over.
     pub(super) fn part(&mut self, key: PoolKey, now: Instant) {
-        let Some(pool) = self.0.get_mut(&key) else { return };
+        let Some(pool) = self.0.get_mut(key) else { return };
         pool.users = pool.users.saturating_sub(1);
         let idle = pool.users == 0
             && pool.paused_until.is_none_or(|until| until <= now)
             && pool.rate.as_ref().is_none_or(|rate| rate.full_at.is_none_or(|at| at <= now));
         if idle {
-            self.0.remove(&key);
+            self.0.remove(key);
         }
     }
 
     /// When a call may start as far as this pool goes: now, at an instant, or when another ends.
     fn ready_at(&self, key: PoolKey, now: Instant) -> Deadline {
-        let Some(pool) = self.0.get(&key) else { return Deadline::At(now) };
+        let Some(pool) = self.0.get(key) else { return Deadline::At(now) };
         if !pool.permits.is_free() {
             return Deadline::Never;
         }
@@ -220,7 +219,7 @@ impl Pools {
     }
 
     pub(super) fn take(&mut self, key: PoolKey, now: Instant) {
-        if let Some(pool) = self.0.get_mut(&key) {
+        if let Some(pool) = self.0.get_mut(key) {
             pool.permits.take();
             if let Some(rate) = &mut pool.rate {
                 rate.take(now);
@@ -230,57 +229,57 @@ impl Pools {
 
     /// Takes a permit back after it was lent: no new start, so no token.
     pub(super) fn retake(&mut self, key: PoolKey) {
-        if let Some(pool) = self.0.get_mut(&key) {
+        if let Some(pool) = self.0.get_mut(key) {
             pool.permits.take();
         }
     }
 
     pub(super) fn give(&mut self, key: PoolKey) {
-        if let Some(pool) = self.0.get_mut(&key) {
+        if let Some(pool) = self.0.get_mut(key) {
             pool.permits.give();
         }
     }
 
     /// A start came to nothing: its token is there again.
     pub(super) fn put_back(&mut self, key: PoolKey) {
-        if let Some(rate) = self.0.get_mut(&key).and_then(|pool| pool.rate.as_mut()) {
+        if let Some(rate) = self.0.get_mut(key).and_then(|pool| pool.rate.as_mut()) {
             rate.put_back();
         }
     }
 
     /// A call that has a permit was walked away from; whether no other call has one.
     pub(super) fn abandon(&mut self, key: PoolKey, call: CallRef) -> bool {
-        let Some(pool) = self.0.get_mut(&key) else { return false };
-        pool.abandoned.insert(call);
+        let Some(pool) = self.0.get_mut(key) else { return false };
+        pool.abandoned.insert(call, ());
         pool.abandoned.len() >= pool.permits.cap
     }
 
     /// The thread of an abandoned call is back, or it lent its permit.
     pub(super) fn forget(&mut self, key: PoolKey, call: CallRef) {
-        if let Some(pool) = self.0.get_mut(&key) {
-            pool.abandoned.remove(&call);
+        if let Some(pool) = self.0.get_mut(key) {
+            pool.abandoned.remove(call);
         }
     }
 
     /// One of the abandoned calls that have all permits of the pool.
     pub(super) fn lost_to(&self, key: PoolKey) -> Option<CallRef> {
-        let pool = self.0.get(&key)?;
+        let pool = self.0.get(key)?;
         let is_lost = pool.abandoned.len() >= pool.permits.cap;
-        pool.abandoned.first().copied().filter(|_| is_lost)
+        pool.abandoned.first().map(|(call, ())| call).filter(|_| is_lost)
     }
 
     pub(super) fn pause(&mut self, key: PoolKey, until: Instant) {
-        if let Some(pool) = self.0.get_mut(&key) {
+        if let Some(pool) = self.0.get_mut(key) {
             pool.paused_until = Some(pool.paused_until.map_or(until, |old| old.max(until)));
         }
     }
 
     pub(super) fn paused_until(&self, key: PoolKey) -> Option<Instant> {
-        self.0.get(&key).and_then(|pool| pool.paused_until)
+        self.0.get(key).and_then(|pool| pool.paused_until)
     }
 
     #[cfg(test)]
     pub(super) fn used(&self) -> usize {
-        self.0.values().map(|pool| pool.permits.used + pool.users + pool.abandoned.len()).sum()
+        self.0.iter().map(|(_, pool)| pool.permits.used + pool.users + pool.abandoned.len()).sum()
     }
 }

@@ -95,7 +95,7 @@ impl<P: Clone> Scheduler<P> {
         for call in first.into_iter().chain(others) {
             self.decide(call, &mut seen, now, out);
             // Nobody needs any more what runs within it.
-            for nested in self.nested.get(&call).cloned().into_iter().flatten() {
+            for nested in self.nested.get(call).cloned().into_iter().flatten() {
                 self.end_batch(nested, Ending::Cancelled, now, out);
             }
         }
@@ -197,7 +197,7 @@ impl<P: Clone> Scheduler<P> {
         match slot.ticket() {
             Some(ticket) => {
                 self.keys.abandon(ticket);
-                self.abandoned_keyed.insert(call);
+                self.abandoned_keyed.insert(call, ());
                 if self.exclusive_running == Some(call) {
                     self.exclusive_running = None;
                 }
@@ -292,7 +292,7 @@ impl<P: Clone> Scheduler<P> {
             return;
         }
         if batch.policy.as_custom().is_some() {
-            batch.undecided.insert(call.index);
+            batch.undecided.insert(call.index, ());
             out.push(Action::Wake(call.batch));
             return;
         }
@@ -325,7 +325,7 @@ impl<P: Clone> Scheduler<P> {
         out: &mut Vec<Action<P>>,
     ) {
         let Some(batch) = self.batches.get_mut(call.batch) else { return };
-        batch.undecided.remove(&call.index);
+        batch.undecided.remove(call.index);
         let name = batch.slots[call.index].call.name();
         if let Some(abort) = ending(decision, call.index, name) {
             self.end(call.batch, Ending::Aborted(abort), now, out);
@@ -429,7 +429,7 @@ impl<P: Clone> Scheduler<P> {
     ) -> Fate {
         self.resume(call, now, out);
         if let Some(wait) = finish.pause {
-            let zombie = self.zombies.get(&call).map(|zombie| &zombie.terms);
+            let zombie = self.zombies.get(call).map(|zombie| &zombie.terms);
             if let Some(terms) = self.slot(call).map(|slot| &slot.terms).or(zombie).cloned() {
                 self.pause(&terms, wait, now, out);
             }
@@ -450,7 +450,7 @@ impl<P: Clone> Scheduler<P> {
         if slot.is_settled() {
             self.late += 1;
             self.abandoned -= 1;
-            self.abandoned_keyed.remove(&call);
+            self.abandoned_keyed.remove(call);
             self.over(call, now, out);
             self.dispatch(now, out);
             return Fate::Late(Box::new(finish.outcome));
@@ -497,9 +497,9 @@ impl<P: Clone> Scheduler<P> {
         now: Instant,
         out: &mut Vec<Action<P>>,
     ) -> bool {
-        let Some(zombie) = self.zombies.remove(&call) else { return false };
+        let Some(zombie) = self.zombies.remove(call) else { return false };
         self.abandoned -= 1;
-        if self.abandoned_keyed.remove(&call) {
+        if self.abandoned_keyed.remove(call).is_some() {
             self.active -= 1;
         }
         if zombie.has_pool_permits {

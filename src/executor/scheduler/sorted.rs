@@ -1,0 +1,98 @@
+//! A map that is sorted by its keys, in one piece of memory.
+
+use std::cmp::Ordering;
+use std::collections::VecDeque;
+use std::ops::Range;
+
+/// For keys that come in their order and go at the front, or few at once: nearly all that the
+/// scheduler keeps. A new one goes to the end, and one that is removed moves few.
+#[derive(Debug)]
+pub(crate) struct Sorted<K, V = ()>(VecDeque<(K, V)>);
+
+impl<K, V> Default for Sorted<K, V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K, V> Sorted<K, V> {
+    pub(crate) const fn new() -> Self {
+        Self(VecDeque::new())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl<K: Copy + Ord, V> Sorted<K, V> {
+    fn find(&self, key: K) -> Result<usize, usize> {
+        // Most often it is the newest.
+        let Some((last, _)) = self.0.back() else { return Err(0) };
+        match last.cmp(&key) {
+            Ordering::Less => Err(self.0.len()),
+            Ordering::Equal => Ok(self.0.len() - 1),
+            Ordering::Greater => self.0.binary_search_by_key(&key, |(key, _)| *key),
+        }
+    }
+
+    pub(crate) fn contains(&self, key: K) -> bool {
+        self.find(key).is_ok()
+    }
+
+    pub(crate) fn get(&self, key: K) -> Option<&V> {
+        self.find(key).ok().map(|at| &self.0[at].1)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: K) -> Option<&mut V> {
+        self.find(key).ok().map(|at| &mut self.0[at].1)
+    }
+
+    /// The value of `key`, made where there is none.
+    pub(crate) fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
+        let at = self.find(key).unwrap_or_else(|at| {
+            self.0.insert(at, (key, make()));
+            at
+        });
+        &mut self.0[at].1
+    }
+
+    pub(crate) fn insert(&mut self, key: K, value: V) {
+        match self.find(key) {
+            Ok(at) => self.0[at].1 = value,
+            Err(at) => self.0.insert(at, (key, value)),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, key: K) -> Option<V> {
+        let at = self.find(key).ok()?;
+        self.0.remove(at).map(|(_, value)| value)
+    }
+
+    pub(crate) fn pop_first(&mut self) -> Option<(K, V)> {
+        self.0.pop_front()
+    }
+
+    pub(crate) fn first(&self) -> Option<(K, &V)> {
+        self.0.front().map(|(key, value)| (*key, value))
+    }
+
+    /// Those whose keys are in `keys`.
+    pub(crate) fn range(&self, keys: Range<K>) -> impl Iterator<Item = (K, &V)> {
+        let at = |key| self.find(key).unwrap_or_else(|at| at);
+        let (from, to) = (at(keys.start), at(keys.end));
+        self.0.range(from..to.max(from)).map(|(key, value)| (*key, value))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &V)> {
+        self.0.iter().map(|(key, value)| (*key, value))
+    }
+}
