@@ -3,10 +3,10 @@
 //! A call enters all its queues at once, under one ticket, so every queue has the same order and
 //! waiting can't go round in a circle.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::{CallRef, Sorted};
+use super::CallRef;
 use crate::tool::{Access, KeyUse};
 
 #[derive(Debug, Default)]
@@ -15,11 +15,11 @@ pub(super) struct KeyTable {
     last_ticket: u64,
 }
 
-/// Those who have the key, and those who wait for it, by ticket.
+/// Those who have the key, and those who wait for it, by ticket. Of both there may be very many.
 #[derive(Debug, Default)]
 struct Queue {
-    holders: Sorted<u64, Entry>,
-    waiting: Sorted<u64, Entry>,
+    holders: BTreeMap<u64, Entry>,
+    waiting: BTreeMap<u64, Entry>,
     /// How many holders were walked away from.
     abandoned: usize,
 }
@@ -48,7 +48,7 @@ impl Queue {
     /// Whether a call that comes now would have the key. Holders are either one writer or readers
     /// only, so a look at one is enough.
     fn admits(&self, access: Access) -> bool {
-        match self.holders.first() {
+        match self.holders.first_key_value() {
             None => true,
             Some((_, held)) => held.access == Access::Read && access == Access::Read,
         }
@@ -56,10 +56,10 @@ impl Queue {
 
     /// Admits from the front of the queue while that is possible.
     fn admit(&mut self, admitted: &mut Vec<CallRef>) {
-        while let Some((_, entry)) = self.waiting.first()
+        while let Some((&ticket, &entry)) = self.waiting.first_key_value()
             && self.admits(entry.access)
-            && let Some((ticket, entry)) = self.waiting.pop_first()
         {
+            self.waiting.remove(&ticket);
             self.holders.insert(ticket, entry);
             admitted.push(entry.call);
         }
@@ -96,10 +96,10 @@ impl KeyTable {
     pub(super) fn leave(&mut self, ticket: &Ticket, admitted: &mut Vec<CallRef>) {
         for KeyUse { key, .. } in ticket.keys.iter() {
             let Some(queue) = self.queues.get_mut(key) else { continue };
-            if queue.holders.remove(ticket.number).is_some_and(|entry| entry.abandoned) {
+            if queue.holders.remove(&ticket.number).is_some_and(|entry| entry.abandoned) {
                 queue.abandoned -= 1;
             }
-            queue.waiting.remove(ticket.number);
+            queue.waiting.remove(&ticket.number);
             queue.admit(admitted);
             if queue.holders.is_empty() && queue.waiting.is_empty() {
                 self.queues.remove(key);
@@ -110,20 +110,20 @@ impl KeyTable {
     /// Who has `key`.
     pub(super) fn holders(&self, key: &str) -> impl Iterator<Item = (CallRef, Access)> {
         let queue = self.queues.get(key).into_iter();
-        queue.flat_map(|queue| queue.holders.iter().map(|(_, entry)| (entry.call, entry.access)))
+        queue.flat_map(|queue| queue.holders.values().map(|entry| (entry.call, entry.access)))
     }
 
     /// Who waits for `key`.
     pub(super) fn waiting(&self, key: &str) -> impl Iterator<Item = CallRef> {
         let queue = self.queues.get(key).into_iter();
-        queue.flat_map(|queue| queue.waiting.iter().map(|(_, entry)| entry.call))
+        queue.flat_map(|queue| queue.waiting.values().map(|entry| entry.call))
     }
 
     /// The call that has these keys was walked away from.
     pub(super) fn abandon(&mut self, ticket: &Ticket) {
         for KeyUse { key, .. } in ticket.keys.iter() {
             let Some(queue) = self.queues.get_mut(key) else { continue };
-            if let Some(entry) = queue.holders.get_mut(ticket.number) {
+            if let Some(entry) = queue.holders.get_mut(&ticket.number) {
                 entry.abandoned = true;
                 queue.abandoned += 1;
             }
@@ -134,10 +134,11 @@ impl KeyTable {
     pub(super) fn abandoned_holder(&self, ticket: &Ticket) -> Option<CallRef> {
         let conflict = |wanted: &KeyUse| {
             let queue = self.queues.get(&wanted.key)?;
-            if queue.abandoned == 0 || !queue.waiting.contains(ticket.number) {
+            if queue.abandoned == 0 || !queue.waiting.contains_key(&ticket.number) {
                 return None;
             }
-            let (_, holder) = queue.holders.iter().find(|(_, entry)| entry.abandoned)?;
+            let mut holders = queue.holders.values();
+            let holder = holders.find(|entry| entry.abandoned)?;
             let conflicts = wanted.access == Access::Write || holder.access == Access::Write;
             conflicts.then_some(holder.call)
         };
@@ -167,7 +168,7 @@ impl KeyTable {
     /// Whether a write of one of `keys` was entered after `ticket` and isn't over.
     pub(super) fn written_after(&self, ticket: u64, keys: &[KeyUse]) -> bool {
         keys.iter().filter_map(|KeyUse { key, .. }| self.queues.get(key)).any(|queue| {
-            let later = ticket + 1..u64::MAX;
+            let later = (ticket + 1)..;
             queue
                 .holders
                 .range(later.clone())

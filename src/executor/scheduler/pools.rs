@@ -41,7 +41,7 @@ impl Room {
                 TrackRoom::new(limits.compute),
                 TrackRoom::new(usize::MAX),
             ],
-            pools: Pools::default(),
+            pools: Pools(Sorted::new()),
         }
     }
 
@@ -178,7 +178,7 @@ impl Rate {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pools(Sorted<PoolKey, Pool>);
 
 impl Pools {

@@ -1,23 +1,16 @@
 //! A map that is sorted by its keys, in one piece of memory.
 
 use std::cmp::Ordering;
-use std::collections::VecDeque;
 use std::ops::Range;
 
-/// For keys that come in their order and go at the front, or few at once: nearly all that the
-/// scheduler keeps. A new one goes to the end, and one that is removed moves few.
+/// For what there are few of at once: open batches, nested ones, pools, abandoned calls. New keys
+/// mostly go to the end.
 #[derive(Debug)]
-pub(crate) struct Sorted<K, V = ()>(VecDeque<(K, V)>);
-
-impl<K, V> Default for Sorted<K, V> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+pub(crate) struct Sorted<K, V = ()>(Vec<(K, V)>);
 
 impl<K, V> Sorted<K, V> {
     pub(crate) const fn new() -> Self {
-        Self(VecDeque::new())
+        Self(Vec::new())
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -36,16 +29,12 @@ impl<K, V> Sorted<K, V> {
 impl<K: Copy + Ord, V> Sorted<K, V> {
     fn find(&self, key: K) -> Result<usize, usize> {
         // Most often it is the newest.
-        let Some((last, _)) = self.0.back() else { return Err(0) };
+        let Some((last, _)) = self.0.last() else { return Err(0) };
         match last.cmp(&key) {
             Ordering::Less => Err(self.0.len()),
             Ordering::Equal => Ok(self.0.len() - 1),
             Ordering::Greater => self.0.binary_search_by_key(&key, |(key, _)| *key),
         }
-    }
-
-    pub(crate) fn contains(&self, key: K) -> bool {
-        self.find(key).is_ok()
     }
 
     pub(crate) fn get(&self, key: K) -> Option<&V> {
@@ -74,22 +63,18 @@ impl<K: Copy + Ord, V> Sorted<K, V> {
 
     pub(crate) fn remove(&mut self, key: K) -> Option<V> {
         let at = self.find(key).ok()?;
-        self.0.remove(at).map(|(_, value)| value)
-    }
-
-    pub(crate) fn pop_first(&mut self) -> Option<(K, V)> {
-        self.0.pop_front()
+        Some(self.0.remove(at).1)
     }
 
     pub(crate) fn first(&self) -> Option<(K, &V)> {
-        self.0.front().map(|(key, value)| (*key, value))
+        self.0.first().map(|(key, value)| (*key, value))
     }
 
     /// Those whose keys are in `keys`.
     pub(crate) fn range(&self, keys: Range<K>) -> impl Iterator<Item = (K, &V)> {
         let at = |key| self.find(key).unwrap_or_else(|at| at);
         let (from, to) = (at(keys.start), at(keys.end));
-        self.0.range(from..to.max(from)).map(|(key, value)| (*key, value))
+        self.0[from..to.max(from)].iter().map(|(key, value)| (*key, value))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &V)> {
