@@ -19,7 +19,7 @@ use crate::tool::context::CallContext;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be a tool's arguments",
     label = "the arguments of a tool derive `Deserialize` and `JsonSchema`",
-    note = "write `#[derive(serde::Deserialize, schemars::JsonSchema)]` above the type, and let it own what it holds: `String`, not `&str`",
+    note = "write `#[derive(serde::Deserialize, schemars::JsonSchema)]` above the type, and let it own what it holds: `String`, not `&str`; both crates stand among your dependencies",
     note = "where a JSON Schema is given by hand, `Tool::with_schema` takes any type that derives `Deserialize`, such as `serde_json::Value`",
     note = "a handler is `|| ..`, `|args: T| ..` or `|args: T, cx: &CallContext| ..`; without arguments, the last is `|(): (), cx: &CallContext| ..`"
 )]
