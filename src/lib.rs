@@ -258,7 +258,7 @@
 //!
 //! A [`Batch`] takes calls as they become whole, as [`Wire::stream`] tells them. Those that only read
 //! start at once, the others wait for the end of the message, whose stop reason decides; dropping the
-//! batch cancels it.
+//! batch cancels it. [`wire::Assembler`] has an example with a stream.
 //!
 //! ```
 //! use toolpool::{Executor, Tool, ToolCall, ToolSet, Turn};
