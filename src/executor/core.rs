@@ -180,7 +180,7 @@ impl Core {
     ) -> T {
         let mut visit = self.visit();
         let value = event(&mut visit.scheduler, visit.now, &mut visit.actions);
-        self.perform(self.noted(visit.leave()));
+        self.perform(self.conclude(visit));
         value
     }
 
@@ -189,7 +189,9 @@ impl Core {
         Visit { scheduler, now: Instant::now(), actions: Vec::new() }
     }
 
-    fn noted(&self, (actions, ending): (Actions, bool)) -> Actions {
+    /// Ends a visit; what follows is still to be done.
+    fn conclude(&self, visit: Visit<'_>) -> Actions {
+        let (actions, ending) = visit.leave();
         if ending {
             self.note_event();
         }
@@ -260,12 +262,12 @@ impl Core {
                 Task::Call(call, _) | Task::Granted(call, ..) => {
                     let mut visit = self.visit();
                     visit.scheduler.start_failed(call, visit.now, &mut visit.actions);
-                    actions.extend(self.noted(visit.leave()));
+                    actions.extend(self.conclude(visit));
                 }
                 Task::Prepare(call, _) => {
                     let mut visit = self.visit();
                     visit.scheduler.prepare_failed(call, visit.now, &mut visit.actions);
-                    actions.extend(self.noted(visit.leave()));
+                    actions.extend(self.conclude(visit));
                 }
                 Task::Errand(_) => say::warn(format_args!(
                     "a cancellation callback was not run: the system gave no thread"
@@ -321,7 +323,9 @@ impl Core {
             }
             let counts = visit.scheduler.counts();
             let busy = counts.running + counts.lent + counts.abandoned > own;
-            self.perform(visit.leave().0);
+            // It would only wake itself.
+            let (actions, _) = visit.leave();
+            self.perform(actions);
             if !busy {
                 return true;
             }

@@ -55,16 +55,16 @@ impl Json {
 
     /// The JSON text of a tree, which can always be written.
     pub fn from_value(value: &serde_json::Value) -> Self {
-        let text = value.to_string();
-        Self(RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned()).into())
+        Self::valid(value.to_string())
+    }
+
+    /// A text that is JSON for certain: it was written as such, or stands in the source.
+    pub(crate) fn valid(text: impl Into<String>) -> Self {
+        let raw = RawValue::from_string(text.into());
+        Self(raw.unwrap_or_else(|_| RawValue::NULL.to_owned()).into())
     }
 
     /// A part of a text that was read as JSON already.
-    /// JSON that stands in the source.
-    pub(crate) fn literal(text: &'static str) -> Self {
-        Self::parse(text).unwrap_or_else(|_| Self(Arc::new(RawValue::NULL.to_owned())))
-    }
-
     #[cfg(feature = "wire")]
     pub(crate) fn from_raw(raw: &RawValue) -> Self {
         Self(Arc::new(raw.to_owned()))

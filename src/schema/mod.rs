@@ -65,12 +65,12 @@ impl Serialize for Untitled<'_> {
 
 /// The schema of a tool without arguments.
 pub(crate) fn empty() -> Json {
-    Json::literal(r#"{"properties":{},"type":"object"}"#)
+    Json::valid(r#"{"properties":{},"type":"object"}"#)
 }
 
 /// The schema of a tool that takes free text, for those providers that have no such tools.
 pub(crate) fn of_text() -> Json {
-    Json::literal(
+    Json::valid(
         r#"{"additionalProperties":false,"properties":{"input":{"type":"string"}},"required":["input"],"type":"object"}"#,
     )
 }

@@ -74,9 +74,14 @@ impl ToolSet {
 
     fn with_definition(mut self, definition: Definition) -> Self {
         if let Err(error) = self.add(definition) {
-            Arc::make_mut(&mut self.0).problem.get_or_insert_with(|| error.to_string());
+            self.remember(&error);
         }
         self
+    }
+
+    /// Keeps the first mistake for who builds an executor of the set.
+    fn remember(&mut self, error: &Error) {
+        Arc::make_mut(&mut self.0).problem.get_or_insert_with(|| error.to_string());
     }
 
     /// Adds a tool to a copy of the set.
@@ -206,9 +211,7 @@ impl<'env> ScopedToolSet<'env> {
     pub fn with(mut self, tool: ScopedTool<'env>) -> Self {
         match self.set.add(tool.definition) {
             Ok(()) => self.handlers.push(tool.handler),
-            Err(error) => {
-                Arc::make_mut(&mut self.set.0).problem.get_or_insert_with(|| error.to_string());
-            }
+            Err(error) => self.set.remember(&error),
         }
         self
     }

@@ -221,7 +221,7 @@ fn the_public_api_is_as_it_was_written_down() {
     }
     let written = std::fs::read_to_string(&place).unwrap_or_default().replace("\r\n", "\n");
     let differs = written.lines().zip(now.lines()).find(|(written, now)| written != now);
-    assert!(written == now, "first at {differs:?}; UPDATE_API=1 writes it anew");
+    assert_eq!(written, now, "first at {differs:?}; UPDATE_API=1 writes it anew");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::keys::Ticket;
 use super::pools::PoolSpec;
-use super::{BatchId, CallRef, Sorted};
+use super::{BatchId, CallRef};
 use crate::call::ToolCall;
 use crate::outcome::{Abort, NotStarted, Outcome};
 use crate::output::Output;
@@ -310,8 +310,8 @@ pub(super) struct Batch<P> {
     pub(super) due: BinaryHeap<Reverse<(Instant, Due)>>,
     /// Until when its collector sleeps.
     pub(super) armed: Deadline,
-    /// Settled calls that a custom policy hasn't seen.
-    pub(super) undecided: Sorted<usize>,
+    /// Settled calls that a custom policy hasn't seen, in call order.
+    pub(super) undecided: VecDeque<usize>,
     /// Keyed calls in call order that are still to be prepared.
     pub(super) unordered: VecDeque<usize>,
     /// The keyed call that is being prepared; one at a time, in call order.
@@ -352,7 +352,7 @@ impl<P> Batch<P> {
             due,
             // Who opens a batch is awake, and asks what is due before it sleeps.
             armed: Deadline::At(now),
-            undecided: Sorted::new(),
+            undecided: VecDeque::new(),
             unordered: VecDeque::new(),
             preparing: None,
             behind: VecDeque::new(),

@@ -188,14 +188,10 @@ impl KeyTable {
 }
 
 /// The keys of a call, each once; a key that is read and written is written.
-pub(super) fn merged(keys: Vec<KeyUse>) -> Arc<[KeyUse]> {
-    let mut merged: Vec<KeyUse> = Vec::with_capacity(keys.len());
-    for wanted in keys {
-        match merged.binary_search_by(|known| known.key.cmp(&wanted.key)) {
-            Ok(at) if wanted.access == Access::Write => merged[at].access = Access::Write,
-            Ok(_) => {}
-            Err(at) => merged.insert(at, wanted),
-        }
-    }
-    merged.into()
+pub(super) fn merged(mut keys: Vec<KeyUse>) -> Arc<[KeyUse]> {
+    keys.sort_by(|a, b| {
+        a.key.cmp(&b.key).then((b.access == Access::Write).cmp(&(a.access == Access::Write)))
+    });
+    keys.dedup_by(|later, kept| later.key == kept.key);
+    keys.into()
 }

@@ -211,7 +211,7 @@ impl<P: Clone> Scheduler<P> {
     pub(crate) fn next_undecided(&self, id: BatchId) -> Option<Undecided> {
         let batch = self.batches.get(id)?;
         // It counts as undecided until `decided`, so that nothing starts meanwhile.
-        let (index, ()) = batch.undecided.first()?;
+        let index = *batch.undecided.front()?;
         let slot = &batch.slots[index];
         Some(Undecided {
             index,

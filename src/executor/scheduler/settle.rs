@@ -292,7 +292,9 @@ impl<P: Clone> Scheduler<P> {
             return;
         }
         if batch.policy.as_custom().is_some() {
-            batch.undecided.insert(call.index, ());
+            if let Err(at) = batch.undecided.binary_search(&call.index) {
+                batch.undecided.insert(at, call.index);
+            }
             out.push(Action::Wake(call.batch));
             return;
         }
@@ -325,7 +327,9 @@ impl<P: Clone> Scheduler<P> {
         out: &mut Vec<Action<P>>,
     ) {
         let Some(batch) = self.batches.get_mut(call.batch) else { return };
-        batch.undecided.remove(call.index);
+        if let Ok(at) = batch.undecided.binary_search(&call.index) {
+            batch.undecided.remove(at);
+        }
         let name = batch.slots[call.index].call.name();
         if let Some(abort) = ending(decision, call.index, name) {
             self.end(call.batch, Ending::Aborted(abort), now, out);

@@ -20,10 +20,6 @@ impl<K, V> Sorted<K, V> {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-
-    pub(crate) fn clear(&mut self) {
-        self.0.clear();
-    }
 }
 
 impl<K: Copy + Ord, V> Sorted<K, V> {
