@@ -303,6 +303,17 @@ mod tests {
     }
 
     #[test]
+    fn a_type_around_a_text_type_takes_free_text() {
+        #[derive(serde::Deserialize, schemars::JsonSchema)]
+        struct Sql(String);
+        #[derive(serde::Deserialize, schemars::JsonSchema)]
+        struct Query(Sql);
+        let query = Tool::new("t", "", |Query(Sql(text)): Query| Ok(text.len()));
+        let set = ToolSet::new().with(query.takes_free_text());
+        assert_eq!(set.check().map_err(|e| e.to_string()), Ok(()));
+    }
+
+    #[test]
     fn schemas_whose_root_is_no_object_are_refused() {
         let of = |schema| refused(Tool::deferred("t", "", &schema));
         assert!(of(json!({ "type": "string" })).contains(r#"must be of type "object""#));
