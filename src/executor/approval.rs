@@ -113,7 +113,7 @@ pub(super) fn ask(
         Some(ApprovalRequest { index: first + n, call, tool: tools.get(call.name())? })
     });
     let requests: Vec<_> = requests.collect();
-    let answers = match approver {
+    let answers = match approver.or(settings.approver.as_ref()) {
         None => Err("nobody can approve it"),
         Some(approver) => {
             let answers = catch_unwind(AssertUnwindSafe(|| approver(&requests)));

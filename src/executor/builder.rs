@@ -327,6 +327,7 @@ impl ExecutorBuilder {
             compute: threads,
             max_queued: settings.max_queued,
             max_abandoned: settings.max_abandoned,
+            secrets: settings.secrets.clone(),
         });
         let blocking = BlockingLane::new(LaneSettings {
             keep_alive: settings.keep_alive,

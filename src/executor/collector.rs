@@ -42,6 +42,7 @@ pub(crate) struct Options {
     pub(crate) cancel: Vec<CancelToken>,
     pub(crate) max_parallel: usize,
     pub(crate) context: Option<Arc<dyn Any + Send + Sync>>,
+    /// Its own, or that of the run it is nested in; else the executor's is asked.
     pub(crate) approver: Option<Arc<Approver>>,
     /// Its own, or that of the run it is nested in.
     pub(crate) observer: Option<Arc<Watched>>,
@@ -67,7 +68,7 @@ impl Options {
             cancel: Vec::new(),
             max_parallel: usize::MAX,
             context: None,
-            approver: settings.approver.clone(),
+            approver: None,
             observer: None,
             around: settings.around.clone(),
             seed: None,
@@ -87,6 +88,9 @@ impl Options {
         self.cancel.push(cx.cancel_token().clone());
         if self.context.is_none() {
             self.context = run.context.clone();
+        }
+        if self.approver.is_none() {
+            self.approver = run.approver.clone();
         }
         if self.observer.is_none() {
             self.observer = run.observer.clone();
@@ -234,6 +238,7 @@ impl Collector {
                 core: Arc::clone(core),
                 tooling: Arc::clone(tooling),
                 context: options.context,
+                approver: options.approver,
                 seed: options.seed.map(OnceLock::from).unwrap_or_default(),
                 recorder: options.recorder,
                 depth: options.depth,

@@ -10,6 +10,7 @@ use crate::call::ToolCall;
 use crate::cancel::{CancelToken, LateToken};
 use crate::effect::Effect;
 use crate::error::bounded;
+use crate::executor::approval::Approver;
 use crate::executor::around::Around;
 use crate::executor::attempt;
 use crate::executor::collector::{self, Options};
@@ -29,6 +30,7 @@ pub(crate) struct RunShared {
     pub(crate) core: Arc<Core>,
     pub(crate) tooling: Arc<Tooling>,
     pub(crate) context: Option<Arc<dyn Any + Send + Sync>>,
+    pub(crate) approver: Option<Arc<Approver>>,
     /// The beginning of the calls' idempotency keys; made up when it is asked for.
     pub(crate) seed: OnceLock<Arc<str>>,
     pub(crate) depth: usize,

@@ -125,8 +125,9 @@ impl<'a, Of> Run<'a, Of> {
 
     /// Who decides on the calls that need approval: asked once a turn, on the thread that runs it,
     /// before the deadline begins. It gives one answer a request, in their order; a panic or
-    /// another number of answers is a no to all. While it waits nothing of the turn runs. Defaults
-    /// to the executor's, which is nobody: then such calls are refused.
+    /// another number of answers is a no to all. While it waits nothing of the turn runs. The turns
+    /// that this one's tools run ask it, too, from their threads. Defaults to that of the turn it is
+    /// nested in, and then to the executor's, which is nobody: then such calls are refused.
     pub fn approval(
         mut self,
         approver: impl Fn(&[ApprovalRequest<'_>]) -> Vec<Approval> + Send + Sync + 'static,

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use crate::executor::core::Core;
-use crate::executor::scheduler::BatchId;
+use crate::executor::scheduler::{BatchId, Sorted};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::channel::{self, Receiver, Sender};
@@ -19,17 +19,16 @@ pub(super) struct StandIn {
     woken: Receiver<()>,
 }
 
-#[derive(Default)]
 struct State {
-    /// In order.
-    batches: Vec<BatchId>,
+    batches: Sorted<BatchId>,
     standing: bool,
 }
 
 impl Default for StandIn {
     fn default() -> Self {
         let (waker, woken) = channel::bounded(1);
-        Self { state: Mutex::default(), count: AtomicUsize::new(0), waker, woken }
+        let state = Mutex::new(State { batches: Sorted::new(), standing: false });
+        Self { state, count: AtomicUsize::new(0), waker, woken }
     }
 }
 
@@ -37,9 +36,7 @@ impl StandIn {
     /// Adds a batch; whether a thread has to be found to stand in.
     pub(super) fn add(&self, id: BatchId) -> bool {
         let mut state = self.state.lock();
-        if let Err(at) = state.batches.binary_search(&id) {
-            state.batches.insert(at, id);
-        }
+        state.batches.insert(id, ());
         self.count.store(state.batches.len(), Ordering::SeqCst);
         let first = !std::mem::replace(&mut state.standing, true);
         drop(state);
@@ -49,8 +46,7 @@ impl StandIn {
 
     pub(super) fn remove(&self, id: BatchId) {
         let mut state = self.state.lock();
-        let found = state.batches.binary_search(&id).map(|at| state.batches.remove(at));
-        let is_last = found.is_ok() && state.batches.is_empty();
+        let is_last = state.batches.remove(id).is_some() && state.batches.is_empty();
         self.count.store(state.batches.len(), Ordering::SeqCst);
         if is_last {
             let _ = self.waker.try_send(());
@@ -64,7 +60,7 @@ impl StandIn {
 
     /// Something about a batch has changed.
     pub(super) fn wake(&self, id: BatchId) {
-        let is_here = || self.state.lock().batches.binary_search(&id).is_ok();
+        let is_here = || self.state.lock().batches.get(id).is_some();
         if self.count.load(Ordering::SeqCst) > 0 && is_here() {
             let _ = self.waker.try_send(());
         }
@@ -79,7 +75,7 @@ impl StandIn {
                     state.standing = false;
                     return;
                 }
-                state.batches.clone()
+                state.batches.iter().map(|(id, ())| id).collect()
             };
             let (due, over) = core.with(|scheduler, now, out| {
                 let mut due = Deadline::Never;
@@ -95,7 +91,9 @@ impl StandIn {
             });
             if !over.is_empty() {
                 let mut state = self.state.lock();
-                state.batches.retain(|id| !over.contains(id));
+                for id in over {
+                    state.batches.remove(id);
+                }
                 self.count.store(state.batches.len(), Ordering::SeqCst);
                 continue;
             }

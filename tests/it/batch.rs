@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toolpool::{
     Approval, ApprovalRequest, CallContext, CancelToken, Event, EventKind, Executor, FailurePolicy,
-    NotStarted, Outcome, Rejected, Report, Resolution, ScopedTool, ScopedToolSet, Suspended, Tool,
-    ToolCall, ToolSet, Turn,
+    NotStarted, Outcome, Rejected, Report, Resolution, Run, ScopedTool, ScopedToolSet, Suspended,
+    Tool, ToolCall, ToolSet, Turn,
 };
 
 use crate::machine;
@@ -502,6 +502,25 @@ fn a_runs_observer_is_told_of_what_is_nested_in_it_and_the_executors_is_not() {
     wait_until(|| heard.lock().len() == 2);
     let told = [("run's", "inner".to_owned()), ("run's", "outer".to_owned())];
     assert_eq!(*heard.lock(), told);
+}
+
+#[test]
+fn a_runs_approver_is_asked_about_what_is_nested_in_it() {
+    let inner = Tool::new("inner", "", || Ok(())).needs_approval();
+    let outer = Tool::new("outer", "", |(): (), cx: &CallContext| {
+        let turn = Turn::from_calls([ToolCall::new("", "inner", "")]);
+        Ok(cx.run(&turn).all_succeeded())
+    });
+    let tools = ToolSet::new().with(inner).with(outer);
+    let answers = |answer: Approval| {
+        move |requests: &[ApprovalRequest<'_>]| vec![answer.clone(); requests.len()]
+    };
+    let executor = Executor::builder(tools).approval(answers(Approval::Allow)).build().unwrap();
+    let turn = Turn::from_calls([ToolCall::new("", "outer", "")]);
+    let told = |run: Run<'_>| run.run().results().next().unwrap().content.to_text();
+    assert_eq!(told(executor.turn(&turn)), "true");
+    let denies = answers(Approval::Deny("no".to_owned()));
+    assert_eq!(told(executor.turn(&turn).approval(denies)), "false");
 }
 
 fn name(kind: &EventKind) -> &'static str {

@@ -105,7 +105,7 @@ impl<P: Clone> Scheduler<P> {
         slot.joined = true;
         self.queued += 1;
         for pool in &terms.pools {
-            self.room.pools.join(pool);
+            self.room.pools.join(pool, now);
         }
         if terms.exclusive || !batch.behind.is_empty() {
             batch.behind.push_back(call.index);
@@ -263,6 +263,7 @@ impl<P: Clone> Scheduler<P> {
         let shared = match self.shared(call, &keys) {
             Ok(shared) => shared,
             Err(key) => {
+                let key = self.limits.secrets.redacted(&key);
                 let what =
                     format!("the key {key:?}, which isn't free before its own caller is done");
                 let outcome = Outcome::Rejected(Rejected::WouldDeadlock(what));

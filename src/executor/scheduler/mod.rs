@@ -36,6 +36,7 @@ use batch::{Batch, Slot, Zombie};
 use keys::KeyTable;
 use pools::Room;
 
+use crate::bound::Secrets;
 use crate::outcome::Outcome;
 use crate::policy::{Decision, Settled};
 use crate::report::Note;
@@ -114,6 +115,8 @@ pub(crate) struct Limits {
     pub(crate) compute: usize,
     pub(crate) max_queued: usize,
     pub(crate) max_abandoned: usize,
+    /// A key may have one in it.
+    pub(crate) secrets: Secrets,
 }
 
 /// Figures of the moment.

@@ -146,6 +146,16 @@ struct Pool {
     abandoned: Sorted<CallRef>,
 }
 
+impl Pool {
+    /// Whether one made anew would be the same.
+    fn is_idle(&self, now: Instant) -> bool {
+        let is_past = |at: Option<Instant>| at.is_none_or(|at| at <= now);
+        self.users == 0
+            && is_past(self.paused_until)
+            && is_past(self.rate.as_ref().and_then(|rate| rate.full_at))
+    }
+}
+
 /// A token bucket as one point in time: the moment at which it will be full again.
 #[derive(Debug)]
 struct Rate {
@@ -183,7 +193,11 @@ pub(super) struct Pools(Sorted<PoolKey, Pool>);
 
 impl Pools {
     /// Announces a call that will need the pool.
-    pub(super) fn join(&mut self, spec: &PoolSpec) {
+    pub(super) fn join(&mut self, spec: &PoolSpec, now: Instant) {
+        if self.0.get(spec.key).is_none() {
+            // One that is paused or short of tokens outlives its last call.
+            self.0.retain(|pool| !pool.is_idle(now));
+        }
         let pool = self.0.get_or_insert_with(spec.key, || Pool {
             permits: Permits::new(spec.cap),
             rate: spec.rate.map(Rate::new),
@@ -199,10 +213,7 @@ impl Pools {
     pub(super) fn part(&mut self, key: PoolKey, now: Instant) {
         let Some(pool) = self.0.get_mut(key) else { return };
         pool.users = pool.users.saturating_sub(1);
-        let idle = pool.users == 0
-            && pool.paused_until.is_none_or(|until| until <= now)
-            && pool.rate.as_ref().is_none_or(|rate| rate.full_at.is_none_or(|at| at <= now));
-        if idle {
+        if pool.is_idle(now) {
             self.0.remove(key);
         }
     }
@@ -276,6 +287,11 @@ impl Pools {
 
     pub(super) fn paused_until(&self, key: PoolKey) -> Option<Instant> {
         self.0.get(key).and_then(|pool| pool.paused_until)
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     #[cfg(test)]

@@ -62,6 +62,10 @@ impl<K: Copy + Ord, V> Sorted<K, V> {
         Some(self.0.remove(at).1)
     }
 
+    pub(crate) fn retain(&mut self, keep: impl Fn(&V) -> bool) {
+        self.0.retain(|(_, value)| keep(value));
+    }
+
     pub(crate) fn first(&self) -> Option<(K, &V)> {
         self.0.first().map(|(key, value)| (*key, value))
     }

@@ -247,6 +247,23 @@ fn a_rate_is_kept_in_time_and_nobody_oversleeps_it() {
 }
 
 #[test]
+fn a_rate_is_remembered_after_the_last_call_and_forgotten_when_full() {
+    let mut rig = Rig::new();
+    let mut run = |key, waits: u64| {
+        let id = rig.batch(&pooled(PoolKey::Tool(key), usize::MAX, Some((1, ms(50)))), 1);
+        rig.pass(ms(waits), &[id]);
+        assert_eq!(rig.begin(), [call(id, 0)]);
+        rig.finish(call(id, 0), done());
+        rig.close(id);
+        rig.scheduler.room.pools.len()
+    };
+    assert_eq!((run(1, 0), run(2, 0), run(1, 50)), (1, 2, 2));
+    for tool in 3..100 {
+        assert!(run(tool, 10) <= 6, "those of the last 50 ms");
+    }
+}
+
+#[test]
 fn a_collector_is_woken_when_another_batch_makes_room_for_a_later_start() {
     let mut rig = Rig::new();
     let limited = pooled(PoolKey::Group(1), 1, Some((1, ms(50))));

@@ -122,6 +122,19 @@ fn fault_042_an_ancestors_key_is_shared_or_refused_at_once() {
 }
 
 #[test]
+fn a_secret_in_a_key_is_told_to_nobody() {
+    let mut rig = Rig::with(|limits| limits.secrets.add("sk-12345".to_owned()));
+    let top = rig.batch(&keyed(), 1);
+    rig.prepare(top, &[&[writes("of sk-12345")]]);
+    rig.begin();
+    let nested = nest(&mut rig, call(top, 0), &keyed(), 1);
+    rig.prepare(nested, &[&[reads("of sk-12345")]]);
+    let outcome = rig.outcome(call(nested, 0)).unwrap();
+    let Outcome::Rejected(Rejected::WouldDeadlock(what)) = outcome else { panic!("{outcome:?}") };
+    assert!(what.starts_with(r#"the key "of [redacted]""#), "{what}");
+}
+
+#[test]
 fn fault_042_a_circle_through_other_calls_is_refused_at_once() {
     let mut rig = Rig::new();
     let top = rig.batch(&keyed(), 3);

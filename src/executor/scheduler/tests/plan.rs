@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::random::Random;
+use crate::bound::Secrets;
 use crate::error::ToolError;
 use crate::executor::scheduler::{Limits, PoolKey, PoolSpec, Terms, Track};
 use crate::outcome::{NotStarted, Outcome, Rejected};
@@ -109,6 +110,7 @@ impl RunPlan {
             compute: random.within(1..3),
             max_queued: if random.percent(10) { random.within(1..9) } else { 1000 },
             max_abandoned: if random.percent(10) { random.within(1..4) } else { 1000 },
+            secrets: Secrets::default(),
         };
         let tools = Tools::new(random);
         let mut budget = Budget(40);

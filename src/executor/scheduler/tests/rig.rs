@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::bound::Secrets;
 use crate::call::ToolCall;
 use crate::error::ToolError;
 use crate::executor::scheduler::batch::SlotReport;
@@ -102,6 +103,7 @@ impl Rig {
             compute: 2,
             max_queued: usize::MAX,
             max_abandoned: usize::MAX,
+            secrets: Secrets::default(),
         };
         change(&mut limits);
         Self {
