@@ -25,25 +25,31 @@ use crate::error::Error;
 use crate::json::Json;
 
 /// An argument type.
-pub(crate) struct Type {
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Type {
     pub(crate) schema: Result<Json, Error>,
     pub(crate) is_text: bool,
+}
+
+impl Type {
+    /// That of a tool without arguments.
+    pub(crate) fn nothing() -> Self {
+        Self { schema: Ok(empty()), is_text: false }
+    }
 }
 
 /// An argument type with its schema, subschemas inlined where that is possible: several providers
 /// refuse `$ref`, and all refuse a root that is no object.
 pub(crate) fn of_type<A: JsonSchema>() -> Type {
-    described(generator().into_root_schema_for::<A>())
+    described(|generator| generator.root_schema_for::<A>())
 }
 
-fn generator() -> SchemaGenerator {
+fn described(schema_of: fn(&mut SchemaGenerator) -> Schema) -> Type {
     let mut settings = SchemaSettings::draft2020_12();
     settings.inline_subschemas = true;
     settings.meta_schema = None;
-    settings.into_generator()
-}
-
-fn described(schema: Schema) -> Type {
+    let schema = schema_of(&mut settings.into_generator());
     let kind = schema.get("type").and_then(Value::as_str);
     let is_text = kind == Some("string");
     let schema = match kind {

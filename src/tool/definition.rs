@@ -405,8 +405,8 @@ impl<A: Arguments> Tool<A> {
     where
         S: 'static,
     {
-        let mut definition =
-            Definition::of_type(name.into(), description.into(), schema::of_type::<A>());
+        let arguments = handler.arguments(|| schema::of_type::<A>());
+        let mut definition = Definition::of_type(name.into(), description.into(), arguments);
         let validator = definition.validator.clone();
         definition.handler =
             Some(Arc::new(Typed { function: handler, validator, types: PhantomData }));
@@ -497,8 +497,8 @@ impl<'env> ScopedTool<'env> {
         A: Arguments,
         S: 'static,
     {
-        let mut definition =
-            Definition::of_type(name.into(), description.into(), schema::of_type::<A>());
+        let arguments = handler.arguments(|| schema::of_type::<A>());
+        let mut definition = Definition::of_type(name.into(), description.into(), arguments);
         definition.is_scoped = true;
         let validator = definition.validator.clone();
         let handler = Box::new(Typed { function: handler, validator, types: PhantomData });

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::bound::{self, Bounded};
 use crate::error::ToolError;
 use crate::output::Output;
-use crate::schema::Validator;
+use crate::schema::{self, Validator};
 use crate::tool::context::CallContext;
 
 /// What the arguments of a typed tool are: a type that derives `Deserialize` and `JsonSchema` and
@@ -148,7 +148,17 @@ impl<T: DeserializeOwned + JsonSchema + 'static> Arguments for T {}
 pub trait Handler<Args, Shape> {
     /// Runs the function and makes its value an output.
     #[doc(hidden)]
-    fn handle(&self, args: Args, cx: &CallContext) -> Result<Bounded, ToolError>;
+    fn handle(
+        &self,
+        args: impl FnOnce() -> Result<Args, ToolError>,
+        cx: &CallContext,
+    ) -> Result<Bounded, ToolError>;
+
+    /// What its arguments are.
+    #[doc(hidden)]
+    fn arguments(&self, of_type: impl FnOnce() -> schema::Type) -> schema::Type {
+        of_type()
+    }
 }
 
 impl<F, R> Handler<(), fn() -> R> for F
@@ -156,8 +166,17 @@ where
     F: Fn() -> Result<R, ToolError>,
     R: Serialize + 'static,
 {
-    fn handle(&self, (): (), cx: &CallContext) -> Result<Bounded, ToolError> {
+    // Without arguments there is nothing to decode and no schema to make, so neither is compiled.
+    fn handle(
+        &self,
+        _: impl FnOnce() -> Result<(), ToolError>,
+        cx: &CallContext,
+    ) -> Result<Bounded, ToolError> {
         to_output(self()?, cx)
+    }
+
+    fn arguments(&self, _: impl FnOnce() -> schema::Type) -> schema::Type {
+        schema::Type::nothing()
     }
 }
 
@@ -166,8 +185,12 @@ where
     F: Fn(A) -> Result<R, ToolError>,
     R: Serialize + 'static,
 {
-    fn handle(&self, args: A, cx: &CallContext) -> Result<Bounded, ToolError> {
-        to_output(self(args)?, cx)
+    fn handle(
+        &self,
+        args: impl FnOnce() -> Result<A, ToolError>,
+        cx: &CallContext,
+    ) -> Result<Bounded, ToolError> {
+        to_output(self(args()?)?, cx)
     }
 }
 
@@ -176,8 +199,12 @@ where
     F: Fn(A, &CallContext) -> Result<R, ToolError>,
     R: Serialize + 'static,
 {
-    fn handle(&self, args: A, cx: &CallContext) -> Result<Bounded, ToolError> {
-        to_output(self(args, cx)?, cx)
+    fn handle(
+        &self,
+        args: impl FnOnce() -> Result<A, ToolError>,
+        cx: &CallContext,
+    ) -> Result<Bounded, ToolError> {
+        to_output(self(args()?, cx)?, cx)
     }
 }
 
@@ -225,7 +252,7 @@ where
         {
             validator.validate(arguments).map_err(ToolError::bad_arguments)?;
         }
-        self.function.handle(decode(arguments)?, cx)
+        self.function.handle(|| decode(arguments), cx)
     }
 }
 
