@@ -87,6 +87,8 @@ impl Journal {
     pub(super) fn append(&self, record: &Record) -> Result<(), Error> {
         let mut line = serde_json::to_vec(record)
             .map_err(|error| Error::input(format_args!("not to be written down: {error}")))?;
+        // A model's message is kept as it came, with the line breaks between its tokens.
+        line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
         line.push(b'\n');
         let mut lines = self.file.lock();
         if lines.error.is_none() {

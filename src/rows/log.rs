@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use crate::agent::{End, Log};
 use crate::call::ToolCall;
 use crate::error::{Error, ToolError, ToolErrorKind};
@@ -11,6 +13,8 @@ use crate::outcome::Outcome;
 use crate::rows::journal::Journal;
 use crate::rows::record::Record;
 use crate::rows::row::Row;
+use crate::rows::state::UnknownCalls;
+
 use crate::text::digest;
 use crate::turn::{Turn, Usage};
 
@@ -19,11 +23,23 @@ pub(super) struct RowLog {
     journal: Arc<Journal>,
     row: String,
     prompt: String,
+    unknown: Arc<Mutex<UnknownCalls>>,
 }
 
 impl RowLog {
-    pub(super) fn new(journal: &Arc<Journal>, row: &Row) -> Self {
-        Self { journal: Arc::clone(journal), row: row.key.clone(), prompt: row.digest() }
+    /// `unknown` are those of earlier runs.
+    pub(super) fn new(journal: &Arc<Journal>, row: &Row, unknown: UnknownCalls) -> Self {
+        Self {
+            journal: Arc::clone(journal),
+            row: row.key.clone(),
+            prompt: row.digest(),
+            unknown: Arc::new(Mutex::new(unknown)),
+        }
+    }
+
+    /// The tools of those calls that started and have no result at the moment.
+    pub(super) fn unknown(&self) -> Vec<String> {
+        self.unknown.lock().values().cloned().collect()
     }
 }
 
@@ -56,7 +72,7 @@ impl Log for RowLog {
 
     fn recorder(&self, number: u64) -> Arc<dyn Recorder> {
         let (journal, row) = (Arc::clone(&self.journal), self.row.clone());
-        Arc::new(TurnLog { journal, row, turn: number })
+        Arc::new(TurnLog { journal, row, turn: number, unknown: Arc::clone(&self.unknown) })
     }
 
     fn seed(&self, number: u64) -> String {
@@ -70,18 +86,22 @@ struct TurnLog {
     journal: Arc<Journal>,
     row: String,
     turn: u64,
+    unknown: Arc<Mutex<UnknownCalls>>,
 }
 
 impl Recorder for TurnLog {
-    fn starting(&self, index: usize, _: &ToolCall) -> Result<(), ToolError> {
+    fn starting(&self, index: usize, call: &ToolCall) -> Result<(), ToolError> {
         let intent = Record::Intent { row: self.row.clone(), turn: self.turn, index };
         self.journal.append(&intent).map_err(|error| {
             let text = "not run: it couldn't be written down";
             ToolError::new(ToolErrorKind::Other, text).with_details(error)
-        })
+        })?;
+        self.unknown.lock().insert((self.turn, index), call.name().to_owned());
+        Ok(())
     }
 
     fn ended(&self, index: usize, outcome: &Outcome) {
+        self.unknown.lock().remove(&(self.turn, index));
         let (row, outcome) = (self.row.clone(), outcome.clone());
         let result = Record::Result { row, turn: self.turn, index, outcome };
         if let Err(error) = self.journal.append(&result) {

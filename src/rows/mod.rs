@@ -141,7 +141,7 @@ impl Rows {
                 let state = known.remove(&row.key).unwrap_or_default();
                 if !seen.insert(row.key.clone()) {
                     let why = "an earlier row has the same key".to_owned();
-                    take(&mut report, self.counted(RowResult::failed(row.key, why)));
+                    take(&mut report, self.counted(RowResult::new(row.key, Err(why))));
                     continue;
                 }
                 if let Some(result) = self.known(&row, &state) {
@@ -182,6 +182,7 @@ impl Rows {
             false => report.failed += 1,
         }
         report.resumed += u64::from(result.resumed);
+        report.unknown += u64::from(!result.unknown.is_empty());
         report.usage += result.usage;
         tell(&result);
     }
@@ -204,7 +205,7 @@ impl Rows {
                 None => self.process(job),
             }));
             let result = result.unwrap_or_else(|_| {
-                self.counted(RowResult::failed(key, "the model panicked".to_owned()))
+                self.counted(RowResult::new(key, Err("the model panicked".to_owned())))
             });
             if done.send(result).is_err() {
                 return;
@@ -221,13 +222,14 @@ impl Rows {
             (None, Some(why)) if !self.settings.retry_failed => Err(why.clone()),
             _ => return None,
         };
-        let resumed = !changed;
-        Some(RowResult { key: row.key.clone(), end: ended, usage: Usage::default(), resumed })
+        let unknown = state.unknown.values().cloned().collect();
+        Some(RowResult { resumed: !changed, unknown, ..RowResult::new(row.key.clone(), ended) })
     }
 
     fn process(&self, job: Job) -> Done {
-        let Job { row, state } = job;
-        let log = self.journal.as_ref().map(|journal| RowLog::new(journal, &row));
+        let Job { row, mut state } = job;
+        let unknown = std::mem::take(&mut state.unknown);
+        let log = self.journal.as_ref().map(|journal| RowLog::new(journal, &row, unknown));
         let mut conversation = self.agent.conversation();
         conversation.user(&row.prompt);
         let earlier = state.usage;
@@ -238,18 +240,22 @@ impl Rows {
         let mut usage = conversation.usage();
         usage = less(usage, earlier);
         let stopped = self.shared.stopped().is_some();
+        let key = row.key.clone();
+        let result = |end| {
+            let unknown = log.as_ref().map(RowLog::unknown).unwrap_or_default();
+            RowResult { usage, unknown, ..RowResult::new(key, end) }
+        };
         let why = match ended {
             Ok(End::Cancelled) | Err(Failure::Journal) => return None,
             Err(Failure::Row(_)) if stopped => return None,
             Ok(end) if end.is_recorded() => {
-                return self.counted(RowResult::ended(row.key, end, usage));
+                return self.counted(result(Ok(end)));
             }
             Ok(end) => end.to_string(),
             Err(Failure::Row(why)) => why,
         };
         let prompt = row.digest();
-        let failed = RowResult { usage, ..RowResult::failed(row.key.clone(), why.clone()) };
-        let failed = self.counted(failed)?;
+        let failed = self.counted(result(Err(why.clone())))?;
         if let Some(journal) = &self.journal {
             let record = Record::Failed { row: row.key, prompt, why };
             if journal.append(&record).is_err() {

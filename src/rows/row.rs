@@ -39,15 +39,15 @@ pub struct RowResult {
     pub usage: Usage,
     /// Whether it ended in an earlier run.
     pub resumed: bool,
+    /// The tools of those calls that change something, started, and have no result: the program
+    /// stopped while they ran, or they were walked away from and run on. Whether they took effect
+    /// isn't known, whatever the row's end is. Empty without a journal.
+    pub unknown: Vec<String>,
 }
 
 impl RowResult {
-    pub(super) fn failed(key: String, why: String) -> Self {
-        Self { key, end: Err(why), usage: Usage::default(), resumed: false }
-    }
-
-    pub(super) fn ended(key: String, end: End, usage: Usage) -> Self {
-        Self { key, end: Ok(end), usage, resumed: false }
+    pub(super) fn new(key: String, end: Result<End, String>) -> Self {
+        Self { key, end, usage: Usage::default(), resumed: false, unknown: Vec::new() }
     }
 
     /// The answer, where there is one.
@@ -71,6 +71,9 @@ pub struct RowsReport {
     pub failed: u64,
     /// Of both, rows that ended in an earlier run.
     pub resumed: u64,
+    /// Of both, rows with a call of which it isn't known whether it took effect; see
+    /// [`RowResult::unknown`].
+    pub unknown: u64,
     /// Rows that were begun or handed in and are left to a later run.
     pub unfinished: u64,
     /// The tokens that the rows that ended took in this run.

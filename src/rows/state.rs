@@ -20,7 +20,11 @@ pub(super) struct RowState {
     open: Option<(u64, OpenTurn)>,
     pub(super) end: Option<End>,
     pub(super) failed: Option<String>,
+    pub(super) unknown: UnknownCalls,
 }
+
+/// The tools of those mutating calls that started and have no result, by turn and call.
+pub(super) type UnknownCalls = BTreeMap<(u64, usize), String>;
 
 /// A turn that isn't answered.
 #[derive(Debug)]
@@ -40,8 +44,17 @@ impl RowState {
                 self.failed = None;
                 self.open = Some((turn, OpenTurn { turn: message, calls: BTreeMap::new() }));
             }
-            Record::Intent { turn, index, .. } => self.note(turn, index, None),
-            Record::Result { turn, index, outcome, .. } => self.note(turn, index, Some(outcome)),
+            Record::Intent { turn, index, .. } => {
+                let open = self.open.as_ref().filter(|(number, _)| *number == turn);
+                let call = open.and_then(|(_, open)| open.turn.calls().get(index));
+                let tool = call.map_or("", |call| call.name()).to_owned();
+                self.unknown.insert((turn, index), tool);
+                self.note(turn, index, None);
+            }
+            Record::Result { turn, index, outcome, .. } => {
+                self.unknown.remove(&(turn, index));
+                self.note(turn, index, Some(outcome));
+            }
             Record::Answered { turn, prompt, messages, usage, end, .. } => {
                 self.prompt = Some(prompt);
                 self.failed = None;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use toolpool::agent::{Agent, AgentBuilder, End};
-use toolpool::model::{Model, ModelError, ModelErrorKind, Request};
+use toolpool::model::{Model, ModelError, ModelErrorKind, Request, ScriptedModel};
 use toolpool::rows::{Row, RowResult, Rows, RowsReport, Stopped, UnknownOutcome};
 use toolpool::{CancelToken, Tool, ToolSet, Turn, Wire};
 
@@ -369,10 +369,17 @@ fn cut_after_any_line_a_row_goes_on_and_nothing_is_repeated_silently() {
                 }
             }
             let agent = clerk::agent(&book, ms(0));
-            let rows = Rows::builder(&agent).threads(1).journal(folder.journal());
-            let (report, _) = run(rows.build().unwrap(), [Row::new("a", "a")]);
             let place = format!("{kept} lines, {open} open, {took_effect}");
-            assert_eq!((report.done, report.failed), (1, 0), "{place}");
+            // The second run only reads what the first wrote down.
+            for again in [false, true] {
+                let rows = Rows::builder(&agent).threads(1).journal(folder.journal());
+                let (report, told) = run(rows.build().unwrap(), [Row::new("a", "a")]);
+                let is_resumed = again || kept == lines.len();
+                let counts = (report.done, report.failed, report.resumed);
+                assert_eq!(counts, (1, 0, u64::from(is_resumed)), "{place}");
+                assert_eq!(told[0].unknown, vec!["book"; open], "{place}");
+                assert_eq!(report.unknown, u64::from(open > 0), "{place}");
+            }
             let mut booked = book.accounts();
             booked.sort();
             assert_eq!(booked, ["a/1", "a/2"], "{place}");
@@ -381,6 +388,71 @@ fn cut_after_any_line_a_row_goes_on_and_nothing_is_repeated_silently() {
             assert_eq!(unknown > 0, open > 0, "{place}: the model is told");
         }
     }
+}
+
+#[test]
+fn a_message_of_several_lines_is_one_line_of_the_journal() {
+    let folder = Folder::new();
+    let pretty = serde_json::json!({
+        "choices": [{ "finish_reason": "tool_calls", "message": {
+            "role": "assistant",
+            "content": "first\nsecond",
+            "tool_calls": [{ "id": "c", "type": "function", "function": {
+                "name": "look", "arguments": "{\n}"
+            } }],
+        } }],
+    });
+    let pretty = format!("{pretty:#}").replace('\n', "\r\n");
+    let tools = ToolSet::new().with(Tool::new("look", "Looks", || Ok("seen")));
+    let model = ScriptedModel::new(Wire::OpenAi).body(pretty).turn(body("fine"));
+    let agent = Agent::builder(model, tools).build().unwrap();
+    for resumed in [0, 1] {
+        let rows = Rows::builder(&agent).journal(folder.journal()).build().unwrap();
+        let (report, _) = run(rows, [Row::new("a", "a")]);
+        assert_eq!((report.done, report.resumed), (1, resumed));
+    }
+    let journal = std::fs::read_to_string(folder.journal()).unwrap();
+    for line in journal.lines() {
+        serde_json::from_str::<serde_json::Value>(line).unwrap();
+    }
+    assert!(journal.contains(r#""content": "first\nsecond""#), "{journal}");
+}
+
+#[test]
+fn a_row_whose_call_was_walked_away_from_says_so() {
+    let folder = Folder::new();
+    let (release, gate) = std::sync::mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let hang = Tool::new("pay", "Pays", move || {
+        let _ = gate.lock().recv();
+        Ok("paid")
+    });
+    let tools = ToolSet::new().with(hang.timeout(ms(30)).grace(ms(10)));
+    let model = ScriptedModel::new(Wire::OpenAi)
+        .body(
+            r#"{"choices":[{"finish_reason":"tool_calls","message":{"role":"assistant",
+            "tool_calls":[{"id":"c","type":"function",
+            "function":{"name":"pay","arguments":"{}"}}]}}]}"#,
+        )
+        .turn(body("fine"));
+    let agent = Agent::builder(model, tools).build().unwrap();
+    let rows = || Rows::builder(&agent).journal(folder.journal()).build();
+    let (report, told) = run(rows().unwrap(), [Row::new("a", "a")]);
+    assert_eq!((report.done, report.unknown), (1, 1));
+    assert_eq!(told[0].unknown, ["pay"]);
+    // It ends after all, which the journal is told; until then it has the journal.
+    drop(release);
+    let patience = Instant::now() + ms(20_000);
+    let rows = loop {
+        match rows() {
+            Ok(rows) => break rows,
+            Err(error) => assert!(Instant::now() < patience, "{error}"),
+        }
+        std::thread::sleep(ms(5));
+    };
+    let (report, told) = run(rows, [Row::new("a", "a")]);
+    assert_eq!((report.done, report.resumed, report.unknown), (1, 1, 0));
+    assert!(told[0].unknown.is_empty());
 }
 
 /// The accounts for which a booking had started, and whether it had ended.
@@ -418,9 +490,11 @@ fn an_open_intent_fails_the_row_or_is_tried_again_with_the_same_key_if_so_chosen
     };
     let (result, entries) = resumed(UnknownOutcome::Fail);
     assert!(result.end.unwrap_err().ends_with("its outcome is unknown"));
+    assert_eq!(result.unknown, ["book"]);
     assert!(entries.is_empty(), "nothing else of the turn runs");
     let (result, mut entries) = resumed(UnknownOutcome::Retry);
     assert!(matches!(result.end, Ok(End::Answer(_))));
+    assert!(result.unknown.is_empty(), "{:?}", result.unknown);
     let mut before = before;
     before.sort();
     entries.sort();
