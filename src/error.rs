@@ -390,6 +390,12 @@ impl Error {
         self.0.kind == ErrorKind::Input
     }
 
+    /// A stream of a provider ended before its message did, as one does whose connection broke.
+    #[cfg(feature = "wire")]
+    pub fn is_cut(&self) -> bool {
+        matches!(self.0.broken, Some(Broken::Cut))
+    }
+
     /// The batch was aborted; from [`Report::into_result`](crate::Report::into_result).
     pub fn is_aborted(&self) -> bool {
         self.0.kind == ErrorKind::Aborted

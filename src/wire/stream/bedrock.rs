@@ -14,7 +14,7 @@ use crate::wire::fields::{self, fields};
 use crate::wire::raw::{self, RawObject};
 use crate::wire::stream::parts::{self, push_list};
 use crate::wire::stream::tell::Tell;
-use crate::wire::stream::{Format, Problem, json, push_string};
+use crate::wire::stream::{Format, Problem, push_string, to_json};
 
 fields! {
     struct Event<'a> {
@@ -155,7 +155,7 @@ impl Stream {
         for (name, data) in event.entries() {
             match name {
                 "error" | "message" => {
-                    return Err(Problem::of_the_provider(&json(&event)));
+                    return Err(Problem::of_the_provider(&to_json(&event)));
                 }
                 "" => {}
                 name => self.event(name, data.get(), tell)?,
@@ -331,6 +331,6 @@ impl Open {
         } else {
             return None;
         };
-        Some(json(&whole))
+        Some(to_json(&whole))
     }
 }

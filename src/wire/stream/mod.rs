@@ -23,6 +23,7 @@ use std::fmt;
 
 use crate::call::ToolCall;
 use crate::error::{Broken, Error};
+use crate::json;
 use crate::turn::{Turn, Wire};
 use crate::wire::failure::{self, providers_words};
 use crate::wire::stream::framing::Framing;
@@ -152,7 +153,8 @@ impl Assembler {
     /// The stream is at its end. Gives the turn, and tells the calls that were not told before.
     ///
     /// # Errors
-    /// As those of [`feed`](Self::feed); also a stream that ended before the message did.
+    /// As those of [`feed`](Self::feed); also a stream that ended before the message did, of which
+    /// [`Error::is_cut`] is true.
     pub fn finish(mut self, tell: &mut dyn FnMut(StreamEvent<'_>)) -> Result<Turn, Error> {
         if let Some(problem) = &self.broken {
             return Err(problem.error(self.wire));
@@ -169,6 +171,7 @@ impl Assembler {
         self.framing
             .finish(&mut |name, data| halves.event(name, data, &mut each))
             .and_then(|()| halves.finish(&mut each))
+            .map_err(|problem| if problem.unfinished { Problem::cut() } else { problem })
             .map_err(|problem| problem.error(self.wire))?;
         let body = self.format.end(&mut tell).map_err(|problem| problem.error(self.wire))?;
         let turn = self.wire.parse(&body)?;
@@ -219,25 +222,45 @@ struct Problem {
     /// The text that goes behind, which is cut where it is shown.
     quoted: Option<String>,
     broken: Option<Broken>,
+    /// More of the event might have followed.
+    unfinished: bool,
 }
 
 impl Problem {
+    fn new(text: String) -> Self {
+        Self { text, quoted: None, broken: None, unfinished: false }
+    }
+
     fn unreadable(why: impl fmt::Display) -> Self {
-        let text = format!("stream is not readable: {why}");
-        Self { text, quoted: None, broken: None }
+        Self::new(format!("stream is not readable: {why}"))
+    }
+
+    /// Text that is none of the framings.
+    fn no_events(text: &[u8]) -> Self {
+        let quoted = Some(String::from_utf8_lossy(text).into_owned());
+        Self { quoted, ..Self::unreadable("there is no event in it; it begins with: ") }
     }
 
     /// An event that is not JSON.
     fn event(error: &serde_json::Error, data: &str) -> Self {
         let why = failure::unreadable(error, data);
         let quoted = Some(data.trim_ascii().to_owned());
-        Self { quoted, ..Self::unreadable(format_args!("an event is no JSON: {why}")) }
+        // Neither takes every end for one that came too early: `tr` is one to serde, `1.` to ours.
+        let unfinished =
+            error.is_eof() || json::scan(data).is_err_and(|ours| ours.at == data.len());
+        Self { quoted, unfinished, ..Self::unreadable(format_args!("an event is no JSON: {why}")) }
+    }
+
+    /// An event that is not UTF-8.
+    fn utf8(error: std::str::Utf8Error) -> Self {
+        let unfinished = error.error_len().is_none();
+        Self { unfinished, ..Self::unreadable(format_args!("an event is not UTF-8: {error}")) }
     }
 
     /// The stream ended, and the message didn't.
     fn cut() -> Self {
         let text = "stream ended before the message did".to_owned();
-        Self { text, quoted: None, broken: Some(Broken::Cut) }
+        Self { broken: Some(Broken::Cut), ..Self::new(text) }
     }
 
     /// An error that the provider sent; `data` is the event.
@@ -254,7 +277,7 @@ impl Problem {
             "" => format!("answered with an error: {words}"),
             name => format!("answered with an error: {name}: {words}"),
         };
-        Self { text, quoted: None, broken: Some(Broken::Said { name, body }) }
+        Self { broken: Some(Broken::Said { name, body }), ..Self::new(text) }
     }
 
     fn error(&self, wire: Wire) -> Error {
@@ -267,13 +290,13 @@ impl Problem {
 }
 
 /// The JSON text of a value that can always be written.
-fn json(value: &(impl serde::Serialize + ?Sized)) -> String {
+fn to_json(value: &(impl serde::Serialize + ?Sized)) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
 }
 
 /// Adds a value's JSON text.
 fn push_json(out: &mut String, value: &(impl serde::Serialize + ?Sized)) {
-    out.push_str(&json(value));
+    out.push_str(&to_json(value));
 }
 
 /// Adds a text as a JSON string.

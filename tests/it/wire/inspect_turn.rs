@@ -151,7 +151,7 @@ fn a_stream_is_printed_as_its_whole_body_is() {
 #[test]
 fn an_unreadable_stream_is_one_line_and_exit_code_3() {
     refused(&["--stream"], "<html>\n", 3, "no known format");
-    refused(&["--stream", "--wire", "openai"], "<html>\n", 3, "ended before the message did");
+    refused(&["--stream", "--wire", "openai"], "<html>\n", 3, "it begins with: <html>");
     refused(&["--stream", "--wire", "cohere"], "", 3, "ended before the message did");
     let cut = "data: {\"choices\":[{\"delta\":{\"content\":\"Hel\"}}]}\n\n";
     refused(&["--stream"], cut, 3, "openai stream ended before the message did");

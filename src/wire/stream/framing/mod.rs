@@ -16,6 +16,8 @@ use sse::Sse;
 
 /// Most bytes of one event, and of one line.
 const EVENT_LIMIT: usize = 32 << 20;
+/// Most bytes kept of a line that belongs to no event.
+const ODD_KEPT: usize = 8 << 10;
 
 /// Takes an event's name, empty where the framing has none, and its data, never blank.
 pub(super) type Each<'a> = dyn FnMut(&str, &str) -> Result<(), Problem> + 'a;
@@ -96,8 +98,7 @@ fn too_long() -> Problem {
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str, Problem> {
-    std::str::from_utf8(bytes)
-        .map_err(|error| Problem::unreadable(format_args!("an event is not UTF-8: {error}")))
+    std::str::from_utf8(bytes).map_err(Problem::utf8)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 
 use crate::wire::stream::Problem;
 use crate::wire::stream::framing::lines::Lines;
-use crate::wire::stream::framing::{EVENT_LIMIT, Each, too_long, utf8};
+use crate::wire::stream::framing::{EVENT_LIMIT, Each, ODD_KEPT, too_long, utf8};
 
 /// An event that has no end yet.
 #[derive(Debug, Default)]
@@ -22,6 +22,10 @@ struct Event {
     /// The lines of data, joined by LF.
     data: Vec<u8>,
     has_data: bool,
+    /// Whether there was any line of an event.
+    is_stream: bool,
+    /// The first line, if it is none of an event's.
+    odd: Vec<u8>,
 }
 
 impl Sse {
@@ -35,7 +39,11 @@ impl Sse {
         if let Some(line) = self.lines.last() {
             self.event.line(&line, each)?;
         }
-        self.event.line(b"", each)
+        self.event.line(b"", each)?;
+        match self.event.is_stream || self.event.odd.is_empty() {
+            true => Ok(()),
+            false => Err(Problem::no_events(&self.event.odd)),
+        }
     }
 }
 
@@ -47,7 +55,9 @@ impl Event {
         let colon = memchr::memchr(b':', line).unwrap_or(line.len());
         let value = line.get(colon + 1..).unwrap_or_default();
         let value = value.strip_prefix(b" ").unwrap_or(value);
-        match &line[..colon] {
+        let field = &line[..colon];
+        self.is_stream |= matches!(field, b"data" | b"event");
+        match field {
             b"data" => {
                 if self.data.len() + value.len() >= EVENT_LIMIT {
                     return Err(too_long());
@@ -61,7 +71,14 @@ impl Event {
                 self.name.clear();
                 self.name.extend_from_slice(value);
             }
-            _ if line.starts_with(b"{") && is_json(line) => return each("", utf8(line)?),
+            _ if line.starts_with(b"{") && is_json(line) => {
+                self.is_stream = true;
+                return each("", utf8(line)?);
+            }
+            b"" | b"id" | b"retry" => {}
+            _ if !self.is_stream && self.odd.is_empty() => {
+                self.odd.extend_from_slice(&line[..line.len().min(ODD_KEPT)]);
+            }
             _ => {}
         }
         Ok(())

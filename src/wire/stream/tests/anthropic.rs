@@ -279,7 +279,8 @@ fn errors_and_cuts_break_the_stream() {
         "anthropic stream is not readable: a delta is of no block that is open",
     );
     let cut = began + "data: {\"type\":\"message_de";
-    let error = read(Wire::Anthropic, [cut.as_bytes()]).turn.unwrap_err();
+    check_broken(Wire::Anthropic, &cut, "anthropic stream ended before the message did");
+    let error = read(Wire::Anthropic, [cut.as_bytes(), b"\n\n"]).turn.unwrap_err();
     assert!(error.starts_with("anthropic stream is not readable: an event is no JSON"), "{error}");
 }
 

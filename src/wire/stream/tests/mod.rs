@@ -282,9 +282,41 @@ fn the_format_within_frames_is_found() {
 #[test]
 fn nothing_at_all_is_no_message() {
     for wire in [Wire::Anthropic, Wire::Bedrock, Wire::Gemini] {
-        for stream in ["", "\n\n", ": nothing\n\n", "data: [DONE]\n\n", "<html>\n\n"] {
+        for stream in ["", "\n\n", ": nothing\n\n", "data: [DONE]\n\n", "id: 1\n\n"] {
             let error = read(wire, [stream.as_bytes()]).turn.unwrap_err();
             assert_eq!(error, format!("{wire} stream ended before the message did"), "{stream:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_stream_is_shown_from_its_start() {
+    for wire in Wire::ALL {
+        for page in ["<html>\n<p>502", "upstream connect error", "Bad gateway\n\n: \n\n"] {
+            let error = read_all_ways(wire, page.as_bytes()).turn.unwrap_err();
+            let start = page.lines().next().unwrap();
+            let why = "stream is not readable: there is no event in it; it begins with:";
+            assert_eq!(error, format!("{wire} {why} {start}"));
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_is_cut_anywhere_says_so() {
+    let streams = [
+        (Wire::Anthropic, anthropic::thinking_text_and_calls().concat().into_bytes()),
+        (Wire::OpenAi, "data: {\"choices\":[{\"delta\":{\"content\":\"é\"}}]}\n\n".into()),
+        (Wire::Gemini, gemini::parallel()),
+    ];
+    for (wire, stream) in streams {
+        // From the first character of the first event's data on.
+        for end in "data: ".len()..stream.len() {
+            let mut cut = wire.stream();
+            let fed = cut.feed(&stream[..end], &mut |_| ());
+            let ended = fed.and_then(|()| cut.finish(&mut |_| ()));
+            if let Err(error) = ended {
+                assert!(error.is_cut() && error.is_input(), "{wire} at {end}: {error}");
+            }
         }
     }
 }
