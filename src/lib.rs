@@ -307,7 +307,8 @@
 //! while panicking, a custom policy that blocks, and a borrowed tool that hangs. A tool that must be
 //! safe from those too belongs in a process of its own.
 //!
-//! The crate logs through [`log`](https://docs.rs/log) and prints nothing.
+//! The crate logs through [`log`](https://docs.rs/log) and prints nothing. That a tool panicked, the
+//! standard library's panic hook prints, unless the program sets another.
 //!
 //! # Features
 //!
@@ -389,6 +390,9 @@ pub use turn::{StopKind, StopReason, Turn, Usage, Wire};
 /// Makes the schemas of argument types. Its derive macro is in it with the feature `agent`, and
 /// wherever a crate has `schemars` among its own dependencies.
 pub use schemars;
+
+/// Has the channels that [`CallContext::recv`] receives from.
+pub use crossbeam_channel;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

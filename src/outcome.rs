@@ -56,7 +56,8 @@ pub enum Limit {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Abort {
-    /// The call that caused it, by its index in the turn; nothing for a cause that is no call.
+    /// The call that caused it, by its index in the turn; nothing for a cause that is no call. As
+    /// text it is counted from 1, as models count.
     pub index: Option<usize>,
     /// Its tool's name, or what else caused it.
     pub cause: String,

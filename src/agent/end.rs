@@ -103,9 +103,10 @@ impl fmt::Display for End {
             Self::Refused(_) => f.write_str("the model refused"),
             Self::CutShort { stop, .. } => write!(f, "the model's message was cut short: {stop}"),
             Self::Cancelled => f.write_str("the run was cancelled"),
-            Self::Suspended(suspended) => {
-                write!(f, "{} calls wait for a decision", suspended.pending().count())
-            }
+            Self::Suspended(suspended) => match suspended.pending().count() {
+                1 => f.write_str("a call waits for a decision"),
+                count => write!(f, "{count} calls wait for a decision"),
+            },
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Whatever leaves it, the conversation's last message with calls has its results behind it: a turn
 //! goes into the conversation only together with them.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use crate::agent::Parts;
@@ -287,10 +288,10 @@ impl<'a> Going<'a> {
         report: Report,
         repeats: &[u32],
     ) -> Result<Option<End>, AgentError> {
-        (self.tell)(AgentEvent::Results(&report));
         let report = match report.into_suspended(turn) {
             Ok(suspended) => {
                 self.conversation.suspend(suspended.clone());
+                (self.tell)(AgentEvent::Results(suspended.report()));
                 return Ok(Some(End::Suspended(suspended)));
             }
             Err(report) => *report,
@@ -302,15 +303,17 @@ impl<'a> Going<'a> {
         } else {
             self.ended_by_a_tool(&report)
         };
-        let mut told = report;
+        let mut told = Cow::Borrowed(&report);
         let nudge_at = self.agent.settings.nudge_at;
         for (index, times) in repeats.iter().enumerate() {
             if nudge_at > 0 && *times >= nudge_at {
-                nudge(&mut told, index, *times);
+                nudge(told.to_mut(), index, *times);
             }
         }
-        self.answer(turn, &told, end.as_ref())?;
-        Ok(end)
+        // Told only once the conversation has it, because what is told may panic.
+        let answered = self.answer(turn, &told, end.as_ref());
+        (self.tell)(AgentEvent::Results(&report));
+        answered.map(|()| end)
     }
 
     fn ended_by_a_tool(&self, report: &Report) -> Option<End> {

@@ -153,7 +153,9 @@ impl<'a> AgentRun<'a> {
     /// As [`Agent::run`].
     pub fn run(self) -> Result<End, AgentError> {
         if self.conversation.suspended().is_some() {
-            return Err(AgentError::input("the conversation waits for decisions"));
+            return Err(AgentError::input(
+                "the conversation waits for decisions: `resume` it with them, or `give_up_waiting`",
+            ));
         }
         Going::begin(self)?.go()
     }

@@ -38,8 +38,8 @@ impl ExecutorBuilder {
         Self { tools, settings: Settings::default(), pool: None }
     }
 
-    /// How long a batch may take, counted from `run`, however many calls it has. Defaults to
-    /// 300 s.
+    /// How long a batch may take, counted from `run`, however many calls it has; with zero no call
+    /// starts. Defaults to 300 s.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.settings.deadline = Some(deadline);
         self
@@ -52,7 +52,7 @@ impl ExecutorBuilder {
     }
 
     /// How long one call may take, from its start, where its tool doesn't say; [`Duration::MAX`] for
-    /// as long as its batch may take. Defaults to 60 s.
+    /// as long as its batch may take; with zero no call starts. Defaults to 60 s.
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
         self.settings.call_timeout = Some(timeout);
         self
@@ -295,7 +295,7 @@ impl ExecutorBuilder {
     /// The executor. Starts no thread.
     ///
     /// # Errors
-    /// A tool that can't be used; a policy that requires a tool that isn't there; a limit of zero
+    /// A tool that can't be used; a policy that requires a tool that isn't there; a cap of zero
     /// with which nothing could ever run; a priority that isn't from 1 to 19; an empty secret.
     pub fn build(self) -> Result<Executor, Error> {
         let Self { tools, settings, pool } = self;

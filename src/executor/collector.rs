@@ -20,7 +20,7 @@ use crate::executor::scheduler::{
     Action, BatchId, BatchSpec, CallRef, CallSpec, Closed, Ending, Scheduler, Track, Undecided,
 };
 use crate::executor::settings::Settings;
-use crate::outcome::{Abort, Outcome, Rejected};
+use crate::outcome::{Abort, NotStarted, Outcome, Rejected};
 use crate::policy::{Decision, FailurePolicy};
 use crate::report::{CallReport, Note, Report};
 use crate::sync::channel::Receiver;
@@ -273,18 +273,33 @@ impl Collector {
         held: bool,
         then: impl FnOnce(&Self, &mut Locked, Instant, &mut Vec<Action<Arc<Job>>>) -> T,
     ) -> T {
-        let first = self.calls;
-        let specs: Vec<_> = planned.into_iter().map(|planned| self.spec(planned, held)).collect();
+        let specs = self.specs(planned, held);
         self.core.with(|scheduler, now, out| {
-            if let Some(watch) = &self.run.watch {
-                for (n, spec) in specs.iter().enumerate().filter(|(_, spec)| !spec.payload.known) {
-                    let queued = EventKind::Queued;
-                    watch.send(&self.core.observation, now, first + n, &spec.call, queued);
-                }
-            }
-            scheduler.submit(self.id, specs, now, out);
+            self.submit(specs, scheduler, now, out);
             then(self, scheduler, now, out)
         })
+    }
+
+    fn specs(&mut self, planned: Vec<Planned>, held: bool) -> Vec<CallSpec<Arc<Job>>> {
+        planned.into_iter().map(|planned| self.spec(planned, held)).collect()
+    }
+
+    /// Hands in the calls that were made specs of last.
+    fn submit(
+        &self,
+        specs: Vec<CallSpec<Arc<Job>>>,
+        scheduler: &mut Locked,
+        now: Instant,
+        out: &mut Vec<Action<Arc<Job>>>,
+    ) {
+        if let Some(watch) = &self.run.watch {
+            let first = self.calls - specs.len();
+            for (n, spec) in specs.iter().enumerate().filter(|(_, spec)| !spec.payload.known) {
+                let queued = EventKind::Queued;
+                watch.send(&self.core.observation, now, first + n, &spec.call, queued);
+            }
+        }
+        scheduler.submit(self.id, specs, now, out);
     }
 
     fn spec(&mut self, planned: Planned, held: bool) -> CallSpec<Arc<Job>> {
@@ -330,15 +345,17 @@ impl Collector {
         }
     }
 
-    /// The message is complete: hands the last calls in, lets the held ones run, and starts the
-    /// deadline.
+    /// The message is complete: starts the deadline, hands the last calls in, and lets the held
+    /// ones run.
     pub(crate) fn complete(&mut self, planned: Vec<Planned>, options: &Options) {
-        self.push(planned, true);
-        self.core.with(|scheduler, now, out| {
+        let specs = self.specs(planned, true);
+        let completed = self.core.with(|scheduler, now, out| {
             scheduler.set_deadline(self.id, options.deadline(now), now, out);
-            self.completed = Some(now);
+            self.submit(specs, scheduler, now, out);
             scheduler.release(self.id, now, out);
+            now
         });
+        self.completed = Some(completed);
     }
 
     /// How many calls were handed in.
@@ -472,7 +489,8 @@ impl Drop for Collector {
 }
 
 /// The report of a batch, and which of its calls no figures are kept of: those that ended in an
-/// earlier run, and those of no tool, whose names the model makes up without end.
+/// earlier run or will end in a later one, and those of no tool, whose names the model makes up
+/// without end.
 fn report(closed: Closed<Arc<Job>>, notes: Vec<(usize, Note)>) -> (Report, Vec<usize>) {
     let (wall, abort) = (closed.wall, closed.abort.clone());
     let mut planned = notes.into_iter().peekable();
@@ -486,7 +504,8 @@ fn report(closed: Closed<Arc<Job>>, notes: Vec<(usize, Note)>) -> (Report, Vec<u
             notes.insert(0, note);
         }
         notes.extend(job.progress_dropped().map(Note::ProgressDropped));
-        if job.known || job.definition.is_none() {
+        let is_deferred = matches!(slot.outcome, Outcome::NotStarted(NotStarted::Deferred));
+        if job.known || job.definition.is_none() || is_deferred {
             uncounted.push(index);
         }
         calls.push(CallReport {

@@ -62,7 +62,8 @@ impl<'a, Of> Run<'a, Of> {
         job::nest(&self.executor.core, &mut self.options).map(|parent| parent.lend())
     }
 
-    /// How long the batch may take, counted from [`run`](Self::run). Defaults to the executor's.
+    /// How long the batch may take, counted from [`run`](Self::run); with zero no call starts.
+    /// Defaults to the executor's.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.options.deadline = Some(deadline);
         self
@@ -105,8 +106,8 @@ impl<'a, Of> Run<'a, Of> {
         self
     }
 
-    /// At most `cap` calls of this turn at once; 1 runs them one after another. Defaults to no cap
-    /// of its own.
+    /// At most `cap` calls of this turn at once; 1, and 0, run them one after another. Defaults to
+    /// no cap of its own.
     pub fn max_parallel(mut self, cap: usize) -> Self {
         self.options.max_parallel = cap.max(1);
         self

@@ -140,7 +140,7 @@ impl Executor {
             let waits = report.calls().get(index).is_some_and(is_deferred);
             if !waits || planned.iter().any(|(other, _)| *other == index) {
                 return Err(Error::input(format_args!(
-                    "call {index} doesn't wait for a resolution"
+                    "no call with the index {index} waits for a resolution"
                 )));
             }
             let call = &report[index].call;

@@ -226,7 +226,7 @@ impl ScriptedModel {
         match scene {
             Some(scene) => scene(&asked, &mut Stage { request, tell }),
             None => {
-                let ended = "the script has ended";
+                let ended = "the script has no answer left";
                 Err(ModelError::new(ModelErrorKind::Configuration, NAME, ended))
             }
         }

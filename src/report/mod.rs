@@ -22,7 +22,7 @@ pub struct CallReport {
     pub call: ToolCall,
     /// How it ended.
     pub outcome: Outcome,
-    /// What the tool may change.
+    /// What the tool may change; [`Effect::Mutating`] where there is no such tool.
     pub effect: Effect,
     /// Which threads it ran on.
     pub lane: Lane,
@@ -164,7 +164,7 @@ impl Report {
 
     /// How long the batch would have taken, had its calls run one after another once the message
     /// was complete.
-    fn one_by_one(&self) -> Duration {
+    pub(crate) fn one_by_one(&self) -> Duration {
         self.message_ended.unwrap_or_default().saturating_add(self.sequential())
     }
 

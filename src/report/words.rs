@@ -96,7 +96,7 @@ fn not_started(reason: &NotStarted, name: Name<'_>) -> String {
                 None => format!("an earlier call of {}", Name(tool)),
             };
             format!(
-                "not run: {holder} did not end and still works on the same thing; check first, then you may call {name} again"
+                "not run: {holder} did not end, and {name} can't run beside it; check first, then you may call {name} again"
             )
         }
         NotStarted::GroupPaused => {

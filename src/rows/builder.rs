@@ -20,7 +20,9 @@ use crate::text::digest;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum UnknownOutcome {
-    /// The model is told that the outcome is unknown, and to check before it repeats the call.
+    /// The model is told that the outcome is unknown, and to check before it repeats the call. What
+    /// it makes of that is its own affair: [`RowResult::unknown`](crate::rows::RowResult::unknown)
+    /// names the tool, however the row ends.
     #[default]
     Tell,
     /// The row fails; somebody has to look at it.

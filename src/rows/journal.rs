@@ -131,6 +131,12 @@ impl Journal {
     }
 }
 
+/// Whether the first line of a file is a journal's, or torn and may have been one.
+fn is_first(line: &[u8]) -> bool {
+    const BEGINNING: &[u8] = br#"{"journal":"#;
+    line.starts_with(BEGINNING) || BEGINNING.starts_with(line)
+}
+
 /// Unlocked by itself: a program that is being started by another thread may still have the file for
 /// a moment, and with it a lock that only closing would end.
 impl Drop for Lines {
@@ -158,6 +164,9 @@ impl Lines {
             line.clear();
             let read =
                 reader.read_until(b'\n', &mut line).map_err(|error| failed("read", error))?;
+            if number == 1 && read > 0 && !is_first(&line) {
+                return Err(Error::input(format_args!("{shown} is no journal")));
+            }
             if line.last() != Some(&b'\n') {
                 if read > 0 {
                     log::warn!("the last line of the journal {shown} was torn; it is taken off");
@@ -183,9 +192,6 @@ impl Lines {
                     )));
                 }
                 Record::Journal { id: begun, .. } => id = Some(begun),
-                _ if id.is_none() => {
-                    return Err(Error::input(format_args!("{shown} is no journal")));
-                }
                 Record::Turn { ref row, .. }
                 | Record::Intent { ref row, .. }
                 | Record::Result { ref row, .. }

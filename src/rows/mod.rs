@@ -204,7 +204,9 @@ impl Rows {
                 Some(_) => None,
                 None => self.process(job),
             }));
-            let result = result.unwrap_or_else(|_| {
+            let result = result.unwrap_or_else(|payload| {
+                // Its drop may panic, too.
+                std::mem::forget(payload);
                 self.counted(RowResult::new(key, Err("the model panicked".to_owned())))
             });
             if done.send(result).is_err() {
@@ -217,7 +219,7 @@ impl Rows {
     fn known(&self, row: &Row, state: &RowState) -> Done {
         let changed = state.prompt.as_ref().is_some_and(|prompt| *prompt != row.digest());
         let ended = match (&state.end, &state.failed) {
-            _ if changed => Err("the row isn't what it was when the journal began it".to_owned()),
+            _ if changed => Err("the journal began the row with another prompt".to_owned()),
             (Some(end), _) => Ok(end.clone()),
             (None, Some(why)) if !self.settings.retry_failed => Err(why.clone()),
             _ => return None,

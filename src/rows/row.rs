@@ -4,8 +4,8 @@ use crate::agent::{AgentStats, End};
 use crate::text::digest;
 use crate::turn::Usage;
 
-/// One row: a key that no other row of the journal has, and what the model is asked. Handlers read
-/// it with `cx.get::<Row>()`.
+/// One row: a key that no other row has, and what the model is asked. A second row of a key fails.
+/// Handlers read it with `cx.get::<Row>()`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Row {

@@ -131,7 +131,7 @@ impl Timeline<'_> {
         }
         header += &format!(
             ", sequential {}, saved {}, speed-up {:.1}{}",
-            Span(report.sequential()),
+            Span(report.one_by_one()),
             Span(report.saved()),
             report.speedup(),
             self.signs().times,

@@ -160,7 +160,8 @@ impl CallContext {
         self.check()
     }
 
-    /// Receives from a channel, and gives up at once when the call should stop.
+    /// Receives from a channel of [`crossbeam_channel`](crate::crossbeam_channel), and gives up at
+    /// once when the call should stop.
     ///
     /// # Errors
     /// Of the kind [`ToolErrorKind::Cancelled`] when the call should stop, of the kind

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::call::{CallState, ToolCall};
 use crate::error::bounded_to;
 use crate::output::{Block, Output};
-use crate::report::Report;
+use crate::report::{CallReport, Report};
 use crate::turn::Turn;
 use crate::wire::multi_tool_use;
 
@@ -57,7 +57,7 @@ pub(super) fn answers<'a>(turn: &'a Turn, report: &Report) -> Vec<Answer<'a>> {
 }
 
 fn tell(index: usize, call: &ToolCall, report: &Report) -> (Output, bool) {
-    let Some(report) = report.calls().get(index) else {
+    let Some(report) = report.calls().get(index).filter(|report| is_its(call, report)) else {
         return (Output::text("not run: there is no result for this call"), true);
     };
     let is_error = report.is_error();
@@ -68,6 +68,11 @@ fn tell(index: usize, call: &ToolCall, report: &Report) -> (Output, bool) {
         return (Output::text(format!("{}\nthe arguments were: {quote}", output.to_text())), true);
     }
     (output, is_error)
+}
+
+/// Whether a report is that of the call, whose arguments an approver may have edited.
+pub(super) fn is_its(call: &ToolCall, report: &CallReport) -> bool {
+    report.call.id() == call.id() && report.call.name() == call.name()
 }
 
 /// Blocks without the blank texts among them, which providers refuse.

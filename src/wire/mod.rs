@@ -182,8 +182,16 @@ impl Turn {
     /// came, then the results in call order, failures included, in the shape the provider wants.
     ///
     /// Where the provider would refuse the message as it came, its echoed copy is repaired as
-    /// little as possible; [`repairs`](Self::repairs) tells where.
+    /// little as possible; [`repairs`](Self::repairs) tells where. A call that isn't in the report at
+    /// its place, as in the report of another turn, is told that there is no result, and that is
+    /// logged as an error.
     pub fn reply(&self, report: &Report) -> Vec<Json> {
+        let answered = self.calls().iter().zip(report.calls());
+        let count = answered.filter(|(call, report)| answers::is_its(call, report)).count();
+        if count < self.calls().len() {
+            let missing = self.calls().len() - count;
+            log::error!("the report is of another turn: it has no result for {missing} calls");
+        }
         self.wire().reply(self, report).messages
     }
 

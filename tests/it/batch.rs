@@ -1,6 +1,7 @@
 //! Calls that start while the message is still being written, approval, suspension, observation.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,9 +9,9 @@ use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toolpool::{
-    Approval, ApprovalRequest, CallContext, CancelToken, Event, EventKind, Executor, FailurePolicy,
-    NotStarted, Outcome, Rejected, Report, Resolution, Run, ScopedTool, ScopedToolSet, Suspended,
-    Tool, ToolCall, ToolSet, Turn,
+    Approval, ApprovalRequest, CallContext, CancelToken, Decision, Event, EventKind, Executor,
+    FailurePolicy, NotStarted, Outcome, Rejected, Report, Resolution, Run, ScopedTool,
+    ScopedToolSet, Suspended, Tool, ToolCall, ToolSet, Turn,
 };
 
 use crate::machine;
@@ -521,6 +522,83 @@ fn a_runs_approver_is_asked_about_what_is_nested_in_it() {
     assert_eq!(told(executor.turn(&turn)), "true");
     let denies = answers(Approval::Deny("no".to_owned()));
     assert_eq!(told(executor.turn(&turn).approval(denies)), "false");
+}
+
+#[test]
+fn what_a_policy_holds_is_dropped_without_the_executors_lock() {
+    struct Asks(Executor, mpsc::Sender<usize>);
+    impl Drop for Asks {
+        fn drop(&mut self) {
+            let _ = self.1.send(self.0.stats().running);
+            panic!("a drop that panics");
+        }
+    }
+    let (release, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let slow = Tool::new("slow", "", move || Ok(drop(gate.lock().recv()))).read_only();
+    let quick = Tool::new("quick", "", || Ok(()));
+    let executor = Executor::new(ToolSet::new().with(slow).with(quick)).unwrap();
+    let (told, tells) = mpsc::channel();
+    let asks = Asks(executor.clone(), told);
+    let policy = FailurePolicy::custom(move |_| {
+        let _ = &asks;
+        Decision::Continue
+    });
+    let mut batch = executor.batch().policy(policy).begin();
+    batch.push(ToolCall::new("1", "slow", "{}"));
+    wait_until(|| executor.stats().running == 1);
+    drop(batch);
+    drop(release);
+    tells.recv_timeout(ms(10_000)).expect("the executor can be asked");
+    let turn = Turn::from_calls([ToolCall::new("1", "quick", "{}")]);
+    assert!(executor.run(&turn).all_succeeded());
+}
+
+#[test]
+fn a_call_on_its_way_is_told_to_stop_before_the_deadline_that_finish_sets() {
+    let tool = Tool::new("look", "", |(): (), cx: &CallContext| {
+        let _ = cx.sleep(ms(60_000));
+        Ok("part of it")
+    });
+    let tools = ToolSet::new().with(tool.read_only());
+    let executor = Executor::builder(tools).deadline(ms(1000)).grace(ms(700)).build().unwrap();
+    let call = ToolCall::new("1", "look", "{}");
+    for _ in 0..3 {
+        let mut batch = executor.begin();
+        batch.push(call.clone());
+        let report = batch.finish(&Turn::from_calls([call.clone()]));
+        assert_eq!(report[0].content().to_text(), "part of it", "{report:?}");
+    }
+}
+
+#[test]
+fn a_batch_that_is_finished_without_any_time_starts_nothing_else() {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let tool = {
+        let runs = Arc::clone(&runs);
+        Tool::new("look", "", move || Ok(runs.fetch_add(1, Ordering::SeqCst))).read_only()
+    };
+    let tools = ToolSet::new().with(tool);
+    let executor = Executor::builder(tools).deadline(Duration::ZERO).build().unwrap();
+    let turn = Turn::from_calls((0..100).map(|at| ToolCall::new(format!("{at}"), "look", "{}")));
+    let report = executor.begin().finish(&turn);
+    let is_late = |outcome: &Outcome| *outcome == Outcome::NotStarted(NotStarted::Deadline);
+    assert!(report.calls().iter().all(|call| is_late(&call.outcome)), "{report:?}");
+    assert_eq!(runs.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn a_deferred_call_is_counted_once_it_ends() {
+    let executor = Executor::builder(ToolSet::new().with(pay().needs_approval()))
+        .approval(|requests| requests.iter().map(|_| Approval::Defer).collect())
+        .build()
+        .unwrap();
+    let turn = Turn::from_calls([call("1", "pay", 1)]);
+    let suspended = executor.run(&turn).into_suspended(&turn).unwrap();
+    assert!(executor.stats().tools.is_empty());
+    assert!(executor.resume(suspended, [(0, Resolution::Allow)]).unwrap().run().all_succeeded());
+    let counted = &executor.stats().tools["pay"];
+    assert_eq!((counted.calls, counted.failures), (1, 0));
 }
 
 fn name(kind: &EventKind) -> &'static str {

@@ -434,6 +434,8 @@ pub(crate) struct SlotReport<P> {
 /// How a closed batch went.
 pub(crate) struct Closed<P> {
     pub(super) slots: Vec<Slot<P>>,
+    /// A custom one is dropped with what the user put into it, so never under the lock.
+    pub(super) _policy: FailurePolicy,
     pub(super) opened: Instant,
     pub(crate) wall: Duration,
     pub(crate) abort: Option<Abort>,

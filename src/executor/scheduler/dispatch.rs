@@ -166,8 +166,8 @@ impl<P: Clone> Scheduler<P> {
     fn look_at_end(&mut self, call: CallRef, out: &mut Vec<Action<P>>) {
         let Some(batch) = self.batches.get_mut(call.batch) else { return };
         let slot = &mut batch.slots[call.index];
-        if slot.due_at.is_none()
-            && let Deadline::At(at) = slot.signal_at
+        if let Deadline::At(at) = slot.signal_at
+            && slot.due_at.is_none_or(|due| at < due)
         {
             slot.due_at = Some(at);
             if batch.push_due(at, Due::Call(call.index)) {

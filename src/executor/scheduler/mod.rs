@@ -249,8 +249,9 @@ impl<P: Clone> Scheduler<P> {
                 self.zombies.insert(CallRef { batch: id, index }, zombie(slot));
             }
         }
-        let Batch { slots, opened, abort, .. } = batch;
-        Some(Closed { slots, opened, wall: now.saturating_duration_since(opened), abort, id })
+        let Batch { slots, opened, abort, policy, .. } = batch;
+        let wall = now.saturating_duration_since(opened);
+        Some(Closed { slots, _policy: policy, opened, wall, abort, id })
     }
 
     pub(crate) fn counts(&self) -> Counts {

@@ -288,10 +288,7 @@ fn a_journal_is_for_one_process_one_prompt_one_model_and_one_set_of_tools() {
         plain().system("Be brief."),
         Agent::builder(model(), ToolSet::new()),
         Agent::builder(model(), ToolSet::new().with(look().read_only())),
-        Agent::builder(
-            toolpool::model::ScriptedModel::new(Wire::OpenAi),
-            ToolSet::new().with(look()),
-        ),
+        Agent::builder(ScriptedModel::new(Wire::OpenAi), ToolSet::new().with(look())),
     ] {
         let error = build(other).unwrap_err();
         assert!(error.is_config() && error.to_string().contains("was begun with another"));
@@ -304,7 +301,7 @@ fn a_journal_is_for_one_process_one_prompt_one_model_and_one_set_of_tools() {
     assert_eq!(report.done, 1);
     let (report, told) = run(builder().build().unwrap(), [Row::new(1, "another")]);
     assert_eq!(report.failed, 1);
-    assert!(told[0].end.as_ref().unwrap_err().contains("isn't what it was"));
+    assert!(told[0].end.as_ref().unwrap_err().contains("another prompt"));
 }
 
 #[test]
@@ -328,8 +325,12 @@ fn a_torn_last_line_is_taken_off_and_any_other_damage_refused() {
     std::fs::write(folder.journal(), &damaged).unwrap();
     let error = builder().build().unwrap_err();
     assert!(error.is_input() && error.to_string().contains("line 2"), "{error}");
-    std::fs::write(folder.journal(), "a,b\n1,2\n").unwrap();
-    assert!(builder().build().unwrap_err().is_input());
+    for other in ["a,b\n1,2\n", "one line", "{\"row\": 1}\n", "\n"] {
+        std::fs::write(folder.journal(), other).unwrap();
+        let error = builder().build().unwrap_err();
+        assert!(error.is_input() && error.to_string().ends_with("is no journal"), "{error}");
+        assert_eq!(std::fs::read_to_string(folder.journal()).unwrap(), other, "it is left alone");
+    }
     let nowhere = Rows::builder(&agent).journal(folder.0.join("none").join("j")).build();
     assert!(nowhere.unwrap_err().is_io());
 }
@@ -490,7 +491,8 @@ fn an_open_intent_fails_the_row_or_is_tried_again_with_the_same_key_if_so_chosen
     };
     let (result, entries) = resumed(UnknownOutcome::Fail);
     assert!(result.end.unwrap_err().ends_with("its outcome is unknown"));
-    assert_eq!(result.unknown, ["book"]);
+    let begun = cut.matches(r#"{"intent""#).count();
+    assert_eq!(result.unknown, vec!["book"; begun]);
     assert!(entries.is_empty(), "nothing else of the turn runs");
     let (result, mut entries) = resumed(UnknownOutcome::Retry);
     assert!(matches!(result.end, Ok(End::Answer(_))));

@@ -287,3 +287,28 @@ fn counts_beyond_all_bounds_stop_at_the_highest() {
     usage += usage;
     assert_eq!((usage.input_tokens, usage.output_tokens), (u64::MAX, u64::MAX));
 }
+
+#[test]
+fn a_report_of_another_turn_answers_nothing() {
+    let body = |id, name| {
+        format!(
+            r#"{{"choices":[{{"finish_reason":"tool_calls","message":{{"role":"assistant",
+            "tool_calls":[{{"id":"{id}","type":"function",
+            "function":{{"name":"{name}","arguments":"{{}}"}}}}]}}}}]}}"#
+        )
+    };
+    let tools = ["one", "two"].map(|name| Tool::new(name, "", move || Ok(name)));
+    let executor = Executor::new(tools.into_iter().fold(ToolSet::new(), ToolSet::with)).unwrap();
+    let turn = Wire::OpenAi.parse(&body("a", "one")).unwrap();
+    let told = |id, name| {
+        let other = Wire::OpenAi.parse(&body(id, name)).unwrap();
+        let messages = turn.reply(&executor.run(&other));
+        check_reply(&turn, &messages);
+        messages[1].as_str().to_owned()
+    };
+    assert!(told("a", "one").contains(r#""content":"one""#));
+    for (id, name) in [("b", "one"), ("a", "two")] {
+        let told = told(id, name);
+        assert!(told.contains("not run: there is no result for this call"), "{told}");
+    }
+}
