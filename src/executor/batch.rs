@@ -145,10 +145,7 @@ impl Batch {
     /// the batch was begun in.
     fn wait(&self) -> (Option<Lent>, Option<LostWorker>) {
         let current = job::current(&self.core).map(|(_, job)| job);
-        let lost = match current {
-            Some(_) => None,
-            None => self.core.compute.lose_worker(),
-        };
+        let lost = job::lose_worker(&self.core);
         (current.or(self.parent.clone()).map(|job| job.lend()), lost)
     }
 }

@@ -17,7 +17,7 @@ use crate::executor::observer::{EventKind, Watch, Watched};
 use crate::executor::recorder::Recorder;
 use crate::executor::say;
 use crate::executor::scheduler::{
-    Action, BatchId, BatchSpec, CallRef, CallSpec, Closed, Ending, Scheduler, Track, Undecided,
+    Action, BatchId, BatchSpec, CallRef, CallSpec, Closed, Ending, Scheduler, Undecided,
 };
 use crate::executor::settings::Settings;
 use crate::outcome::{Abort, NotStarted, Outcome, Rejected};
@@ -26,7 +26,7 @@ use crate::report::{CallReport, Note, Report};
 use crate::sync::channel::Receiver;
 use crate::sync::thread;
 use crate::time::Deadline;
-use crate::tool::{CallContext, Effect, Lane};
+use crate::tool::{CallContext, Effect};
 use crate::turn::Turn;
 
 /// What one run may set for itself.
@@ -162,9 +162,7 @@ pub(crate) fn run_planned(
     if planned.is_empty() {
         return Report::new(Vec::new(), Duration::ZERO, None);
     }
-    // A call's own thread counts as lost already.
-    let own = job::current(core).is_some();
-    let _lost = if own { None } else { core.compute.lose_worker() };
+    let _lost = job::lose_worker(core);
     let mut collector = Collector::open(core, tooling, options);
     let next = collector.push_then(planned, false, |collector, scheduler, now, out| {
         scheduler.seal(collector.id, out);
@@ -510,10 +508,7 @@ fn report(closed: Closed<Arc<Job>>, notes: Vec<(usize, Note)>) -> (Report, Vec<u
         }
         calls.push(CallReport {
             effect: job.definition.as_ref().map_or(Effect::Mutating, |tool| tool.effect),
-            lane: match job.track() {
-                Track::Compute => Lane::Compute,
-                Track::Blocking | Track::Scoped => Lane::Blocking,
-            },
+            lane: job.lane(),
             call: slot.call,
             outcome: slot.outcome,
             attempts: slot.attempts,

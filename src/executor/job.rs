@@ -15,14 +15,14 @@ use crate::executor::around::Around;
 use crate::executor::attempt;
 use crate::executor::collector::{self, Options};
 use crate::executor::core::{Actions, Core, Tooling, tell_settled};
-use crate::executor::lanes::{self, Task};
+use crate::executor::lanes::{self, LostWorker, Task};
 use crate::executor::observer::{EventKind, Watch, Watched};
 use crate::executor::recorder::Recorder;
 use crate::executor::say;
 use crate::executor::scheduler::{Action, BatchId, CallRef, Fate, Grant, Scheduler, Track};
 use crate::report::Report;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::tool::{CallContext, Closers, Definition, Host};
+use crate::tool::{CallContext, Closers, Definition, Host, Lane};
 use crate::turn::Turn;
 
 /// What the calls of one run share.
@@ -123,8 +123,9 @@ impl Job {
         let handler = self.definition.as_ref().and_then(|definition| definition.handler.clone());
         let next = handler.and_then(|handler| self.run_with(call, grant, &*handler));
         match next {
-            Some(_) => self.leave_behind(),
-            None => attempt::let_go(self),
+            // A worker of a pool counts as free already.
+            None if self.track != Track::Compute => attempt::let_go(self),
+            _ => self.leave_behind(),
         }
         next
     }
@@ -255,8 +256,13 @@ impl Job {
         Some(self.progress_dropped.load(Ordering::Relaxed)).filter(|dropped| *dropped > 0)
     }
 
-    pub(crate) fn track(&self) -> Track {
-        self.track
+    pub(crate) fn lane(&self) -> Lane {
+        let own = self.definition.as_ref().and_then(|definition| definition.lane);
+        match self.track {
+            Track::Compute => Lane::Compute,
+            Track::Blocking => Lane::Blocking,
+            Track::Scoped => own.unwrap_or(self.run.core.settings.default_lane),
+        }
     }
 
     fn call_ref(&self) -> CallRef {
@@ -317,6 +323,12 @@ fn claim(track: Track, actions: &mut Actions) -> Option<Task> {
 pub(crate) fn current(core: &Arc<Core>) -> Option<(CallContext, Arc<Job>)> {
     let current = CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()?;
     Arc::ptr_eq(&current.1.run.core, core).then_some(current)
+}
+
+/// Counts this thread as lost where it is a worker that compute tools run on and is about to wait
+/// for a batch. A call's own thread counts already.
+pub(crate) fn lose_worker(core: &Arc<Core>) -> Option<LostWorker> {
+    if current(core).is_some() { None } else { core.compute.lose_worker() }
 }
 
 /// Makes a run part of the call that runs on this thread, if one does.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::thread;
 
-use crate::executor::approval;
+use crate::executor::approval::{self, Planned};
 use crate::executor::attempt;
 use crate::executor::collector::{self, Collector, Options};
 use crate::executor::core::{Core, Tooling};
-use crate::executor::job::Job;
+use crate::executor::job::{self, Job};
 use crate::executor::say;
 use crate::executor::scheduler::CallRef;
 use crate::report::Report;
@@ -23,39 +23,50 @@ pub(super) fn run(
 ) -> Report {
     let tooling = Tooling::new(tools.set, &core.settings, true);
     let handlers = tools.handlers;
-    let on_rayon =
-        tooling.set.definitions().iter().any(|definition| {
-            definition.lane.unwrap_or(core.settings.default_lane) == Lane::Compute
-        });
     let mut planned = approval::plan(turn.calls(), 0, &tooling.set, &core.settings);
     approval::ask(&mut planned, 0, &tooling.set, options.approver.as_ref(), &core.settings);
     if planned.is_empty() {
         return collector::run_planned(core, &tooling, planned, options);
     }
+    let computes = |planned: &Planned| {
+        planned.admitted.as_ref().is_ok_and(|at| lane(core, &tooling, *at) == Lane::Compute)
+    };
+    let pool = if planned.iter().any(computes) { core.compute.scope_pool().ok() } else { None };
+    let _lost = job::lose_worker(core);
     let mut collector = Collector::open(core, &tooling, options);
-    if on_rayon && let Ok(pool) = core.compute.scope_pool() {
-        return pool.in_place_scope(|scope| {
-            collector.push(planned, false);
-            collector.finish_with(&mut |call, job| {
-                let handlers = &handlers;
-                scope.spawn(move |_| run_one(job, call, handlers));
-            })
-        });
-    }
-    thread::scope(|scope| {
-        collector.push(planned, false);
-        collector.finish_with(&mut |call, job| {
+    thread::scope(|threads| {
+        let thread = |call, job| {
             let handlers = &handlers;
             let spawned = thread::Builder::new()
                 .name("toolpool-scoped".to_owned())
                 .stack_size(core.settings.stack_size)
-                .spawn_scoped(scope, move || run_one(job, call, handlers));
+                .spawn_scoped(threads, move || run_one(job, call, handlers));
             if let Err(error) = spawned {
                 say::warn(format_args!("no thread for a call: {error}"));
                 core.start_failed(call);
             }
-        })
+        };
+        let Some(pool) = &pool else {
+            collector.push(planned, false);
+            return collector.finish_with(&mut |call, job: Arc<Job>| thread(call, job));
+        };
+        let report = pool.pool().in_place_scope(|workers| {
+            collector.push(planned, false);
+            collector.finish_with(&mut |call, job: Arc<Job>| {
+                if lane(core, &tooling, job.tool) == Lane::Blocking {
+                    return thread(call, job);
+                }
+                let (handlers, entry) = (&handlers, pool.entry());
+                workers.spawn(move |_| entry.run(|| run_one(job, call, handlers)));
+            })
+        });
+        core.compute.retire();
+        report
     })
+}
+
+fn lane(core: &Core, tooling: &Tooling, tool: usize) -> Lane {
+    tooling.set.definitions()[tool].lane.unwrap_or(core.settings.default_lane)
 }
 
 fn run_one(job: Arc<Job>, call: CallRef, handlers: &[Box<dyn Invoke + '_>]) {

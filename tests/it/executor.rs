@@ -1,15 +1,15 @@
 //! Turns run end to end on real threads, with generous bounds.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toolpool::{
-    CallContext, CancelToken, Executor, FailurePolicy, Group, NotStarted, Note, Outcome, Rejected,
-    Report, ScopedTool, ScopedToolSet, Tool, ToolCall, ToolSet, Turn, execute_tool_calls,
+    CallContext, CancelToken, Executor, FailurePolicy, Group, Lane, NotStarted, Note, Outcome,
+    Rejected, Report, ScopedTool, ScopedToolSet, Tool, ToolCall, ToolSet, Turn, execute_tool_calls,
 };
 
 use crate::machine;
@@ -257,6 +257,69 @@ fn scoped_tools_borrow_from_the_stack() {
         assert!(report.wall() < ms(1100), "{:?}", report.wall());
     }
     assert_eq!(hits.load(Ordering::Relaxed), 8);
+}
+
+#[test]
+fn scoped_tools_stay_within_the_lanes_limits() {
+    let _shared = machine::shared();
+    let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let wait = ScopedTool::new("wait", "", || {
+        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        thread::sleep(ms(30));
+        now.fetch_sub(1, Ordering::SeqCst);
+        Ok(thread::current().name().map(str::to_owned))
+    });
+    // One that computes beside it doesn't take it onto a pool's workers.
+    let sum = ScopedTool::new("sum", "", || Ok(thread::current().name().map(str::to_owned)));
+    let tools = ScopedToolSet::new().with(wait).with(sum.set(Tool::compute));
+    let executor = Executor::builder(ToolSet::new()).blocking_threads(4).build().unwrap();
+    let turn = calls((0..12).map(|_| ("wait", "")).chain([("sum", "")]));
+    let report = executor.run_scoped(&turn, tools).unwrap();
+    assert!(report.all_succeeded());
+    assert_eq!(most.load(Ordering::SeqCst), 4);
+    let [.., wait, sum] = report.calls() else { panic!("no calls") };
+    assert_eq!((wait.lane, sum.lane), (Lane::Blocking, Lane::Compute));
+    assert_eq!(wait.content().to_text(), "toolpool-scoped");
+    assert!(sum.content().to_text().starts_with("toolpool-compute"));
+}
+
+#[test]
+fn borrowed_tools_that_compute_keep_no_worker_from_others() {
+    let _shared = machine::shared();
+    let sum = Tool::new("sum", "", || Ok("x")).compute();
+    let executor = Executor::builder(ToolSet::new().with(sum)).rayon_threads(2).build().unwrap();
+    let both = Barrier::new(2);
+    let outer = ScopedTool::new("outer", "", || {
+        both.wait();
+        // All workers of the pool wait here.
+        Ok(executor.run(&calls([("sum", "")])).all_succeeded())
+    });
+    let tools = ScopedToolSet::new().with(outer.set(Tool::compute));
+    let report = executor.run_scoped(&calls([("outer", ""), ("outer", "")]), tools).unwrap();
+    let told: Vec<_> = report.results().map(|result| result.content.to_text()).collect();
+    assert_eq!(told, ["true", "true"]);
+    assert!(report.wall() < ms(5000), "{:?}", report.wall());
+}
+
+#[test]
+fn a_scope_may_wait_on_the_workers_of_the_pool_that_its_tools_use() {
+    let _shared = machine::shared();
+    let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap());
+    let builder =
+        Executor::builder(ToolSet::new().with(Tool::new("sum", "", || Ok("x")).compute()));
+    let executor = builder.rayon_pool(Arc::clone(&pool)).build().unwrap();
+    let both = Barrier::new(2);
+    let scope = || {
+        both.wait();
+        let outer = ScopedTool::new("outer", "", || {
+            Ok(executor.run(&calls([("sum", "")])).all_succeeded())
+        });
+        let tools = ScopedToolSet::new().with(outer);
+        let report = executor.run_scoped(&calls([("outer", "")]), tools).unwrap();
+        assert_eq!(report[0].content().to_text(), "true");
+        assert!(report.wall() < ms(5000), "{:?}", report.wall());
+    };
+    pool.join(scope, scope);
 }
 
 #[test]

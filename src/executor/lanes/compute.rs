@@ -83,22 +83,17 @@ impl ComputeLane {
 
     /// Hands a task to a pool with a worker for it; gives it back when there is no such pool.
     pub(crate) fn submit(self: &Arc<Self>, task: Task) -> Result<(), Task> {
-        let generation = match self.generation() {
-            Ok(generation) => generation,
+        let entry = match self.entry() {
+            Ok(entry) => entry,
             Err(error) => {
                 say::warn(format_args!("no pool for a call: {error}"));
                 return Err(task);
             }
         };
         let lane = Arc::clone(self);
-        let pool = Arc::clone(&generation.pool);
+        let pool = Arc::clone(&entry.0.pool);
         pool.spawn(move || {
-            // A task that waits within rayon may have this one on top of it.
-            let own = Some(Place { generation, taken: true });
-            let below = PLACE.with(|place| place.replace(own));
-            task.run();
-            leave();
-            PLACE.with(|place| place.replace(below));
+            entry.run(|| task.run());
             lane.retire();
         });
         Ok(())
@@ -113,17 +108,27 @@ impl ComputeLane {
         Some(LostWorker(Arc::clone(own)))
     }
 
-    /// The newest pool if it has a free worker, any other that has one, or a new one.
-    fn generation(&self) -> Result<Arc<Generation>, rayon_core::ThreadPoolBuildError> {
+    /// Enters a task with the newest pool if it has a free worker, any other that has one, or a
+    /// new one.
+    fn entry(&self) -> Result<Entry, rayon_core::ThreadPoolBuildError> {
         let mut generations = self.generations.lock();
-        for generation in generations.iter().rev() {
-            if generation.busy.load(Ordering::Relaxed) < generation.pool.current_num_threads() {
-                generation.busy.fetch_add(1, Ordering::Relaxed);
-                return Ok(Arc::clone(generation));
-            }
+        self.free(&mut generations, |_| true).map(|generation| Entry::new(&generation))
+    }
+
+    fn free(
+        &self,
+        generations: &mut Vec<Arc<Generation>>,
+        suits: impl Fn(&ThreadPool) -> bool,
+    ) -> Result<Arc<Generation>, rayon_core::ThreadPoolBuildError> {
+        let is_free = |generation: &&Arc<Generation>| {
+            let (busy, pool) = (generation.busy.load(Ordering::Relaxed), &generation.pool);
+            busy < pool.current_num_threads() && suits(pool)
+        };
+        if let Some(generation) = generations.iter().rev().find(is_free) {
+            return Ok(Arc::clone(generation));
         }
-        let pool = self.pool(generations.len())?;
-        let generation = Arc::new(Generation { pool: Arc::new(pool), busy: AtomicUsize::new(1) });
+        let pool = Arc::new(self.pool(generations.len())?);
+        let generation = Arc::new(Generation { pool, busy: AtomicUsize::new(0) });
         generations.push(Arc::clone(&generation));
         Ok(generation)
     }
@@ -137,7 +142,7 @@ impl ComputeLane {
     }
 
     /// Lets go of all idle generations but the first.
-    fn retire(&self) {
+    pub(crate) fn retire(&self) {
         let mut generations = self.generations.lock();
         let mut first = true;
         generations.retain(|generation| {
@@ -147,18 +152,43 @@ impl ComputeLane {
 
     /// A pool for a scope of borrowed tools. Not one whose workers are all lost, nor the one of the
     /// thread that is going to wait for the scope.
-    pub(crate) fn scope_pool(&self) -> Result<ComputePool, rayon_core::ThreadPoolBuildError> {
+    pub(crate) fn scope_pool(&self) -> Result<ScopePool, rayon_core::ThreadPoolBuildError> {
         let mut generations = self.generations.lock();
-        let is_free = |generation: &&Arc<Generation>| {
-            let (busy, pool) = (generation.busy.load(Ordering::Relaxed), &generation.pool);
-            busy < pool.current_num_threads() && pool.current_thread_index().is_none()
-        };
-        if let Some(generation) = generations.iter().rev().find(is_free) {
-            return Ok(Arc::clone(&generation.pool));
-        }
-        let pool = Arc::new(self.pool(generations.len())?);
-        generations
-            .push(Arc::new(Generation { pool: Arc::clone(&pool), busy: AtomicUsize::new(0) }));
-        Ok(pool)
+        let is_elsewhere = |pool: &ThreadPool| pool.current_thread_index().is_none();
+        self.free(&mut generations, is_elsewhere).map(ScopePool)
+    }
+}
+
+/// The pool of a scope.
+pub(crate) struct ScopePool(Arc<Generation>);
+
+impl ScopePool {
+    pub(crate) fn pool(&self) -> &ThreadPool {
+        &self.0.pool
+    }
+
+    /// Enters a task that is about to be handed to the pool.
+    pub(crate) fn entry(&self) -> Entry {
+        Entry::new(&self.0)
+    }
+}
+
+/// A task that its pool counts.
+pub(crate) struct Entry(Arc<Generation>);
+
+impl Entry {
+    fn new(generation: &Arc<Generation>) -> Self {
+        generation.busy.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(generation))
+    }
+
+    /// Does the task, on a worker.
+    pub(crate) fn run(self, task: impl FnOnce()) {
+        // A task that waits within rayon may have this one on top of it.
+        let own = Some(Place { generation: self.0, taken: true });
+        let below = PLACE.with(|place| place.replace(own));
+        task();
+        leave();
+        PLACE.with(|place| place.replace(below));
     }
 }

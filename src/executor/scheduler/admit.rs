@@ -207,8 +207,12 @@ impl<P: Clone> Scheduler<P> {
                 preparation.spent = now.saturating_duration_since(preparation.since);
             }
             slot.due_at = None;
+            let too_many = self.abandoned >= self.limits.max_abandoned;
             match prepared {
                 Err(outcome) => self.settle(call, outcome, now, out),
+                Ok(_) if too_many => {
+                    self.settle(call, Outcome::Rejected(Rejected::AbandonedLimit), now, out);
+                }
                 Ok(_) if slot.end_at.has_passed(now) => {
                     self.settle(call, Outcome::NotStarted(NotStarted::Timeout), now, out);
                 }
@@ -366,7 +370,12 @@ impl<P: Clone> Scheduler<P> {
                 let Some(slot) = self.slot(call) else { continue };
                 let has_begun = matches!(slot.state, State::Starting | State::Running);
                 let waits = !has_begun && !slot.is_settled();
-                let is_top = self.batches.get(call.batch).is_some_and(|b| b.parent.is_none());
+                let parent = self.batches.get(call.batch).and_then(|batch| batch.parent);
+                if slot.state == State::Held && parent.is_some_and(|call| goals.contains(&call)) {
+                    // A goal began its batch, and has yet to finish it.
+                    return Some(wanted.key.to_string());
+                }
+                let is_top = parent.is_none();
                 if waits && (slot.terms.exclusive || (within_exclusive && is_top)) {
                     // It waits for all that runs, or for an exclusive call: a goal is among it.
                     return Some(wanted.key.to_string());
@@ -405,7 +414,7 @@ impl<P: Clone> Scheduler<P> {
         let slot = &mut batch.slots[call.index];
         if slot.held && !batch.released {
             slot.state = State::Held;
-            return;
+            return self.watch_keys(call, now, out);
         }
         if slot.terms.exclusive {
             slot.state = State::Exclusive;

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use super::batch::{Batch, Due, Slot, State};
-use super::{Action, BatchId, CallRef, Scheduler};
+use super::{Action, BatchId, CallRef, Scheduler, Track};
 use crate::outcome::{NotStarted, Outcome};
 use crate::time::Deadline;
 
@@ -205,6 +205,19 @@ impl<P: Clone> Scheduler<P> {
                 return self.settle(call, outcome, now, out);
             }
             State::Running => {}
+            // The caller's pool may be busy with something else for as long as it likes.
+            State::Starting if slot.attempts == 0 && slot.terms.track == Track::Compute => {
+                let Some(end) = slot.end_at.instant() else { return };
+                if end <= now {
+                    let outcome = Outcome::NotStarted(NotStarted::Timeout);
+                    return self.settle(call, outcome, now, out);
+                }
+                slot.due_at = Some(end);
+                if batch.push_due(end, Due::Call(call.index)) {
+                    out.push(Action::Wake(call.batch));
+                }
+                return;
+            }
             // No time is left for another attempt.
             State::Backoff | State::Ready | State::Exclusive | State::Starting
                 if slot.attempts > 0 =>

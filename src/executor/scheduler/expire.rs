@@ -1,14 +1,17 @@
 //! Waits for something that may never come: a key, a permit or an exclusive turn that needs an
-//! abandoned call to return, a group that was paused. Such a wait is as long as the call's own
+//! abandoned call to return, a key of a call whose message is still being written, a group that was
+//! paused. Such a wait is as long as the call's own
 //! timeout, and then the call isn't started.
 
 use std::time::{Duration, Instant};
 
 use super::batch::{Due, Slot, State};
 use super::due::DEFAULT_SPAN;
+use super::keys::Ticket;
 use super::{Action, CallRef, PoolKey, Scheduler, Terms};
 use crate::outcome::{NotStarted, Outcome, Rejected};
 use crate::time::Deadline;
+use crate::tool::Access;
 
 /// What a pause without end is taken for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(u32::MAX as u64);
@@ -53,7 +56,10 @@ impl<P: Clone> Scheduler<P> {
     /// Whether what a call waits for may never come, or not until `at`.
     fn stuck(&self, call: CallRef, slot: &Slot<P>, at: Instant) -> Option<NotStarted> {
         let holder = match slot.state {
-            State::Blocked => self.keys.abandoned_holder(slot.ticket()?),
+            State::Blocked => {
+                let ticket = slot.ticket()?;
+                self.keys.abandoned_holder(ticket).or_else(|| self.held_holder(call, ticket))
+            }
             // It waits for the calls of its own batch alone.
             State::Behind if slot.terms.exclusive => {
                 let first = CallRef { index: 0, ..call };
@@ -72,6 +78,22 @@ impl<P: Clone> Scheduler<P> {
             Stuck::Paused => Some(NotStarted::GroupPaused),
             Stuck::Lost(holder) => Some(self.key_held(holder, call)),
         }
+    }
+
+    /// A call of another batch that has a key which `ticket` waits for, and waits itself for the
+    /// rest of its message.
+    fn held_holder(&self, call: CallRef, ticket: &Ticket) -> Option<CallRef> {
+        let is_held = |holder: &CallRef| {
+            let slot = self.slot(*holder);
+            holder.batch != call.batch && slot.is_some_and(|slot| slot.state == State::Held)
+        };
+        // A look at the first is enough to find a writer, which has its key alone.
+        let mut first = ticket.keys.iter().filter_map(|wanted| {
+            let (holder, access) = self.keys.holders(&wanted.key).next()?;
+            let conflicts = wanted.access == Access::Write || access == Access::Write;
+            conflicts.then_some(holder)
+        });
+        first.find(is_held)
     }
 
     fn stuck_at_pools(&self, terms: &Terms, at: Instant) -> Option<Stuck> {

@@ -39,7 +39,8 @@ impl Room {
             tracks: [
                 TrackRoom::new(limits.blocking),
                 TrackRoom::new(limits.compute),
-                TrackRoom::new(usize::MAX),
+                // Borrowed tools have threads of their own, not of the lane.
+                TrackRoom::new(limits.blocking),
             ],
             pools: Pools(Sorted::new()),
         }

@@ -329,9 +329,8 @@ fn full(world: &World, call: &Call) -> Option<String> {
     }
     let track = call.plan.terms.track;
     let cap = match track {
-        Track::Blocking => world.limits.blocking,
+        Track::Blocking | Track::Scoped => world.limits.blocking,
         Track::Compute => world.limits.compute,
-        Track::Scoped => usize::MAX,
     };
     let on_track = threads().filter(|other| other.plan.terms.track == track).count();
     if on_track >= cap {

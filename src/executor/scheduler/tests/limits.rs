@@ -420,3 +420,36 @@ fn a_queued_call_takes_less_than_a_kibibyte() {
     println!("a slot has {slot} bytes, a queued call about {}", slot + beside);
     assert!(slot + beside <= 512, "a slot has {slot} bytes");
 }
+
+#[test]
+fn a_call_that_no_worker_takes_up_ends_after_its_own_timeout() {
+    let mut rig = Rig::new();
+    let id = rig.batch(&Terms { track: Track::Compute, ..terms() }, 2);
+    let [taken, late] = rig.starts().try_into().unwrap();
+    rig.pass(ms(60), &[id]);
+    assert!(rig.granted(taken));
+    rig.pass(ms(39), &[id]);
+    assert_eq!(rig.ends(id), [None, None]);
+    rig.pass(ms(1), &[id]);
+    assert_eq!(rig.outcome(late), Some(&Outcome::NotStarted(NotStarted::Timeout)));
+    assert!(!rig.granted(late), "and may begin no more");
+    rig.pass(ms(59), &[id]);
+    rig.finish(taken, done());
+    assert_eq!(rig.ends(id), [Some("succeeded"), Some("timeout")], "its time began when it did");
+    rig.close(id);
+    assert!(rig.is_clean());
+}
+
+#[test]
+fn what_was_being_prepared_when_too_many_threads_hang_is_refused() {
+    let mut rig = Rig::with(|limits| limits.max_abandoned = 1);
+    let hung = rig.batch(&terms(), 1);
+    assert_eq!(rig.begin().len(), 1);
+    let id = rig.batch(&keyed(), 1);
+    rig.pass(ms(90), &[hung, id]);
+    let other = rig.batch(&keyed(), 1);
+    rig.pass(ms(10), &[hung, other]);
+    assert_eq!((rig.counts().abandoned, rig.ends(hung)), (1, vec![Some("timed_out")]));
+    rig.prepare(other, &[&[writes("k")]]);
+    assert_eq!(rig.outcome(call(other, 0)), Some(&Outcome::Rejected(Rejected::AbandonedLimit)));
+}

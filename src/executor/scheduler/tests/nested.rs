@@ -122,6 +122,20 @@ fn fault_042_an_ancestors_key_is_shared_or_refused_at_once() {
 }
 
 #[test]
+fn a_call_that_waits_for_a_key_of_the_batch_it_has_begun_is_refused_at_once() {
+    let mut rig = Rig::new();
+    let top = rig.batch(&terms(), 1);
+    rig.begin();
+    let begun = rig.open_as(|spec| spec.parent = Some(call(top, 0)));
+    rig.submit_with(begun, &std::sync::Arc::new(keyed()), 1, true);
+    rig.prepare(begun, &[&[writes("k")]]);
+    let nested = nest(&mut rig, call(top, 0), &keyed(), 2);
+    rig.prepare(nested, &[&[reads("k")], &[reads("j")]]);
+    assert!(is_refused(&rig, call(nested, 0)));
+    assert_eq!(rig.begin(), [call(nested, 1)]);
+}
+
+#[test]
 fn a_secret_in_a_key_is_told_to_nobody() {
     let mut rig = Rig::with(|limits| limits.secrets.add("sk-12345".to_owned()));
     let top = rig.batch(&keyed(), 1);

@@ -366,3 +366,36 @@ fn each_key_sees_the_calls_in_call_order() {
         }
     }
 }
+
+#[test]
+fn a_key_of_a_call_whose_message_is_still_written_isnt_waited_for_for_ever() {
+    let mut rig = Rig::new();
+    let written = rig.open();
+    rig.submit_with(written, &std::sync::Arc::new(keyed()), 1, true);
+    rig.prepare(written, &[&[writes("k")]]);
+    let other = rig.batch(&keyed(), 1);
+    rig.prepare(other, &[&[reads("k")]]);
+    assert!(rig.starts().is_empty());
+    rig.pass(ms(99), &[other]);
+    assert_eq!(rig.ends(other), [None]);
+    rig.pass(ms(1), &[other]);
+    assert_eq!(rig.ends(other), [Some("key_held")]);
+    // One that came before it, and has to be over first: the watch begins when it is held.
+    let before = rig.batch(&keyed(), 1);
+    rig.prepare(before, &[&[reads("j")]]);
+    assert_eq!(rig.begin().len(), 1);
+    rig.submit_with(written, &std::sync::Arc::new(keyed()), 1, true);
+    rig.prepare(written, &[&[writes("j")]]);
+    let after = rig.batch(&keyed(), 1);
+    rig.prepare(after, &[&[reads("j")]]);
+    rig.pass(ms(50), &[after]);
+    rig.finish(call(before, 0), done());
+    rig.pass(ms(50), &[after]);
+    assert_eq!(rig.ends(after), [None]);
+    // Released, it is a call like any other.
+    rig.event(|s, now, out| s.release(written, now, out));
+    assert_eq!(rig.begin().len(), 2);
+    rig.pass(ms(50), &[after]);
+    rig.finish(call(written, 1), done());
+    assert_eq!(rig.begin(), [call(after, 0)]);
+}
