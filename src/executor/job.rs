@@ -21,7 +21,8 @@ use crate::executor::recorder::Recorder;
 use crate::executor::say;
 use crate::executor::scheduler::{Action, BatchId, CallRef, Fate, Grant, Scheduler, Track};
 use crate::report::Report;
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::tool::{CallContext, Closers, Definition, Host, Lane};
 use crate::turn::Turn;
 
@@ -57,8 +58,8 @@ pub(crate) struct Job {
     pub(crate) known: bool,
     pub(crate) cancel: LateToken,
     closers: Closers,
-    /// How many nested batches it waits for.
-    nested: AtomicUsize,
+    /// The attempt that runs, and how many batches it waits for.
+    waiting: Mutex<(u32, usize)>,
     /// Progress that an observer wasn't told.
     progress_dropped: AtomicU64,
 }
@@ -109,7 +110,7 @@ impl Job {
             known,
             cancel: LateToken::default(),
             closers: Closers::default(),
-            nested: AtomicUsize::new(0),
+            waiting: Mutex::new((1, 0)),
             progress_dropped: AtomicU64::new(0),
         })
     }
@@ -157,6 +158,9 @@ impl Job {
         let definition = self.definition.as_ref()?;
         let grant = grant
             .or_else(|| core.with(|scheduler, now, out| self.start(call, scheduler, now, out)))?;
+        if grant.attempt > 1 {
+            *self.waiting.lock() = (grant.attempt, 0);
+        }
         let host = Arc::clone(self) as Arc<dyn Host>;
         let cx = CallContext::new(host, grant.attempt, grant.signal_at);
         let below = CURRENT.with(|current| current.replace(Some((cx.clone(), Arc::clone(self)))));
@@ -277,12 +281,15 @@ impl Job {
     /// Lets others have the call's permits while it waits for a batch.
     pub(crate) fn lend(self: &Arc<Self>) -> Lent {
         // Several threads of one tool may wait at once; the last to come back resumes.
-        self.run.core.with(|scheduler, now, out| {
-            if self.nested.fetch_add(1, Ordering::Relaxed) == 0 {
+        let attempt = self.run.core.with(|scheduler, now, out| {
+            let (attempt, count) = &mut *self.waiting.lock();
+            *count += 1;
+            if *count == 1 {
                 scheduler.lend(self.call_ref(), now, out);
             }
+            *attempt
         });
-        Lent(Arc::clone(self))
+        Lent(Arc::clone(self), attempt)
     }
 
     /// Makes a run part of this call.
@@ -292,14 +299,19 @@ impl Job {
 }
 
 /// The permits of a call that waits for a batch; it takes them back when this is dropped.
-pub(crate) struct Lent(Arc<Job>);
+pub(crate) struct Lent(Arc<Job>, u32);
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let job = &self.0;
+        let Self(job, lent_by) = self;
         job.run.core.with(|scheduler, now, out| {
-            if job.nested.fetch_sub(1, Ordering::Relaxed) == 1 {
-                scheduler.resume(job.call_ref(), now, out);
+            let (attempt, count) = &mut *job.waiting.lock();
+            // What a thread of an earlier attempt lent was taken back when that ended.
+            if attempt == lent_by {
+                *count -= 1;
+                if *count == 0 {
+                    scheduler.resume(job.call_ref(), now, out);
+                }
             }
         });
     }

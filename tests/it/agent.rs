@@ -372,6 +372,47 @@ fn a_tool_ends_the_run_when_it_succeeds() {
 }
 
 #[test]
+fn a_panic_where_results_are_told_loses_none() {
+    let paid = Arc::new(AtomicU32::new(0));
+    let pay = {
+        let paid = Arc::clone(&paid);
+        Tool::new("pay", "Pays", move || Ok(paid.fetch_add(1, Ordering::SeqCst)))
+    };
+    let turn = || Turn::from_calls([ToolCall::new("1", "pay", "{}")]);
+    let model = script().turn(turn()).turn(turn()).body(words("paid"));
+    let tools = ToolSet::new().with(pay.needs_approval());
+    let executor = Executor::builder(tools)
+        .approval(|requests| requests.iter().map(|_| Approval::Defer).collect())
+        .build()
+        .unwrap();
+    let agent = Agent::builder(model, &executor).build().unwrap();
+    let mut conversation = agent.conversation();
+    conversation.user("Pay twice.");
+    let panics = |event: AgentEvent<'_>| {
+        if let AgentEvent::Results(_) = event {
+            panic!("nobody listens");
+        }
+    };
+    let mut caught = |run: &dyn Fn(&mut Conversation) -> Result<End, _>| {
+        let run = std::panic::AssertUnwindSafe(|| run(&mut conversation).map(|_| ()));
+        let run: std::thread::Result<Result<(), toolpool::agent::AgentError>> =
+            std::panic::catch_unwind(run);
+        assert!(run.is_err());
+        (conversation.suspended().is_some(), conversation.messages().len())
+    };
+    let asked = caught(&|conversation| agent.on(conversation).events(panics).run());
+    assert_eq!(asked, (true, 1), "it waits for the decision");
+    let allow = [(0, Resolution::Allow)];
+    let answered =
+        caught(&|conversation| agent.on(conversation).events(panics).resume(allow.clone()));
+    assert_eq!(answered, (false, 3), "the call and its result are in it");
+    assert_eq!(paid.load(Ordering::SeqCst), 1);
+    assert_eq!(agent.run(&mut conversation).unwrap().name(), "suspended");
+    assert_eq!(agent.resume(&mut conversation, allow).unwrap().answer(), Some("paid"));
+    assert_eq!(paid.load(Ordering::SeqCst), 2);
+}
+
+#[test]
 fn a_call_that_needs_a_decision_suspends_the_conversation_and_survives_being_stored() {
     let pay = Tool::new("pay", "", |args: N, cx: &CallContext| {
         Ok(format!("paid {} by {}", args.n, cx.get::<&str>().unwrap_or(&"nobody")))

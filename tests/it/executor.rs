@@ -9,7 +9,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toolpool::{
     CallContext, CancelToken, Executor, FailurePolicy, Group, Lane, NotStarted, Note, Outcome,
-    Rejected, Report, ScopedTool, ScopedToolSet, Tool, ToolCall, ToolSet, Turn, execute_tool_calls,
+    Rejected, Report, ScopedTool, ScopedToolSet, Tool, ToolCall, ToolError, ToolErrorKind, ToolSet,
+    Turn, execute_tool_calls,
 };
 
 use crate::machine;
@@ -320,6 +321,32 @@ fn a_scope_may_wait_on_the_workers_of_the_pool_that_its_tools_use() {
         assert!(report.wall() < ms(5000), "{:?}", report.wall());
     };
     pool.join(scope, scope);
+}
+
+#[test]
+fn a_thread_left_by_an_earlier_attempt_doesnt_keep_the_next_ones_permits() {
+    let _shared = machine::shared();
+    let (release, gate) = std::sync::mpsc::channel::<()>();
+    let gate = parking_lot::Mutex::new(gate);
+    let inner = Tool::new("inner", "", move || Ok(gate.lock().recv().is_ok())).read_only();
+    let quick = Tool::new("quick", "", || Ok("q"));
+    let outer = Tool::new("outer", "", |(): (), cx: &CallContext| {
+        let nested = |name| cx.run(&calls([(name, "")])).all_succeeded();
+        if cx.attempt() > 1 {
+            return Ok(nested("quick"));
+        }
+        let left = cx.clone();
+        thread::spawn(move || left.run(&calls([("inner", "")])));
+        thread::sleep(ms(100));
+        Err(ToolError::new(ToolErrorKind::Unavailable, "again"))
+    });
+    let outer = outer.read_only().retries(1).timeout(ms(20_000));
+    let tools = ToolSet::new().with(inner).with(quick).with(outer);
+    let executor = Executor::builder(tools).max_parallel(2).build().unwrap();
+    let report = executor.run(&calls([("outer", "")]));
+    assert_eq!((report[0].attempts, report[0].content().to_text()), (2, "true".to_owned()));
+    drop(release);
+    wait_until(|| executor.stats().running == 0);
 }
 
 #[test]
