@@ -166,7 +166,8 @@ impl Executor {
     }
 
     /// Runs a turn with tools that borrow from the caller's stack, on threads of a
-    /// [`std::thread::scope`], or of a rayon scope for tools on the Compute lane.
+    /// [`std::thread::scope`], of which there are at most as many as the Blocking lane may have, or of a
+    /// rayon scope for tools on the Compute lane.
     ///
     /// Policies, limits and timeouts hold as in [`run`](Self::run), with one exception: a scope
     /// waits for its threads. A tool that doesn't return holds up the return of this function
