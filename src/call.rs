@@ -1,5 +1,6 @@
 //! What the model asked: one call of a tool.
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -23,9 +24,20 @@ use crate::json::{self, Scan};
 /// let cut = ToolCall::new("call_3", "get_customer", r#"{"id": "#);
 /// assert!(matches!(cut.state(), CallState::Malformed(_)));
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Repr", into = "Repr")]
 pub struct ToolCall(Arc<Inner>);
+
+impl fmt::Debug for ToolCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut call = f.debug_struct("ToolCall");
+        call.field("id", &self.id()).field("name", &self.name());
+        if let Some(namespace) = self.namespace() {
+            call.field("namespace", &namespace);
+        }
+        call.field("arguments", &self.arguments()).field("state", &self.state()).finish()
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Inner {
@@ -288,6 +300,15 @@ mod tests {
 
     fn state(arguments: &str) -> CallState {
         ToolCall::new("1", "t", arguments).state()
+    }
+
+    #[test]
+    fn what_is_shown_of_a_call_is_what_can_be_asked_of_it() {
+        let call = ToolCall::new("1", "look", r#"{"at":2}"#).in_namespace("n");
+        assert_eq!(
+            format!("{call:?}"),
+            r#"ToolCall { id: "1", name: "look", namespace: "n", arguments: "{\"at\":2}", state: Complete }"#
+        );
     }
 
     #[test]

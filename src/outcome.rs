@@ -84,8 +84,8 @@ pub enum NotStarted {
     /// The system gave no thread to run it on.
     NoThread,
     /// An abandoned call still holds what it needs: a key, the last permit of its tool or of its
-    /// group, or, for an exclusive call, a key of any other. Or a call holds its key that waits for
-    /// the rest of its message.
+    /// group, or, for an exclusive call, a key of any other. Or the first call that has its key waits
+    /// for the rest of its message.
     KeyHeld {
         /// The holder's index, where it is a call of the same turn.
         index: Option<usize>,

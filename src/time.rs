@@ -5,6 +5,10 @@
 
 use std::time::{Duration, Instant};
 
+/// What can be added to any instant, for what is longer.
+#[cfg(feature = "agent")]
+pub(crate) const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// When something has to be over: at an instant, or never.
 ///
 /// Ordered: `Never` is later than every instant. An instant too far away to be represented is

@@ -68,7 +68,8 @@ pub(crate) struct Settings {
 /// | `max_turns` of one run | 25 |
 /// | `token_budget` of one run | none |
 /// | `deadline` of one run | none |
-/// | `policy`, `approval` | the executor's |
+/// | `policy` | the executor's |
+/// | `approval` | that of the turn it is nested in, then the executor's |
 /// | `ends_with` | no tool |
 /// | `last_turn_without_tools` | no |
 /// | `repeats` | a word at 3, an end at 5 |
@@ -139,7 +140,8 @@ impl AgentBuilder {
     }
 
     /// Who decides on the calls that need approval; see [`Run::approval`](crate::Run::approval).
-    /// A call that is deferred suspends the conversation. Defaults to the executor's.
+    /// A call that is deferred suspends the conversation. Defaults to that of the turn whose tool runs
+    /// the agent, and then to the executor's.
     pub fn approval(
         mut self,
         approver: impl Fn(&[ApprovalRequest<'_>]) -> Vec<Approval> + Send + Sync + 'static,
@@ -157,7 +159,8 @@ impl AgentBuilder {
 
     /// Forbids the model to call tools in the last of its [`max_turns`](Self::max_turns), so that
     /// it gives the best answer it has. Bedrock can't be told; there, calls in the last turn are
-    /// answered as not run. Defaults to no.
+    /// answered as not run. [`Agent::ask_as`], whose answer is a call, pays no heed to it. Defaults to
+    /// no.
     pub fn last_turn_without_tools(mut self) -> Self {
         self.settings.last_turn_without_tools = true;
         self

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::executor::Suspended;
 use crate::json::Json;
@@ -11,7 +12,7 @@ use crate::turn::StopReason;
 
 /// How a run ended. Whatever it is, every call in the conversation is answered, so it can be gone
 /// on with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "end", content = "detail", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum End {
@@ -56,6 +57,73 @@ pub enum End {
     /// Calls wait for decisions or results from outside. The conversation knows, too; go on with
     /// [`Agent::resume`](crate::Agent::resume).
     Suspended(Suspended),
+}
+
+/// An end as it is stored. Which detail it has, its name tells, which may come later; so it isn't
+/// read by serde's own tags, through which raw JSON doesn't get.
+#[derive(Deserialize)]
+struct Stored {
+    end: String,
+    #[serde(default)]
+    detail: Option<Json>,
+}
+
+impl Stored {
+    fn detail<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(self.detail.as_ref().map_or("null", Json::as_str))
+    }
+
+    fn read(&self) -> Result<End, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Details {
+            #[serde(default)]
+            tool: String,
+            arguments: Option<Json>,
+            output: Option<Output>,
+            #[serde(default)]
+            used: u64,
+            #[serde(default)]
+            times: u32,
+            stop: Option<StopReason>,
+            #[serde(default)]
+            text: String,
+        }
+        let missing = |what| serde_json::Error::custom(format_args!("missing field `{what}`"));
+        Ok(match self.end.as_str() {
+            "answer" => End::Answer(self.detail()?),
+            "tool_ended" => {
+                let Details { tool, arguments, output, .. } = self.detail()?;
+                End::ToolEnded {
+                    tool,
+                    arguments: arguments.ok_or_else(|| missing("arguments"))?,
+                    output: output.ok_or_else(|| missing("output"))?,
+                }
+            }
+            "max_turns" => End::MaxTurns,
+            "budget" => End::Budget { used: self.detail::<Details>()?.used },
+            "deadline" => End::Deadline,
+            "repeated" => {
+                let Details { tool, times, .. } = self.detail()?;
+                End::Repeated { tool, times }
+            }
+            "refused" => End::Refused(self.detail()?),
+            "cut_short" => {
+                let Details { stop, text, .. } = self.detail()?;
+                End::CutShort { stop: stop.ok_or_else(|| missing("stop"))?, text }
+            }
+            "cancelled" => End::Cancelled,
+            "suspended" => End::Suspended(self.detail()?),
+            other => {
+                return Err(serde_json::Error::custom(format_args!("no end is named {other:?}")));
+            }
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for End {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Stored::deserialize(deserializer)?.read().map_err(D::Error::custom)
+    }
 }
 
 impl End {

@@ -35,6 +35,7 @@ pub(super) struct Going<'a> {
     terms: Terms<'a>,
     choice: ToolChoice,
     ends_with: Vec<String>,
+    last_without_tools: bool,
     tell: Box<dyn FnMut(AgentEvent<'_>) + 'a>,
     system: String,
     requests: u32,
@@ -101,6 +102,7 @@ impl<'a> Going<'a> {
             executor: run.executor,
             choice: run.choice,
             ends_with: run.ends_with,
+            last_without_tools: run.last_without_tools,
             tell: run.tell,
             requests: 0,
             used: 0,
@@ -117,7 +119,7 @@ impl<'a> Going<'a> {
             }
             self.requests += 1;
             let settings = &self.agent.settings;
-            let is_last = settings.last_turn_without_tools && self.requests == settings.max_turns;
+            let is_last = self.last_without_tools && self.requests == settings.max_turns;
             (self.tell)(AgentEvent::Asking(self.requests));
             let (turn, batch) = match self.ask(is_last) {
                 Ok(answered) => answered,
@@ -192,7 +194,7 @@ impl<'a> Going<'a> {
                 }
             }
         })?;
-        Ok((turn, batch))
+        Ok((turn.for_wire(self.conversation.wire()), batch))
     }
 
     /// An error of the model that is the run's own doing is an end.

@@ -15,6 +15,8 @@ const HINT_AT: u32 = 3;
 const SHORTEST: usize = 3;
 /// How much of the earlier results is remembered, in bytes.
 const REMEMBERED: usize = 1 << 20;
+/// At how many values of a call's arguments is looked.
+const LOOKED_AT: usize = 256;
 
 /// Figures of a conversation, or of all runs of an agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +83,9 @@ pub(super) struct Independence {
 impl Independence {
     /// `asked` is what the user said, `results` what earlier results said.
     pub(super) fn new(asked: String, results: String) -> Self {
-        Self { asked, results, ..Self::default() }
+        let mut new = Self { asked, results, ..Self::default() };
+        new.forget();
+        new
     }
 
     /// Takes note of a turn's calls; true when it is time for a hint.
@@ -101,9 +105,13 @@ impl Independence {
             self.results.push_str(&call.content().to_text());
             self.results.push('\n');
         }
-        if self.results.len() > REMEMBERED {
-            let from = self.results.ceil_char_boundary(self.results.len() - REMEMBERED);
-            self.results.drain(..from);
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        for text in [&mut self.asked, &mut self.results] {
+            let from = text.ceil_char_boundary(text.len().saturating_sub(REMEMBERED));
+            text.drain(..from);
         }
     }
 
@@ -114,7 +122,11 @@ impl Independence {
             return false;
         }
         let mut open = vec![serde_json::from_str::<Value>(call.arguments()).unwrap_or_default()];
-        while let Some(value) = open.pop() {
+        let mut left = LOOKED_AT;
+        while let Some(value) = open.pop()
+            && left > 0
+        {
+            left -= 1;
             let text = match value {
                 Value::Array(elements) => {
                     open.extend(elements);

@@ -78,6 +78,7 @@ pub struct AgentRun<'a> {
     pub(super) context: Option<Arc<dyn Any + Send + Sync>>,
     pub(super) choice: ToolChoice,
     pub(super) ends_with: Vec<String>,
+    pub(super) last_without_tools: bool,
     pub(super) tell: Box<dyn FnMut(AgentEvent<'_>) + 'a>,
     pub(super) log: Option<&'a dyn Log>,
 }
@@ -94,6 +95,7 @@ impl<'a> AgentRun<'a> {
             context: None,
             choice: ToolChoice::Auto,
             ends_with: agent.settings.ends_with.clone(),
+            last_without_tools: agent.settings.last_turn_without_tools,
             tell: Box::new(|_| {}),
             log: None,
         }
@@ -139,6 +141,8 @@ impl<'a> AgentRun<'a> {
 
     pub(super) fn ends_with(mut self, tool: &str) -> Self {
         self.ends_with.push(tool.to_owned());
+        // The answer is a call.
+        self.last_without_tools = false;
         self
     }
 

@@ -79,7 +79,7 @@ pub(crate) fn output(mut output: Output, limit: &ResultLimit) -> Result<Bounded,
     }
     match output {
         Output::Text { text } | Output::Json { text } if text.len() > limit.text => {
-            let (blocks, cut) = cut_blocks(vec![Block::Text { text }], limit);
+            let (blocks, cut) = cut_blocks(vec![Block::Text { text }], limit.text, limit);
             let text = texts(&blocks).collect();
             Ok(Bounded { cut: Some(cut), ..Output::Text { text }.into() })
         }
@@ -92,13 +92,15 @@ pub(crate) fn output(mut output: Output, limit: &ResultLimit) -> Result<Bounded,
                 check_media(block, limit.media)?;
             }
             let mut cut = None;
-            if texts(&blocks).map(str::len).sum::<usize>() > limit.text {
-                let (kept, bytes) = cut_blocks(blocks, limit);
+            let note = (left_out > 0).then(|| media_note(left_out, total));
+            // A limit that is too small for the note alone holds for the other texts.
+            let taken = note.as_ref().map_or(0, String::len);
+            let room = limit.text.checked_sub(taken).unwrap_or(limit.text);
+            if texts(&blocks).map(str::len).sum::<usize>() > room {
+                let (kept, bytes) = cut_blocks(blocks, room, limit);
                 (blocks, cut) = (kept, Some(bytes));
             }
-            if left_out > 0 {
-                blocks.push(Block::text(media_note(left_out, total)));
-            }
+            blocks.extend(note.map(Block::text));
             Ok(Bounded { output: Output::Blocks { blocks }, cut, media_left_out: left_out })
         }
         within => Ok(within.into()),
@@ -161,7 +163,7 @@ fn check_media(block: &Block, limit: usize) -> Result<(), ToolError> {
 
 /// Cuts the texts, which are over the limit together: those before the limit stay, the one that
 /// crosses it keeps its head and its tail, those behind it go. Tells how many bytes there were.
-fn cut_blocks(blocks: Vec<Block>, limit: &ResultLimit) -> (Vec<Block>, u64) {
+fn cut_blocks(blocks: Vec<Block>, room: usize, limit: &ResultLimit) -> (Vec<Block>, u64) {
     let total = texts(&blocks).map(|text| text.len() as u64).sum();
     let mut spill = limit.spill.as_deref().and_then(Spill::create);
     for (n, text) in texts(&blocks).enumerate() {
@@ -170,7 +172,7 @@ fn cut_blocks(blocks: Vec<Block>, limit: &ResultLimit) -> (Vec<Block>, u64) {
     }
     let file = spill.and_then(Spill::keep);
 
-    let mut room = limit.text.saturating_sub(note_room(file.as_deref()));
+    let mut room = room.saturating_sub(note_room(file.as_deref()));
     let mut kept = 0;
     let mut out = Vec::with_capacity(blocks.len());
     let mut crossing = None;

@@ -332,6 +332,20 @@ fn fault_136_media_beyond_their_number_are_left_out_with_a_note() {
 }
 
 #[test]
+fn the_note_on_media_is_within_the_limit_of_the_texts() {
+    let image = || Block::Image { media_type: "image/png".to_owned(), base64: "AAAA".to_owned() };
+    for bytes in [250, 400, 1000] {
+        for text in [bytes - 90, bytes, 5000] {
+            let blocks = (0..20).map(|_| image()).chain([Block::text("x".repeat(text))]);
+            let bounded = output(Output::blocks(blocks), &limit(bytes)).unwrap();
+            let Output::Blocks { blocks } = &bounded.output else { panic!("no blocks") };
+            assert!(texts(blocks).map(str::len).sum::<usize>() <= bytes, "{bytes} {text}");
+            assert_eq!((bounded.cut, bounded.media_left_out), (Some(text as u64), 11));
+        }
+    }
+}
+
+#[test]
 fn a_medium_with_a_long_name_is_refused() {
     let named = Block::Document {
         media_type: "application/pdf".to_owned(),

@@ -72,7 +72,10 @@ impl Tooling {
         let terms = set.definitions().iter().map(|definition| {
             let mut terms = terms(definition, settings);
             if scoped {
-                terms.track = Track::Scoped;
+                terms.track = match terms.track {
+                    Track::Compute => Track::ScopedCompute,
+                    _ => Track::Scoped,
+                };
             }
             Arc::new(terms)
         });
@@ -218,7 +221,7 @@ impl Core {
                     Action::Start(call, Track::Compute, job) => {
                         refused.extend(self.compute.submit(Task::Call(call, job)).err());
                     }
-                    Action::Start(call, Track::Scoped, job) => {
+                    Action::Start(call, Track::Scoped | Track::ScopedCompute, job) => {
                         if let Some(reach) = self.collectors.lock().get(call.batch)
                             && let Some(starts) = &reach.starts
                         {

@@ -125,7 +125,7 @@ impl Job {
         let next = handler.and_then(|handler| self.run_with(call, grant, &*handler));
         match next {
             // A worker of a pool counts as free already.
-            None if self.track != Track::Compute => attempt::let_go(self),
+            None if !self.track.is_compute() => attempt::let_go(self),
             _ => self.leave_behind(),
         }
         next
@@ -137,7 +137,7 @@ impl Job {
         let Some(job) = Arc::into_inner(self) else { return };
         let run = &job.run;
         let is_last = Arc::strong_count(run) == 1;
-        let has_values = run.context.is_some() || run.around.is_some();
+        let has_values = run.context.is_some() || run.around.is_some() || run.approver.is_some();
         if is_last && (has_values || Arc::strong_count(&run.tooling) == 1) {
             let core = Arc::clone(&run.core);
             let careful = Careful(Some(job));
@@ -261,12 +261,7 @@ impl Job {
     }
 
     pub(crate) fn lane(&self) -> Lane {
-        let own = self.definition.as_ref().and_then(|definition| definition.lane);
-        match self.track {
-            Track::Compute => Lane::Compute,
-            Track::Blocking => Lane::Blocking,
-            Track::Scoped => own.unwrap_or(self.run.core.settings.default_lane),
-        }
+        if self.track.is_compute() { Lane::Compute } else { Lane::Blocking }
     }
 
     fn call_ref(&self) -> CallRef {
@@ -320,7 +315,7 @@ impl Drop for Lent {
 /// Takes a task of a track from what is to be done, for the thread that asks.
 fn claim(track: Track, actions: &mut Actions) -> Option<Task> {
     let at = actions.iter().position(|action| match action {
-        Action::Start(_, of, _) => *of == track && track != Track::Scoped,
+        Action::Start(_, of, _) => *of == track && !track.is_scoped(),
         Action::Prepare(..) => track == Track::Blocking,
         _ => false,
     })?;

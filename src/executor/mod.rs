@@ -125,7 +125,9 @@ impl Executor {
     /// that says so.
     ///
     /// On a thread that runs one of this executor's own calls it is a nested batch, as
-    /// [`CallContext::run`](crate::CallContext::run) is.
+    /// [`CallContext::run`](crate::CallContext::run) is. A thread that a tool starts itself isn't one:
+    /// there only [`CallContext::run`](crate::CallContext::run) knows whose batch it is and lends
+    /// that call's permits, where this may wait for the very call it is part of.
     pub fn run(&self, turn: &Turn) -> Report {
         self.turn(turn).run()
     }

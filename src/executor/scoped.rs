@@ -29,7 +29,7 @@ pub(super) fn run(
         return collector::run_planned(core, &tooling, planned, options);
     }
     let computes = |planned: &Planned| {
-        planned.admitted.as_ref().is_ok_and(|at| lane(core, &tooling, *at) == Lane::Compute)
+        planned.admitted.as_ref().is_ok_and(|at| tooling.terms[*at].track.is_compute())
     };
     let pool = if planned.iter().any(computes) { core.compute.scope_pool().ok() } else { None };
     let _lost = job::lose_worker(core);
@@ -53,7 +53,7 @@ pub(super) fn run(
         let report = pool.pool().in_place_scope(|workers| {
             collector.push(planned, false);
             collector.finish_with(&mut |call, job: Arc<Job>| {
-                if lane(core, &tooling, job.tool) == Lane::Blocking {
+                if job.lane() == Lane::Blocking {
                     return thread(call, job);
                 }
                 let (handlers, entry) = (&handlers, pool.entry());
@@ -63,10 +63,6 @@ pub(super) fn run(
         core.compute.retire();
         report
     })
-}
-
-fn lane(core: &Core, tooling: &Tooling, tool: usize) -> Lane {
-    tooling.set.definitions()[tool].lane.unwrap_or(core.settings.default_lane)
 }
 
 fn run_one(job: Arc<Job>, call: CallRef, handlers: &[Box<dyn Invoke + '_>]) {

@@ -24,7 +24,7 @@ use crate::policy::require::Require;
 ///
 /// A policy sees how a call ended, not how its attempts did: a call that succeeds at its third
 /// attempt has succeeded. All outcomes but [`Outcome::Succeeded`] are failures, a call that was
-/// refused or didn't start in time among them.
+/// refused, didn't start in time, or was stopped by its batch's deadline among them.
 ///
 /// What it doesn't do: undo what a call has done, or stop a thread. What runs is told to stop and
 /// has its grace to do so.

@@ -33,6 +33,8 @@ pub enum UnknownOutcome {
     Retry,
 }
 
+const MOST_THREADS: usize = 1000;
+
 pub(super) struct Settings {
     pub(super) threads: usize,
     pub(super) retry_failed: bool,
@@ -86,9 +88,9 @@ impl RowsBuilder {
         self
     }
 
-    /// How many rows are worked on at once. Defaults to 8.
+    /// How many rows are worked on at once, 1,000 at most. Defaults to 8.
     pub fn threads(mut self, threads: usize) -> Self {
-        self.settings.threads = threads;
+        self.settings.threads = threads.min(MOST_THREADS);
         self
     }
 

@@ -117,6 +117,8 @@ impl Rows {
         let (jobs, waiting) = crossbeam_channel::bounded::<Job>(threads);
         let (done, results) = crossbeam_channel::unbounded::<Done>();
         thread::scope(|scope| {
+            let shared = Arc::clone(&self.shared);
+            let unwinding = OnUnwind(move || shared.stop(Stopped::Cancelled));
             for n in 0..threads {
                 let (waiting, done) = (waiting.clone(), done.clone());
                 let thread = thread::Builder::new().name(format!("toolpool-row-{n}"));
@@ -162,6 +164,7 @@ impl Rows {
             }
             drop(jobs);
             results.iter().for_each(|result| take(&mut report, result));
+            drop(unwinding);
             Ok(())
         })?;
         if let Some(error) = self.journal.as_ref().and_then(|journal| journal.take_error()) {
@@ -199,15 +202,13 @@ impl Rows {
     fn work(&self, jobs: &Receiver<Job>, done: &Sender<Done>) {
         for job in jobs {
             let key = job.row.key.clone();
-            // A model of the caller's may panic here.
             let result = catch_unwind(AssertUnwindSafe(|| match self.shared.stopped() {
                 Some(_) => None,
                 None => self.process(job),
             }));
             let result = result.unwrap_or_else(|payload| {
-                // Its drop may panic, too.
                 std::mem::forget(payload);
-                self.counted(RowResult::new(key, Err("the model panicked".to_owned())))
+                self.counted(RowResult::new(key, Err("the row panicked".to_owned())))
             });
             if done.send(result).is_err() {
                 return;
@@ -236,7 +237,15 @@ impl Rows {
         conversation.user(&row.prompt);
         let earlier = state.usage;
         let ended = match state.into_conversation(&mut conversation) {
-            Ok(open) => self.converse(&row, &mut conversation, open, log.as_ref()),
+            // A model of the caller's may panic here; what is known of the row stays known.
+            Ok(open) => catch_unwind(AssertUnwindSafe(|| {
+                self.converse(&row, &mut conversation, open, log.as_ref())
+            }))
+            .unwrap_or_else(|payload| {
+                // Its drop may panic, too.
+                std::mem::forget(payload);
+                Err(Failure::Row("the model panicked".to_owned()))
+            }),
             Err(why) => Err(Failure::Row(why.to_string())),
         };
         let mut usage = conversation.usage();
@@ -316,6 +325,17 @@ impl Rows {
             }
         }
         Ok(Open { turn: open.turn, known })
+    }
+}
+
+/// Runs when a panic passes through: rows that wait would hold it up.
+struct OnUnwind<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnUnwind<F> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            (self.0)();
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use crate::cancel::CancelToken;
 use crate::model::{Model, ModelError, ModelErrorKind, Request, StreamEvent};
 use crate::rows::pace::Pace;
 use crate::rows::row::Stopped;
+use crate::time::FOR_EVER;
 use crate::turn::{Turn, Wire};
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     max_failures: Option<u64>,
     retries: u32,
     pub(super) cancel: CancelToken,
+    /// Cancelled with `cancel`, and when the run stops for another reason: ends waits for a turn.
+    halted: CancelToken,
 }
 
 struct State {
@@ -47,7 +50,8 @@ impl Shared {
     ) -> Self {
         let state = Mutex::new(State { pace, tokens, failures: 0, stopped: None });
         let Budgets { max_tokens, max_failures } = *budgets;
-        Self { state, max_tokens, max_failures, retries, cancel }
+        let halted = cancel.child();
+        Self { state, max_tokens, max_failures, retries, cancel, halted }
     }
 
     /// A row has failed; false, and it isn't counted, where the run was stopped before.
@@ -59,6 +63,8 @@ impl Shared {
         state.failures += 1;
         if self.max_failures.is_some_and(|most| state.failures > most) {
             state.stopped = Some(Stopped::Failures);
+            drop(state);
+            self.halted.cancel();
         }
         true
     }
@@ -66,6 +72,7 @@ impl Shared {
     /// No row begins any more, and no request is made; the first reason counts.
     pub(super) fn stop(&self, why: Stopped) {
         self.state.lock().stopped.get_or_insert(why);
+        self.halted.cancel();
         if matches!(why, Stopped::Cancelled | Stopped::Journal) {
             self.cancel.cancel();
         }
@@ -86,6 +93,8 @@ impl Shared {
                     state.stopped.get_or_insert(Stopped::Tokens);
                 }
                 if state.stopped.is_some() {
+                    drop(state);
+                    self.halted.cancel();
                     let why = "the run was stopped";
                     return Err(ModelError::new(ModelErrorKind::Cancelled, name, why));
                 }
@@ -99,7 +108,8 @@ impl Shared {
                 let why = "its turn comes after the deadline";
                 return Err(ModelError::new(ModelErrorKind::TimedOut, name, why));
             }
-            if !request.cancel.sleep(at.saturating_duration_since(now)) {
+            let slept = self.halted.sleep(at.saturating_duration_since(now));
+            if !slept && request.cancel.is_cancelled() {
                 return Err(ModelError::new(ModelErrorKind::Cancelled, name, ""));
             }
         }
@@ -118,7 +128,8 @@ impl Shared {
         let doubled = Duration::from_secs(1 << attempt.min(6)).min(LONGEST_PAUSE);
         let wait = error.retry_after().unwrap_or(doubled);
         log::info!("all rows wait {wait:?}: {error}");
-        if let Some(until) = Instant::now().checked_add(wait) {
+        let now = Instant::now();
+        if let Some(until) = now.checked_add(wait).or_else(|| now.checked_add(FOR_EVER)) {
             self.state.lock().pace.pause(until);
         }
     }

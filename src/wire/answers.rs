@@ -58,7 +58,7 @@ pub(super) fn answers<'a>(turn: &'a Turn, report: &Report) -> Vec<Answer<'a>> {
 
 fn tell(index: usize, call: &ToolCall, report: &Report) -> (Output, bool) {
     let Some(report) = report.calls().get(index).filter(|report| is_its(call, report)) else {
-        return (Output::text("not run: there is no result for this call"), true);
+        return (Output::text("no result of this call is known"), true);
     };
     let is_error = report.is_error();
     let output = filled(report.content());
@@ -70,9 +70,11 @@ fn tell(index: usize, call: &ToolCall, report: &Report) -> (Output, bool) {
     (output, is_error)
 }
 
-/// Whether a report is that of the call, whose arguments an approver may have edited.
+/// Whether a report is that of the call. An approver may have edited the arguments, and a stream may
+/// have told another id.
 pub(super) fn is_its(call: &ToolCall, report: &CallReport) -> bool {
-    report.call.id() == call.id() && report.call.name() == call.name()
+    let (of, told) = (call, &report.call);
+    of.name() == told.name() && (of.id() == told.id() || of.arguments() == told.arguments())
 }
 
 /// Blocks without the blank texts among them, which providers refuse.

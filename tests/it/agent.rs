@@ -500,6 +500,12 @@ fn an_answer_of_a_type_is_given_by_a_tool_and_corrected_when_it_is_wrong() {
     assert_eq!(asked[0].choice, ToolChoice::Tool("answer".to_owned()));
     assert!(texts(&asked[1].messages).contains("total"), "it is told what is wrong");
 
+    // A last turn without tools would be one without an answer.
+    let model = script().body(body("tool_calls", &[1])).turn(answer(r#"{"answer": [2]}"#));
+    let agent = Agent::builder(model, ToolSet::new().with(double())).max_turns(2);
+    let agent = agent.last_turn_without_tools().build().unwrap();
+    assert_eq!(agent.ask_as::<Vec<u64>>("Double 1.").unwrap(), [2]);
+
     // With tools of its own the model may use them first; a list is an answer, too.
     let model = script()
         .body(body("tool_calls", &[1, 2]))
@@ -775,4 +781,74 @@ fn keys_of_idempotency_differ_by_call_and_are_the_same_for_the_same_seed() {
     assert_eq!(all.len(), 12, "{all:?}");
     let other = keys(&turn([1, 1, 3]), Some("row 7, turn 2"));
     assert_eq!((&other[..2], other[2] == first[2]), (&first[..2], false), "arguments count");
+}
+
+#[test]
+fn an_end_is_read_from_members_in_any_order() {
+    let call = ToolCall::new("c", "pay", r#"{"b": 1, "a": [2]}"#);
+    let turn = || Turn::from_calls([call.clone()]);
+    let pay = || Tool::new("pay", "Pays", || Ok("paid"));
+    let ends_with = |tool: Tool, builder: &dyn Fn(ScriptedModel, ToolSet) -> Agent| {
+        let agent = builder(script().turn(turn()), ToolSet::new().with(tool));
+        let mut conversation = agent.conversation();
+        conversation.user("Pay.");
+        agent.run(&mut conversation).unwrap()
+    };
+    let by_tool = ends_with(pay().into(), &|model, tools| {
+        Agent::builder(model, tools).ends_with("pay").build().unwrap()
+    });
+    let suspended = ends_with(pay().needs_approval().into(), &|model, tools| {
+        let defers = |requests: &[toolpool::ApprovalRequest<'_>]| {
+            requests.iter().map(|_| Approval::Defer).collect()
+        };
+        Agent::builder(model, tools).approval(defers).build().unwrap()
+    });
+    let stop = toolpool::StopReason::new(toolpool::StopKind::MaxTokens, "length");
+    for end in [
+        by_tool,
+        suspended,
+        End::Answer("yes".to_owned()),
+        End::MaxTurns,
+        End::Budget { used: 7 },
+        End::Deadline,
+        End::Repeated { tool: "pay".to_owned(), times: 5 },
+        End::Refused("no".to_owned()),
+        End::CutShort { stop, text: "and so".to_owned() },
+        End::Cancelled,
+    ] {
+        let value = serde_json::to_value(&end).unwrap();
+        assert_eq!(value["end"], end.name());
+        assert_eq!(serde_json::from_value::<End>(value.clone()).unwrap().name(), end.name());
+        // Sorted, the detail comes before the name.
+        assert_eq!(serde_json::from_str::<End>(&value.to_string()).unwrap().name(), end.name());
+        let text = serde_json::to_string(&end).unwrap();
+        assert_eq!(serde_json::from_str::<End>(&text).unwrap(), end);
+    }
+    for (wrong, why) in [
+        (r#"{"end": "gone"}"#, "no end is named \"gone\""),
+        (r#"{"end": "tool_ended", "detail": {"tool": "a"}}"#, "missing field `arguments`"),
+        (r#"{"detail": 1}"#, "missing field `end`"),
+    ] {
+        let error = serde_json::from_str::<End>(wrong).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+#[test]
+fn a_suspended_turn_of_a_model_that_makes_its_own_is_of_the_conversations_format() {
+    for wire in Wire::ALL {
+        let model =
+            ScriptedModel::new(wire).turn(Turn::from_calls([ToolCall::new("c", "pay", "")]));
+        let pay = Tool::new("pay", "Pays", || Ok("paid")).needs_approval();
+        let agent = Agent::builder(model, ToolSet::new().with(pay))
+            .approval(|requests| requests.iter().map(|_| Approval::Defer).collect())
+            .build()
+            .unwrap();
+        let mut conversation = agent.conversation();
+        conversation.user("Pay.");
+        assert_eq!(agent.run(&mut conversation).unwrap().name(), "suspended");
+        let stored = serde_json::to_string(&conversation).unwrap();
+        let read: Conversation = serde_json::from_str(&stored).unwrap();
+        assert_eq!(read, conversation, "{wire}");
+    }
 }

@@ -303,6 +303,46 @@ fn borrowed_tools_that_compute_keep_no_worker_from_others() {
 }
 
 #[test]
+fn a_scope_within_a_borrowed_tool_that_computes_isnt_locked_out_by_queued_ones() {
+    let _shared = machine::shared();
+    let executor = Executor::builder(ToolSet::new())
+        .rayon_threads(2)
+        .blocking_threads(4)
+        .deadline(ms(20_000))
+        .build()
+        .unwrap();
+    let short = ScopedTool::new("short", "", || Ok(thread::sleep(ms(1)))).set(Tool::compute);
+    let nests = ScopedTool::new("nests", "", || {
+        thread::sleep(ms(20));
+        let inner = ScopedToolSet::new().with(ScopedTool::new("inner", "", || Ok(1)));
+        Ok(executor.run_scoped(&calls([("inner", "")]), inner)?.all_succeeded())
+    });
+    let tools = ScopedToolSet::new().with(short).with(nests.set(Tool::compute));
+    let all = calls((0..12).map(|n| (if n < 2 { "nests" } else { "short" }, "")));
+    let report = executor.run_scoped(&all, tools).unwrap();
+    assert!(report.all_succeeded(), "{report:?}");
+    assert_eq!(report[0].content().to_text(), "true");
+    assert!(report.wall() < ms(10_000), "{:?}", report.wall());
+}
+
+#[test]
+fn a_batch_begun_in_a_tool_may_use_one_key_several_times() {
+    let _shared = machine::shared();
+    let write = Tool::new("write", "", || Ok("written")).writes(|()| "k");
+    let begins = Tool::new("begins", "", |(): (), cx: &CallContext| {
+        let within = cx.get::<Executor>().ok_or("no executor")?;
+        let turn = calls([("write", ""), ("write", ""), ("write", "")]);
+        let mut batch = within.begin();
+        turn.calls().iter().for_each(|call| batch.push(call.clone()));
+        thread::sleep(ms(50));
+        Ok(batch.finish(&turn).all_succeeded())
+    });
+    let executor = Executor::new(ToolSet::new().with(write).with(begins)).unwrap();
+    let report = executor.turn(&calls([("begins", "")])).context(executor.clone()).run();
+    assert_eq!(report[0].content().to_text(), "true", "{report:?}");
+}
+
+#[test]
 fn a_scope_may_wait_on_the_workers_of_the_pool_that_its_tools_use() {
     let _shared = machine::shared();
     let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap());

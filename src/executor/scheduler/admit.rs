@@ -336,7 +336,7 @@ impl<P: Clone> Scheduler<P> {
                 None => own.push(wanted),
             }
         }
-        match self.circle(&own, &ancestors) {
+        match self.circle(call.batch, &own, &ancestors) {
             Some(key) => Err(key),
             None => Ok(shared),
         }
@@ -355,7 +355,12 @@ impl<P: Clone> Scheduler<P> {
 
     /// The one of the keys for which to wait would be, directly or by what those who have it wait
     /// for, to wait for one of `goals`.
-    fn circle<'a>(&'a self, keys: &[&'a KeyUse], goals: &[CallRef]) -> Option<String> {
+    fn circle<'a>(
+        &'a self,
+        own_batch: BatchId,
+        keys: &[&'a KeyUse],
+        goals: &[CallRef],
+    ) -> Option<String> {
         let ticket = self.keys.next_ticket();
         let within_exclusive = self.exclusive_running.is_some_and(|call| goals.contains(&call));
         // Up to which ticket a queue has been followed already.
@@ -371,8 +376,12 @@ impl<P: Clone> Scheduler<P> {
                 let has_begun = matches!(slot.state, State::Starting | State::Running);
                 let waits = !has_begun && !slot.is_settled();
                 let parent = self.batches.get(call.batch).and_then(|batch| batch.parent);
-                if slot.state == State::Held && parent.is_some_and(|call| goals.contains(&call)) {
-                    // A goal began its batch, and has yet to finish it.
+                // A goal began its batch, and waits for another one before it can finish that.
+                let waits_for = |goal: CallRef| {
+                    let lent = self.slot(goal).is_some_and(|slot| slot.lent);
+                    lent && call.batch != own_batch && goals.contains(&goal)
+                };
+                if slot.state == State::Held && parent.is_some_and(waits_for) {
                     return Some(wanted.key.to_string());
                 }
                 let is_top = parent.is_none();
@@ -414,7 +423,7 @@ impl<P: Clone> Scheduler<P> {
         let slot = &mut batch.slots[call.index];
         if slot.held && !batch.released {
             slot.state = State::Held;
-            return self.watch_keys(call, now, out);
+            return self.watch_behind_held(call, now, out);
         }
         if slot.terms.exclusive {
             slot.state = State::Exclusive;

@@ -25,13 +25,23 @@ pub(crate) enum Track {
     Compute,
     /// Threads of the batch's own scope.
     Scoped,
+    /// Workers of a pool, for the batch's own scope.
+    ScopedCompute,
 }
 
 impl Track {
-    pub(super) const COUNT: usize = 3;
+    pub(super) const COUNT: usize = 4;
 
     pub(super) fn at(self) -> usize {
         self as usize
+    }
+
+    pub(crate) fn is_scoped(self) -> bool {
+        matches!(self, Self::Scoped | Self::ScopedCompute)
+    }
+
+    pub(crate) fn is_compute(self) -> bool {
+        matches!(self, Self::Compute | Self::ScopedCompute)
     }
 }
 

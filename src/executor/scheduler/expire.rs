@@ -1,6 +1,6 @@
 //! Waits for something that may never come: a key, a permit or an exclusive turn that needs an
-//! abandoned call to return, a key of a call whose message is still being written, a group that was
-//! paused. Such a wait is as long as the call's own
+//! abandoned call to return, a key that a call has first whose message is still being written, a
+//! group that was paused. Such a wait is as long as the call's own
 //! timeout, and then the call isn't started.
 
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use super::keys::Ticket;
 use super::{Action, CallRef, PoolKey, Scheduler, Terms};
 use crate::outcome::{NotStarted, Outcome, Rejected};
 use crate::time::Deadline;
-use crate::tool::Access;
+use crate::tool::{Access, KeyUse};
 
 /// What a pause without end is taken for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(u32::MAX as u64);
@@ -125,6 +125,26 @@ impl<P: Clone> Scheduler<P> {
             && let Some(&index) = batch.behind.front()
         {
             self.watch(CallRef { index, ..holder }, now, out);
+        }
+    }
+
+    /// A call has its keys and waits for the rest of its message: who waits for the call won't do
+    /// so for ever. Only the first that has a key is looked at, so the others need no watch.
+    pub(super) fn watch_behind_held(
+        &mut self,
+        holder: CallRef,
+        now: Instant,
+        out: &mut Vec<Action<P>>,
+    ) {
+        let Some(ticket) = self.slot(holder).and_then(Slot::ticket).cloned() else { return };
+        let is_first = |wanted: &&KeyUse| {
+            self.keys.holders(&wanted.key).next().is_some_and(|(first, _)| first == holder)
+        };
+        let keys = ticket.keys.iter().filter(is_first);
+        let waiting: Vec<CallRef> =
+            keys.flat_map(|wanted| self.keys.waiting(&wanted.key)).collect();
+        for call in waiting {
+            self.watch(call, now, out);
         }
     }
 

@@ -41,6 +41,9 @@ impl Room {
                 TrackRoom::new(limits.compute),
                 // Borrowed tools have threads of their own, not of the lane.
                 TrackRoom::new(limits.blocking),
+                // A call has its permit before a worker has it, and the workers may wait for
+                // another one: a cap here could lock them.
+                TrackRoom::new(usize::MAX),
             ],
             pools: Pools(Sorted::new()),
         }

@@ -17,6 +17,7 @@ use crate::model::client::provider::{Auth, Provider};
 use crate::model::client::resolve::Names;
 use crate::model::client::retry::Retries;
 use crate::model::client::secret::Secret;
+use crate::time::FOR_EVER;
 use crate::wire::ToolChoice;
 
 /// Makes a [`Client`].
@@ -305,8 +306,8 @@ impl ClientBuilder {
             let proxy = self.proxy_from_environment.then(Proxy::try_from_env).flatten();
             Config::builder()
                 .proxy(proxy)
-                .timeout_resolve(Some(self.connect_timeout))
-                .timeout_connect(Some(self.connect_timeout))
+                .timeout_resolve(Some(self.connect_timeout.min(FOR_EVER)))
+                .timeout_connect(Some(self.connect_timeout.min(FOR_EVER)))
                 .max_idle_connections(1)
                 .max_idle_connections_per_host(1)
                 .user_agent(concat!("toolpool/", env!("CARGO_PKG_VERSION")))
@@ -319,7 +320,7 @@ impl ClientBuilder {
             has_key: key.is_some(),
             secrets: key
                 .into_iter()
-                .chain(self.headers.into_iter().map(|(_, value)| value))
+                .chain(self.headers.into_iter().flat_map(|(_, value)| value.and_its_token()))
                 .collect(),
             headers,
             settings: self.settings,

@@ -17,7 +17,7 @@ use crate::model::client::retry::asked_wait;
 use crate::model::error::{ModelError, ModelErrorKind};
 use crate::model::request::Request;
 use crate::text::Shown;
-use crate::time::Deadline;
+use crate::time::{Deadline, FOR_EVER};
 use crate::wire::{SHOWN, providers_words};
 
 /// Most that is read of an answer that is an error.
@@ -104,7 +104,8 @@ impl Client {
             post = post.header(name, value);
         }
         let accept = if stream { stream_type(self.wire()) } else { "application/json" };
-        let timeout = left.map_or(self.settings.timeout, |left| left.min(self.settings.timeout));
+        // What is added to an instant there must not overflow.
+        let timeout = self.settings.timeout.min(left.unwrap_or(FOR_EVER)).min(FOR_EVER);
         let mut config = post.header("accept", accept).config();
         config = config
             .http_status_as_error(false)
@@ -112,10 +113,11 @@ impl Client {
             .max_redirects_will_error(false)
             .timeout_global(Some(timeout));
         if stream {
-            config = config.timeout_per_read(Some(self.settings.idle_timeout));
+            config = config.timeout_per_read(Some(self.settings.idle_timeout.min(FOR_EVER)));
         }
         let response = config.build().send(body).map_err(|error| self.failed(request, error))?;
-        let head = Head::of(&response);
+        let mut head = Head::of(&response);
+        head.request_id = head.request_id.map(|id| self.hidden(&id));
         let answer = Answer { head, body: response.into_body() };
         match answer.head.status {
             200..300 => Ok(answer),
@@ -211,7 +213,7 @@ impl Client {
         let words = if words.is_empty() { "no reason given".to_owned() } else { words };
         let mut error = head.on(self.error(kind, words)).transient(transient);
         if let (None, Some(id)) = (&head.request_id, &facts.request_id) {
-            error = error.with_request_id(id);
+            error = error.with_request_id(self.hidden(id));
         }
         if facts.is_misspelled(head.status) {
             error = error.worth_another();

@@ -55,13 +55,16 @@ pub(super) fn asked_wait(
     after: Option<&str>,
     now: SystemTime,
 ) -> Option<Duration> {
-    let number = |text: &str| text.trim().parse::<f64>().ok().filter(|number| *number >= 0.0);
+    let number = |text: &str| {
+        text.trim().parse::<f64>().ok().filter(|number| *number >= 0.0 && number.is_finite())
+    };
+    let seconds = |number| Some(Duration::try_from_secs_f64(number).unwrap_or(Duration::MAX));
     if let Some(wait) = milliseconds.and_then(number) {
-        return Duration::try_from_secs_f64(wait / 1000.0).ok();
+        return seconds(wait / 1000.0);
     }
     let after = after?;
     match number(after) {
-        Some(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Some(number) => seconds(number),
         None => {
             let date = httpdate::parse_http_date(after.trim()).ok()?;
             Some(date.duration_since(now).unwrap_or_default())

@@ -21,6 +21,12 @@ impl Secret {
         &self.0
     }
 
+    /// A header's value, and the token in it, as in `Bearer sk-12345`.
+    pub(super) fn and_its_token(self) -> impl Iterator<Item = Self> {
+        let token = self.0.split_once(' ').map(|(_, token)| Self::from(token));
+        std::iter::once(self).chain(token)
+    }
+
     /// `text` with the key made unreadable, should it stand in it. What is too short to be a key
     /// stays, because it would be found in any text.
     pub(super) fn hidden_in(&self, text: &str) -> String {

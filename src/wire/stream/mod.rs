@@ -246,8 +246,9 @@ impl Problem {
         let why = failure::unreadable(error, data);
         let quoted = Some(data.trim_ascii().to_owned());
         // Neither takes every end for one that came too early: `tr` is one to serde, `1.` to ours.
-        let unfinished =
-            error.is_eof() || json::scan(data).is_err_and(|ours| ours.at == data.len());
+        let unfinished = error.is_eof()
+            || json::scan(data).is_err_and(|ours| ours.at == data.len())
+            || "[DONE]".starts_with(data.trim_ascii());
         Self { quoted, unfinished, ..Self::unreadable(format_args!("an event is no JSON: {why}")) }
     }
 

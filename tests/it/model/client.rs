@@ -1,5 +1,7 @@
 //! What goes over the wire and what comes of it: keys, bodies, retries, errors, kept connections.
 
+use std::time::Duration;
+
 use toolpool::model::{
     Client, ClientBuilder, Model, ModelError, ModelErrorKind, Request, Server, ToolChoice,
 };
@@ -164,6 +166,34 @@ fn an_error_names_status_request_and_the_providers_words_and_never_the_key() {
     assert!(!format!("{error:?}").contains(KEY));
     assert_eq!((error.provider(), error.status()), ("groq", Some(401)));
     assert_eq!(error.request_id(), Some("req_7"));
+}
+
+#[test]
+fn neither_a_token_in_a_header_nor_one_in_a_request_id_is_shown() {
+    let body = format!(r#"{{"error":{{"message":"bad key {KEY}"}},"request_id":"{KEY}"}}"#);
+    let with_id = || Answer::error(401, body.clone()).header("x-request-id", &format!("for-{KEY}"));
+    let server = Replay::new([with_id(), Answer::error(401, body.clone()), with_id()]);
+    let by_header =
+        || client_of(&server).without_key().header("authorization", format!("Bearer {KEY}"));
+    for client in [by_header(), by_header(), client_of(&server)] {
+        let error = ask(&client.build().unwrap()).unwrap_err();
+        let told = format!("{error} {error:?} {:?}", error.request_id());
+        assert!(told.contains("bad key [key]") && !told.contains(KEY), "{told}");
+    }
+}
+
+#[test]
+fn times_without_end_are_none() {
+    let server = Replay::new([Answer::json(SAID_HI)]);
+    let client = client_of(&server).timeout(Duration::MAX).connect_timeout(Duration::MAX);
+    let client = client.idle_timeout(Duration::MAX).build().unwrap();
+    assert_eq!(ask(&client).unwrap(), "hi");
+    let conversation = [client.wire().user_message("hello")];
+    let stream =
+        "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}\n\n";
+    server.push(Answer::stream([(ms(0), stream)]));
+    let streamed = client.stream(&Request::new(&conversation), &mut |_| ());
+    assert_eq!(streamed.unwrap().text(), "hi");
 }
 
 #[test]

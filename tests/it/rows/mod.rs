@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use toolpool::agent::{Agent, AgentBuilder, End};
 use toolpool::model::{Model, ModelError, ModelErrorKind, Request, ScriptedModel};
 use toolpool::rows::{Row, RowResult, Rows, RowsReport, Stopped, UnknownOutcome};
-use toolpool::{CancelToken, Tool, ToolSet, Turn, Wire};
+use toolpool::{CancelToken, Tool, ToolCall, ToolSet, Turn, Wire};
 
 use self::clerk::Book;
 
@@ -209,7 +209,7 @@ fn the_token_budget_leaves_rows_to_a_later_run() {
 #[test]
 fn fault_078_one_failure_more_than_allowed_stops_the_run() {
     let agent = agent(simple(|number, _| match number % 2 {
-        0 => Err(ModelError::new(ModelErrorKind::Invalid, "simple", "no")),
+        0 => Err(ModelError::new(ModelErrorKind::Configuration, "simple", "no")),
         _ => Ok(body("ok")),
     }));
     for allowed in [0, 3] {
@@ -388,6 +388,42 @@ fn cut_after_any_line_a_row_goes_on_and_nothing_is_repeated_silently() {
             let unknown = told.matches("outcome unknown: the program stopped").count();
             assert_eq!(unknown > 0, open > 0, "{place}: the model is told");
         }
+    }
+}
+
+#[test]
+fn a_run_that_stops_waits_for_no_rows_turn() {
+    let start = Instant::now();
+    let failing =
+        simple(|_, _| Err(ModelError::new(ModelErrorKind::Configuration, "simple", "no")));
+    let agent = agent(failing);
+    let builder = || Rows::builder(&agent).threads(2).requests_per_minute(1).max_failures(0);
+    let (report, _) = run(builder().build().unwrap(), rows(5));
+    assert_eq!((report.stopped, report.failed), (Some(Stopped::Failures), 1));
+    // A panic where rows are told comes out at once, too.
+    let all = builder().max_failures(9).build().unwrap();
+    let told = std::panic::AssertUnwindSafe(|| all.run(rows(5), |_| panic!("nobody listens")));
+    assert!(std::panic::catch_unwind(told).is_err());
+    assert!(start.elapsed() < ms(20_000), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_row_whose_model_panics_is_written_down_with_its_tokens() {
+    let folder = Folder::new();
+    let asked = Arc::new(AtomicU32::new(0));
+    let counts = Arc::clone(&asked);
+    let model = simple(move |_, _| match counts.fetch_add(1, Ordering::SeqCst) {
+        0 => Ok(Turn::from_calls([ToolCall::new("c", "look", "{}")])),
+        _ => panic!("a model that panics"),
+    });
+    let tools = ToolSet::new().with(Tool::new("look", "Looks", || Ok("seen")));
+    let agent = Agent::builder(model, tools).build().unwrap();
+    for resumed in [0, 1] {
+        let rows = Rows::builder(&agent).journal(folder.journal()).build().unwrap();
+        let (report, told) = run(rows, [Row::new("a", "a")]);
+        assert_eq!((report.failed, report.resumed), (1, resumed));
+        assert_eq!(told[0].end, Err("the model panicked".to_owned()));
+        assert_eq!(asked.load(Ordering::SeqCst), 2, "it isn't asked again");
     }
 }
 

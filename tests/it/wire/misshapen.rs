@@ -290,25 +290,28 @@ fn counts_beyond_all_bounds_stop_at_the_highest() {
 
 #[test]
 fn a_report_of_another_turn_answers_nothing() {
-    let body = |id, name| {
+    let body = |id, name, n| {
         format!(
             r#"{{"choices":[{{"finish_reason":"tool_calls","message":{{"role":"assistant",
             "tool_calls":[{{"id":"{id}","type":"function",
-            "function":{{"name":"{name}","arguments":"{{}}"}}}}]}}}}]}}"#
+            "function":{{"name":"{name}","arguments":"{{\"n\":{n}}}"}}}}]}}}}]}}"#
         )
     };
     let tools = ["one", "two"].map(|name| Tool::new(name, "", move || Ok(name)));
     let executor = Executor::new(tools.into_iter().fold(ToolSet::new(), ToolSet::with)).unwrap();
-    let turn = Wire::OpenAi.parse(&body("a", "one")).unwrap();
-    let told = |id, name| {
-        let other = Wire::OpenAi.parse(&body(id, name)).unwrap();
+    let turn = Wire::OpenAi.parse(&body("a", "one", 1)).unwrap();
+    let told = |id, name, n| {
+        let other = Wire::OpenAi.parse(&body(id, name, n)).unwrap();
         let messages = turn.reply(&executor.run(&other));
         check_reply(&turn, &messages);
         messages[1].as_str().to_owned()
     };
-    assert!(told("a", "one").contains(r#""content":"one""#));
-    for (id, name) in [("b", "one"), ("a", "two")] {
-        let told = told(id, name);
-        assert!(told.contains("not run: there is no result for this call"), "{told}");
+    // Edited by an approver, or told by the stream with another id: it is the same call.
+    for (id, n) in [("a", 1), ("a", 2), ("b", 1)] {
+        assert!(told(id, "one", n).contains(r#""content":"one""#));
+    }
+    for (id, name, n) in [("b", "one", 2), ("a", "two", 1)] {
+        let told = told(id, name, n);
+        assert!(told.contains("no result of this call is known"), "{told}");
     }
 }

@@ -76,7 +76,7 @@ fn a_report_of_another_turn_answers_every_call_all_the_same() {
     let messages = turn.reply(&none);
     check_reply(&turn, &messages);
     assert_eq!(messages.len(), 4);
-    assert!(messages[1].as_str().contains("not run: there is no result"), "{messages:?}");
+    assert!(messages[1].as_str().contains("no result of this call is known"), "{messages:?}");
     let other = report(&calls_from_anywhere(), 0);
     check_reply(&turn, &turn.reply(&other));
 }

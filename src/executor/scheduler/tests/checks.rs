@@ -312,7 +312,7 @@ pub(super) fn at_end(world: &World) {
     assert_eq!((scheduler.active, scheduler.queued, scheduler.abandoned), (0, 0, 0));
     assert!(scheduler.abandoned_keyed.is_empty());
     assert_eq!(scheduler.room.total.used, 0);
-    for track in [Track::Blocking, Track::Compute, Track::Scoped] {
+    for track in [Track::Blocking, Track::Compute, Track::Scoped, Track::ScopedCompute] {
         assert_eq!(scheduler.room.threads(track), 0, "{track:?}");
     }
     assert_eq!(scheduler.room.working(), 0);
@@ -330,6 +330,7 @@ fn full(world: &World, call: &Call) -> Option<String> {
     let track = call.plan.terms.track;
     let cap = match track {
         Track::Blocking | Track::Scoped => world.limits.blocking,
+        Track::ScopedCompute => usize::MAX,
         Track::Compute => world.limits.compute,
     };
     let on_track = threads().filter(|other| other.plan.terms.track == track).count();

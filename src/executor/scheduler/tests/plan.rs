@@ -165,6 +165,7 @@ impl Tools {
                 Arc::new(Terms {
                     track: match random.below(6) {
                         0 => Track::Compute,
+                        1 if random.percent(50) => Track::ScopedCompute,
                         1 => Track::Scoped,
                         _ => Track::Blocking,
                     },

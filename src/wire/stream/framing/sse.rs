@@ -9,6 +9,8 @@ use crate::wire::stream::Problem;
 use crate::wire::stream::framing::lines::Lines;
 use crate::wire::stream::framing::{EVENT_LIMIT, Each, ODD_KEPT, too_long, utf8};
 
+const FIELDS: [&[u8]; 4] = [b"data", b"event", b"id", b"retry"];
+
 /// An event that has no end yet.
 #[derive(Debug, Default)]
 pub(in crate::wire::stream) struct Sse {
@@ -36,7 +38,9 @@ impl Sse {
 
     /// Servers leave out the last empty line, so an event that ends with the stream is whole.
     pub(super) fn finish(&mut self, each: &mut Each<'_>) -> Result<(), Problem> {
-        if let Some(line) = self.lines.last() {
+        if let Some(line) = self.lines.last()
+            && !FIELDS.iter().any(|field| field.starts_with(&line))
+        {
             self.event.line(&line, each)?;
         }
         self.event.line(b"", each)?;

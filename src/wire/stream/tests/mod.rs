@@ -305,12 +305,14 @@ fn what_is_no_stream_is_shown_from_its_start() {
 fn a_stream_that_is_cut_anywhere_says_so() {
     let streams = [
         (Wire::Anthropic, anthropic::thinking_text_and_calls().concat().into_bytes()),
-        (Wire::OpenAi, "data: {\"choices\":[{\"delta\":{\"content\":\"é\"}}]}\n\n".into()),
+        (
+            Wire::OpenAi,
+            "data: {\"choices\":[{\"delta\":{\"content\":\"é\"}}]}\n\ndata: [DONE]\n\n".into(),
+        ),
         (Wire::Gemini, gemini::parallel()),
     ];
     for (wire, stream) in streams {
-        // From the first character of the first event's data on.
-        for end in "data: ".len()..stream.len() {
+        for end in 1..stream.len() {
             let mut cut = wire.stream();
             let fed = cut.feed(&stream[..end], &mut |_| ());
             let ended = fed.and_then(|()| cut.finish(&mut |_| ()));
