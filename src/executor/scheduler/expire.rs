@@ -83,17 +83,22 @@ impl<P: Clone> Scheduler<P> {
     /// A call of another batch that has a key which `ticket` waits for, and waits itself for the
     /// rest of its message.
     fn held_holder(&self, call: CallRef, ticket: &Ticket) -> Option<CallRef> {
-        let is_held = |holder: &CallRef| {
-            let slot = self.slot(*holder);
-            holder.batch != call.batch && slot.is_some_and(|slot| slot.state == State::Held)
-        };
         // A look at the first is enough to find a writer, which has its key alone.
         let mut first = ticket.keys.iter().filter_map(|wanted| {
             let (holder, access) = self.keys.holders(&wanted.key).next()?;
             let conflicts = wanted.access == Access::Write || access == Access::Write;
             conflicts.then_some(holder)
         });
-        first.find(is_held)
+        first.find(|holder| holder.batch != call.batch && self.is_held(*holder))
+    }
+
+    /// Whether a call has keys, and waits for the rest of its message, or behind one that does.
+    fn is_held(&self, call: CallRef) -> bool {
+        let Some(batch) = self.batches.get(call.batch).filter(|batch| !batch.released) else {
+            return false;
+        };
+        let slot = &batch.slots[call.index];
+        slot.held && matches!(slot.state, State::Held | State::Blocked)
     }
 
     fn stuck_at_pools(&self, terms: &Terms, at: Instant) -> Option<Stuck> {
@@ -145,6 +150,26 @@ impl<P: Clone> Scheduler<P> {
             keys.flat_map(|wanted| self.keys.waiting(&wanted.key)).collect();
         for call in waiting {
             self.watch(call, now, out);
+        }
+    }
+
+    /// A call has left its keys: who has one of them first now, and waits for the rest of its
+    /// message, is waited for no longer than others are.
+    pub(super) fn watch_new_firsts(
+        &mut self,
+        left: &Ticket,
+        now: Instant,
+        out: &mut Vec<Action<P>>,
+    ) {
+        for wanted in left.keys.iter() {
+            let first = self.keys.holders(&wanted.key).next().map(|(call, _)| call);
+            let is_new = |call: &CallRef| {
+                let ticket = self.slot(*call).and_then(Slot::ticket);
+                self.is_held(*call) && ticket.is_some_and(|own| own.number() > left.number())
+            };
+            if let Some(first) = first.filter(is_new) {
+                self.watch_behind_held(first, now, out);
+            }
         }
     }
 

@@ -239,6 +239,7 @@ impl<P: Clone> Scheduler<P> {
         for call in admitted {
             self.unblock(call, now, out);
         }
+        self.watch_new_firsts(&ticket, now, out);
     }
 
     fn part_pools(&mut self, terms: &Terms, now: Instant) {

@@ -399,3 +399,31 @@ fn a_key_of_a_call_whose_message_is_still_written_isnt_waited_for_for_ever() {
     rig.finish(call(written, 1), done());
     assert_eq!(rig.begin(), [call(after, 0)]);
 }
+
+#[test]
+fn nor_is_one_behind_which_a_reader_or_another_such_call_waits() {
+    let mut rig = Rig::new();
+    let held = std::sync::Arc::new(keyed());
+    // A reader in front of one that is held; a writer waits for both.
+    let reader = rig.batch(&keyed(), 1);
+    rig.prepare(reader, &[&[reads("r")]]);
+    rig.begin();
+    let written = rig.open();
+    rig.submit_with(written, &held, 1, true);
+    rig.prepare(written, &[&[reads("r")]]);
+    let writer = rig.batch(&keyed(), 1);
+    rig.prepare(writer, &[&[writes("r")]]);
+    rig.pass(ms(50), &[reader, writer]);
+    rig.finish(call(reader, 0), done());
+    rig.pass(ms(99), &[writer]);
+    assert_eq!(rig.ends(writer), [None]);
+    rig.pass(ms(1), &[writer]);
+    assert_eq!(rig.ends(writer), [Some("key_held")]);
+    // One that has its key and waits behind one that is held.
+    rig.submit_with(written, &held, 2, true);
+    rig.prepare(written, &[&[writes("j")], &[writes("j"), writes("k")]]);
+    let other = rig.batch(&keyed(), 1);
+    rig.prepare(other, &[&[writes("k")]]);
+    rig.pass(ms(100), &[other]);
+    assert_eq!(rig.ends(other), [Some("key_held")]);
+}
