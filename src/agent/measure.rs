@@ -16,7 +16,7 @@ const SHORTEST: usize = 3;
 /// How much of the earlier results is remembered, in bytes.
 const REMEMBERED: usize = 1 << 20;
 /// At how many values of a call's arguments is looked.
-const LOOKED_AT: usize = 256;
+const LOOKED_AT: usize = 64;
 
 /// Figures of a conversation, or of all runs of an agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
