@@ -75,41 +75,42 @@ impl Stored {
 
     fn read(&self) -> Result<End, serde_json::Error> {
         #[derive(Deserialize)]
-        struct Details {
-            #[serde(default)]
+        struct ToolEnded {
             tool: String,
-            arguments: Option<Json>,
-            output: Option<Output>,
-            #[serde(default)]
+            arguments: Json,
+            output: Output,
+        }
+        #[derive(Deserialize)]
+        struct Budget {
             used: u64,
-            #[serde(default)]
+        }
+        #[derive(Deserialize)]
+        struct Repeated {
+            tool: String,
             times: u32,
-            stop: Option<StopReason>,
-            #[serde(default)]
+        }
+        #[derive(Deserialize)]
+        struct CutShort {
+            stop: StopReason,
             text: String,
         }
-        let missing = |what| serde_json::Error::custom(format_args!("missing field `{what}`"));
         Ok(match self.end.as_str() {
             "answer" => End::Answer(self.detail()?),
             "tool_ended" => {
-                let Details { tool, arguments, output, .. } = self.detail()?;
-                End::ToolEnded {
-                    tool,
-                    arguments: arguments.ok_or_else(|| missing("arguments"))?,
-                    output: output.ok_or_else(|| missing("output"))?,
-                }
+                let ToolEnded { tool, arguments, output } = self.detail()?;
+                End::ToolEnded { tool, arguments, output }
             }
             "max_turns" => End::MaxTurns,
-            "budget" => End::Budget { used: self.detail::<Details>()?.used },
+            "budget" => End::Budget { used: self.detail::<Budget>()?.used },
             "deadline" => End::Deadline,
             "repeated" => {
-                let Details { tool, times, .. } = self.detail()?;
+                let Repeated { tool, times } = self.detail()?;
                 End::Repeated { tool, times }
             }
             "refused" => End::Refused(self.detail()?),
             "cut_short" => {
-                let Details { stop, text, .. } = self.detail()?;
-                End::CutShort { stop: stop.ok_or_else(|| missing("stop"))?, text }
+                let CutShort { stop, text } = self.detail()?;
+                End::CutShort { stop, text }
             }
             "cancelled" => End::Cancelled,
             "suspended" => End::Suspended(self.detail()?),

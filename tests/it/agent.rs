@@ -827,6 +827,8 @@ fn an_end_is_read_from_members_in_any_order() {
     for (wrong, why) in [
         (r#"{"end": "gone"}"#, "no end is named \"gone\""),
         (r#"{"end": "tool_ended", "detail": {"tool": "a"}}"#, "missing field `arguments`"),
+        (r#"{"end": "repeated", "detail": {"times": 5}}"#, "missing field `tool`"),
+        (r#"{"end": "budget", "detail": {}}"#, "missing field `used`"),
         (r#"{"detail": 1}"#, "missing field `end`"),
     ] {
         let error = serde_json::from_str::<End>(wrong).unwrap_err().to_string();
