@@ -418,10 +418,7 @@ fn an_observer_is_told_everything_in_order_with_one_end() {
         .unwrap();
     let report = executor.run(&Turn::from_calls([call("1", "flaky", 2), call("2", "flakier", 1)]));
     assert_eq!(report[0].attempts, 2);
-    let start = Instant::now();
-    while events.lock().len() < 8 && start.elapsed() < ms(5000) {
-        thread::sleep(ms(5));
-    }
+    wait_until(|| events.lock().len() == 9);
     let of = |index: usize| {
         let kinds = events.lock().iter().filter(|e| e.0 == index).map(|e| name(&e.1)).collect();
         let kinds: Vec<_> = kinds;
