@@ -14,6 +14,7 @@ use toolpool::{
     ScopedToolSet, Suspended, Tool, ToolCall, ToolSet, Turn,
 };
 
+use crate::faults::harness::eventually;
 use crate::machine;
 
 fn ms(n: u64) -> Duration {
@@ -41,15 +42,6 @@ fn call(id: &str, name: &str, n: u64) -> ToolCall {
     ToolCall::new(id, name, format!(r#"{{"n":{n}}}"#))
 }
 
-/// Waits until `condition` holds, for twenty seconds at most.
-fn wait_until(condition: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < ms(20_000), "it didn't come to hold");
-        thread::sleep(ms(1));
-    }
-}
-
 fn names(report: &Report) -> Vec<&'static str> {
     report.calls().iter().map(|call| call.outcome.name()).collect()
 }
@@ -65,7 +57,7 @@ fn reading_calls_start_early_and_the_others_wait_for_the_end() {
     }
     // Only the paying call waits.
     thread::sleep(ms(1050));
-    wait_until(|| (executor.stats().running, executor.stats().queued) == (0, 1));
+    assert!(eventually(|| (executor.stats().running, executor.stats().queued) == (0, 1)));
     let start = Instant::now();
     let report = batch.finish(&Turn::from_calls(calls));
     assert!(start.elapsed() < ms(5000), "{:?}", start.elapsed());
@@ -80,14 +72,14 @@ fn a_message_that_is_cut_or_breaks_off_runs_nothing_else() {
     let calls = [call("1", "look", 60_000), call("2", "pay", 5)];
     let mut batch = executor.begin();
     calls.iter().for_each(|call| batch.push(call.clone()));
-    wait_until(|| executor.stats().running == 1);
+    assert!(eventually(|| executor.stats().running == 1));
     let cut = calls.clone().map(|call| call.withheld("max_tokens"));
     let report = batch.finish(&Turn::from_calls(cut));
     assert_eq!(names(&report), ["cancelled", "withheld"]);
 
     let mut batch = executor.begin();
     calls.iter().for_each(|call| batch.push(call.clone()));
-    wait_until(|| executor.stats().running == 1);
+    assert!(eventually(|| executor.stats().running == 1));
     assert_eq!(names(&batch.broken()), ["cancelled", "stream_broken"]);
 }
 
@@ -101,7 +93,7 @@ fn a_message_that_isnt_the_pushed_ones_has_answers_of_its_own() {
     ] {
         let mut batch = executor.begin();
         pushed.iter().for_each(|call| batch.push(call.clone()));
-        wait_until(|| executor.stats().running == 1);
+        assert!(eventually(|| executor.stats().running == 1));
         let report = batch.finish(&Turn::from_calls(other.clone()));
         let answered: Vec<_> = report.calls().iter().map(|call| call.call.id()).collect();
         assert_eq!(answered, other.iter().map(ToolCall::id).collect::<Vec<_>>());
@@ -109,7 +101,7 @@ fn a_message_that_isnt_the_pushed_ones_has_answers_of_its_own() {
             names(&report),
             ["stream_broken", "stream_broken", "unknown_tool"][..other.len()]
         );
-        wait_until(|| executor.stats().running + executor.stats().batches == 0);
+        assert!(eventually(|| executor.stats().running + executor.stats().batches == 0));
     }
 }
 
@@ -119,11 +111,11 @@ fn a_dropped_batch_is_cancelled_without_waiting() {
     let executor = Executor::new(ToolSet::new().with(look())).unwrap();
     let mut batch = executor.begin();
     batch.push(call("1", "look", 60_000));
-    wait_until(|| executor.stats().running == 1);
+    assert!(eventually(|| executor.stats().running == 1));
     let start = Instant::now();
     drop(batch);
     assert!(start.elapsed() < ms(1000));
-    wait_until(|| executor.stats().running + executor.stats().batches == 0);
+    assert!(eventually(|| executor.stats().running + executor.stats().batches == 0));
     assert!(start.elapsed() < ms(20_000));
 }
 
@@ -140,7 +132,7 @@ fn a_timeout_fires_while_nobody_waits_for_the_batch() {
     let mut batch = executor.begin();
     let call = ToolCall::new("1", "stuck", "");
     batch.push(call.clone());
-    wait_until(|| executor.stats().abandoned == 1);
+    assert!(eventually(|| executor.stats().abandoned == 1));
     thread::sleep(ms(1500));
     let report = batch.finish(&Turn::from_calls([call]));
     assert!(report[0].ended < ms(1500), "{:?}", report[0]);
@@ -214,7 +206,7 @@ fn a_resumed_run_has_settings_of_its_own_and_its_calls_keep_their_places() {
     assert_eq!(names(&report), ["succeeded", "deferred", "succeeded"]);
     let told = report[2].content().to_text();
     assert!(told.starts_with("ada 2 row-7-2-"), "{told}");
-    wait_until(|| events.lock().iter().any(|event| event.1 == "finished"));
+    assert!(eventually(|| events.lock().iter().any(|event| event.1 == "finished")));
     assert_eq!(*events.lock(), [(2, "queued"), (2, "started"), (2, "finished")]);
     let looked = executor.stats().tools["look"].calls;
     assert_eq!(looked, 1, "what ran before isn't counted twice");
@@ -312,7 +304,7 @@ fn a_batch_begun_in_a_tool_lends_the_tools_permits_while_it_is_waited_for() {
     // Six calls a level, three levels deep.
     assert_eq!(report[0].content().to_text(), (6 * 6 * 6).to_string(), "{report:?}");
     assert_eq!(names(&report), ["succeeded", "succeeded"]);
-    wait_until(|| executor.stats().running + executor.stats().batches == 0);
+    assert!(eventually(|| executor.stats().running + executor.stats().batches == 0));
 }
 
 #[test]
@@ -418,7 +410,7 @@ fn an_observer_is_told_everything_in_order_with_one_end() {
         .unwrap();
     let report = executor.run(&Turn::from_calls([call("1", "flaky", 2), call("2", "flakier", 1)]));
     assert_eq!(report[0].attempts, 2);
-    wait_until(|| events.lock().len() == 9);
+    assert!(eventually(|| events.lock().len() == 9));
     let of = |index: usize| {
         let kinds = events.lock().iter().filter(|e| e.0 == index).map(|e| name(&e.1)).collect();
         let kinds: Vec<_> = kinds;
@@ -450,7 +442,7 @@ fn an_observer_is_told_of_a_batch_that_outlives_its_executor() {
     let calls = [call("1", "look", 1), call("2", "look", 2)];
     batch.push(calls[0].clone());
     assert!(batch.finish(&Turn::from_calls(calls)).all_succeeded());
-    wait_until(|| ends.lock().len() == 2);
+    assert!(eventually(|| ends.lock().len() == 2));
     ends.lock().sort_unstable();
     assert_eq!(*ends.lock(), [0, 1]);
 }
@@ -497,7 +489,7 @@ fn a_runs_observer_is_told_of_what_is_nested_in_it_and_the_executors_is_not() {
     let executor = Executor::builder(tools).observer(hears("executor's")).build().unwrap();
     let turn = Turn::from_calls([ToolCall::new("", "outer", "")]);
     assert!(executor.turn(&turn).observer(hears("run's")).run().all_succeeded());
-    wait_until(|| heard.lock().len() == 2);
+    assert!(eventually(|| heard.lock().len() == 2));
     let told = [("run's", "inner".to_owned()), ("run's", "outer".to_owned())];
     assert_eq!(*heard.lock(), told);
 }
@@ -543,7 +535,7 @@ fn what_a_policy_holds_is_dropped_without_the_executors_lock() {
     });
     let mut batch = executor.batch().policy(policy).begin();
     batch.push(ToolCall::new("1", "slow", "{}"));
-    wait_until(|| executor.stats().running == 1);
+    assert!(eventually(|| executor.stats().running == 1));
     drop(batch);
     drop(release);
     tells.recv_timeout(ms(10_000)).expect("the executor can be asked");

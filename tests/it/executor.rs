@@ -13,19 +13,11 @@ use toolpool::{
     Turn, execute_tool_calls,
 };
 
+use crate::faults::harness::eventually;
 use crate::machine;
 
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
-}
-
-/// Waits until `condition` holds, for twenty seconds at most.
-fn wait_until(condition: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < ms(20_000), "it didn't come to hold");
-        thread::sleep(ms(1));
-    }
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -110,7 +102,7 @@ fn every_way_to_fail_is_a_result_in_its_place() {
     assert_eq!(executor.stats().abandoned, 1);
     assert!(report[1].content().to_text().contains("`ms`"), "{}", report[1].content().to_text());
     assert!(report[4].content().to_text().contains("did you mean nap?"));
-    wait_until(|| executor.stats().abandoned == 0);
+    assert!(eventually(|| executor.stats().abandoned == 0));
     assert_eq!((executor.stats().late, executor.stats().running), (1, 0));
 }
 
@@ -144,7 +136,7 @@ fn an_abort_still_yields_a_complete_report() {
         }
     });
     let fails = Tool::new("fails", "", move || -> Result<u8, _> {
-        wait_until(|| begun.load(Ordering::Relaxed) == 1);
+        assert!(eventually(|| begun.load(Ordering::Relaxed) == 1));
         Err("broken".into())
     });
     let executor = Executor::builder(ToolSet::new().with(polite_nap).with(fails))
@@ -171,7 +163,7 @@ fn a_cancelled_batch_ends_within_the_grace() {
     let canceller = thread::spawn({
         let (hangup, executor) = (hangup.clone(), executor.clone());
         move || {
-            wait_until(|| executor.stats().running == 2);
+            assert!(eventually(|| executor.stats().running == 2));
             hangup.cancel();
         }
     });
@@ -386,7 +378,7 @@ fn a_thread_left_by_an_earlier_attempt_doesnt_keep_the_next_ones_permits() {
     let report = executor.run(&calls([("outer", "")]));
     assert_eq!((report[0].attempts, report[0].content().to_text()), (2, "true".to_owned()));
     drop(release);
-    wait_until(|| executor.stats().running == 0);
+    assert!(eventually(|| executor.stats().running == 0));
 }
 
 #[test]
@@ -396,7 +388,7 @@ fn a_shut_down_executor_answers_every_call() {
         let executor = executor.clone();
         move || executor.run(&calls([("polite_nap", r#"{"ms":60000}"#)]))
     });
-    wait_until(|| executor.stats().running == 1);
+    assert!(eventually(|| executor.stats().running == 1));
     assert!(executor.shutdown(ms(20_000)));
     assert_eq!(names(&runner.join().unwrap()), ["cancelled"]);
     let report = executor.run(&calls([("polite_nap", r#"{"ms":1}"#)]));

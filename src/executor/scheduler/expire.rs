@@ -1,7 +1,7 @@
 //! Waits for something that may never come: a key, a permit or an exclusive turn that needs an
 //! abandoned call to return, a key that a call has first whose message is still being written, a
-//! group that was paused. Such a wait is as long as the call's own
-//! timeout, and then the call isn't started.
+//! group that was paused. Such a wait is as long as the call's own timeout, and then the call isn't
+//! started.
 
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,12 @@ impl<P: Clone> Scheduler<P> {
         batch.slots[call.index].expiring = true;
         if batch.push_due(at, Due::Expire(call.index)) {
             out.push(Action::Wake(call.batch));
+        }
+    }
+
+    fn watch_all(&mut self, calls: Vec<CallRef>, now: Instant, out: &mut Vec<Action<P>>) {
+        for call in calls {
+            self.watch(call, now, out);
         }
     }
 
@@ -123,9 +129,7 @@ impl<P: Clone> Scheduler<P> {
         let Some(ticket) = self.slot(holder).and_then(Slot::ticket).cloned() else { return };
         let keys = ticket.keys.iter().flat_map(|wanted| self.keys.waiting(&wanted.key));
         let waiting: Vec<CallRef> = keys.chain(self.exclusive.iter().copied()).collect();
-        for call in waiting {
-            self.watch(call, now, out);
-        }
+        self.watch_all(waiting, now, out);
         if let Some(batch) = self.batches.get(holder.batch)
             && let Some(&index) = batch.behind.front()
         {
@@ -148,9 +152,7 @@ impl<P: Clone> Scheduler<P> {
         let keys = ticket.keys.iter().filter(is_first);
         let waiting: Vec<CallRef> =
             keys.flat_map(|wanted| self.keys.waiting(&wanted.key)).collect();
-        for call in waiting {
-            self.watch(call, now, out);
-        }
+        self.watch_all(waiting, now, out);
     }
 
     /// A call has left its keys: who has one of them first now, and waits for the rest of its
@@ -191,9 +193,7 @@ impl<P: Clone> Scheduler<P> {
             }
         }
         waiting.extend(&self.exclusive);
-        for call in waiting {
-            self.watch(call, now, out);
-        }
+        self.watch_all(waiting, now, out);
     }
 
     /// The backend asked to be left alone: the whole group rests.

@@ -4,7 +4,7 @@
 mod arguments;
 mod bodies;
 mod deadlines;
-mod harness;
+pub(crate) mod harness;
 #[cfg(feature = "http")]
 mod http;
 mod lifecycle;
