@@ -181,6 +181,12 @@ mod tests {
         assert!(!depends(r#"{"order":4711}"#), "the user named it first");
         assert!(!depends(r#"{"n":12,"s":"C-"}"#), "too short to tell");
         assert!(!depends("{}"));
+        let among = |others: usize| {
+            let others = ["not in any result"].repeat(others);
+            depends(&serde_json::json!({ "ids": ["C-1042"], "others": others }).to_string())
+        };
+        assert!(among(10));
+        assert!(!among(LOOKED_AT), "the hint isn't worth a search for any number of values");
         watch.alone = 2;
         assert!(!watch.calls(&[call(r#"{"id":"C-1042"}"#)]));
         assert_eq!(watch.alone, 0);

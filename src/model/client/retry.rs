@@ -120,6 +120,7 @@ mod tests {
         let asked = |after: &str| asked_wait(None, Some(after), now);
         assert_eq!(asked("0"), Some(secs(0)));
         assert_eq!(asked(" 1.5 "), Some(Duration::from_millis(1500)));
+        assert_eq!(asked("1e30"), Some(Duration::MAX), "longer than can be told is no \"at once\"");
         assert_eq!(asked(&httpdate::fmt_http_date(now + secs(7))), Some(secs(7)));
         assert_eq!(asked(&httpdate::fmt_http_date(now - secs(7))), Some(secs(0)));
         for garbage in ["", "soon", "-1", "1e400", "NaN", "Tue, 99 Foo"] {

@@ -137,6 +137,14 @@ fn rows_that_come_slowly_are_told_while_others_are_still_to_come() {
 }
 
 #[test]
+fn rows_have_a_thousand_threads_at_most() {
+    let agent = agent(simple(|_, _| Ok(body("ok"))));
+    let rows_of_all = Rows::builder(&agent).threads(usize::MAX).build().unwrap();
+    assert!(format!("{rows_of_all:?}").contains("threads: 1000"), "{rows_of_all:?}");
+    assert_eq!(run(rows_of_all, rows(5)).0.done, 5);
+}
+
+#[test]
 fn when_the_provider_asks_one_row_to_slow_down_all_wait() {
     let times = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&times);
