@@ -85,22 +85,23 @@ impl<'a> Message<'a> {
             list.into_iter().map(Option::unwrap_or_default).collect()
         };
         let (mut calls, mut results) = (Vec::new(), Vec::new());
+        // The provider answers its own calls within the message.
+        let from_the_model = matches!(self.role.as_deref(), Some("assistant" | "model"));
         match wire {
             Wire::Anthropic => {
                 let blocks = list(self.content);
-                let open: Vec<_> = blocks.iter().map(|block| block.is_open_call(&blocks)).collect();
+                let open: Vec<_> =
+                    (0..blocks.len()).map(|at| is_open_call(&blocks[at..])).collect();
                 for (block, is_open) in blocks.into_iter().zip(open) {
                     if is_open {
                         calls.push(block.id.unwrap_or_default());
-                    } else if block.kind.as_deref() == Some("tool_result") {
+                    } else if block.kind.as_deref() == Some("tool_result") && !from_the_model {
                         results.push(block.tool_use_id.unwrap_or_default());
                     }
                 }
             }
-            // The provider answers its own calls within the message.
             Wire::Bedrock => {
                 let theirs = |call: &Named<'_>| call.kind.as_deref() == Some("server_tool_use");
-                let from_the_model = self.role.as_deref() == Some("assistant");
                 for block in list(self.content) {
                     let call = block.tool_use.filter(|call| !theirs(call));
                     calls.extend(call.map(|call| call.id.unwrap_or_default()));
@@ -112,11 +113,13 @@ impl<'a> Message<'a> {
             Wire::Gemini => {
                 for part in list(self.parts) {
                     calls.extend(part.call.map(|call| call.name.unwrap_or_default()));
-                    results.extend(part.response.map(|result| result.name.unwrap_or_default()));
+                    let result = part.response.filter(|_| !from_the_model);
+                    results.extend(result.map(|result| result.name.unwrap_or_default()));
                 }
             }
             Wire::OpenAiResponses => match self.kind.as_deref() {
-                Some("function_call" | "custom_tool_call") => {
+                Some("function_call") => calls.push(self.call_id.unwrap_or_default()),
+                Some("custom_tool_call") => {
                     let theirs = |id: &Cow<'_, str>| openai_responses::is_servers(id);
                     calls.extend(Some(self.call_id.unwrap_or_default()).filter(|id| !theirs(id)));
                 }
@@ -140,19 +143,18 @@ impl<'a> Message<'a> {
     }
 }
 
-impl Block<'_> {
-    /// Whether it is a call that waits for a result. One by code in the provider's sandbox may be
-    /// answered in place.
-    fn is_open_call(&self, blocks: &[Self]) -> bool {
-        let caller = self.caller.as_ref().and_then(|caller| caller.tool_id.as_deref());
-        let is_answered = caller.is_some_and(|caller| {
-            blocks.iter().any(|block| {
-                let kind = block.kind.as_deref().unwrap_or_default();
-                block.tool_use_id.as_deref() == Some(caller) && kind.ends_with("_tool_result")
-            })
-        });
-        self.kind.as_deref() == Some("tool_use") && !is_answered
-    }
+/// Whether the first block is a call that waits for a result. One by code in the provider's sandbox
+/// is done with if that code's result follows.
+fn is_open_call(blocks: &[Block<'_>]) -> bool {
+    let [block, after @ ..] = blocks else { return false };
+    let caller = block.caller.as_ref().and_then(|caller| caller.tool_id.as_deref());
+    let is_answered = caller.is_some_and(|caller| {
+        after.iter().any(|block| {
+            let kind = block.kind.as_deref().unwrap_or_default();
+            block.tool_use_id.as_deref() == Some(caller) && kind.ends_with("_tool_result")
+        })
+    });
+    block.kind.as_deref() == Some("tool_use") && !is_answered
 }
 
 #[cfg(test)]
@@ -240,5 +242,42 @@ mod tests {
         ]);
         let message = json!({ "role": "assistant", "content": content });
         assert_eq!(fault_of(Wire::Anthropic, &[message]), None);
+    }
+
+    #[test]
+    fn what_the_parser_takes_for_an_open_call_is_one() {
+        let report = crate::report::Report::new(Vec::new(), std::time::Duration::ZERO, None);
+        let call = json!({ "type": "function_call", "call_id": "xs_call_1", "name": "look" });
+        let response = json!({ "object": "response", "status": "completed", "output": [call] });
+        let behind = json!([
+            { "type": "server_tool_use", "id": "s", "name": "code_execution", "input": {} },
+            { "type": "code_execution_tool_result", "tool_use_id": "s", "content": [] },
+            { "type": "tool_use", "id": "a", "name": "look", "input": {}, "caller": {
+                "type": "code_execution_20250825", "tool_id": "s" } },
+        ]);
+        let answered = json!([
+            { "type": "tool_use", "id": "a", "name": "look", "input": {} },
+            { "type": "tool_result", "tool_use_id": "a", "content": "done" },
+        ]);
+        let message = |content: Value| {
+            json!({ "type": "message", "role": "assistant", "content": content,
+                "stop_reason": "tool_use" })
+        };
+        let parts = json!([
+            { "functionCall": { "name": "look", "args": {} } },
+            { "functionResponse": { "name": "look", "response": {} } },
+        ]);
+        let content = json!({ "role": "model", "parts": parts });
+        let candidates = json!({ "candidates": [{ "content": content, "finishReason": "STOP" }] });
+        for (wire, body) in [
+            (Wire::OpenAiResponses, response),
+            (Wire::Anthropic, message(behind)),
+            (Wire::Anthropic, message(answered)),
+            (Wire::Gemini, candidates),
+        ] {
+            let turn = wire.parse(&body).unwrap();
+            assert_eq!(turn.calls().len(), 1, "{body}");
+            assert_eq!(fault(wire, &turn.reply(&report)), None, "{body}");
+        }
     }
 }
