@@ -16,7 +16,7 @@ use crate::sync::Mutex;
 pub struct Stats {
     /// Calls that run.
     pub running: usize,
-    /// Calls that wait: for a key, a permit or another attempt.
+    /// Calls that wait: for a key, a permit, a thread or another attempt.
     pub queued: usize,
     /// Threads still out for calls that were walked away from.
     pub abandoned: usize,

@@ -154,6 +154,7 @@ impl<P: Clone> Scheduler<P> {
         slot.active = true;
         self.active += 1;
         self.queued -= 1;
+        self.starting += 1;
         // Looked at as if it began now: then its worker need not wake the collector for it.
         if slot.attempts == 0 {
             slot.set_times(batch.deadline, now);
@@ -209,6 +210,7 @@ impl<P: Clone> Scheduler<P> {
             slot.set_times(deadline, now);
         }
         let grant = Grant { attempt: slot.attempts, signal_at: slot.signal_at };
+        self.starting -= 1;
         self.room.begin_work(slot.terms.track);
         self.look_at_end(call, out);
         Some(grant)
@@ -241,6 +243,7 @@ impl<P: Clone> Scheduler<P> {
             self.room.pools.put_back(pool.key);
         }
         self.active -= 1;
+        self.starting -= 1;
         self.queued += 1;
         // Between two attempts it stays alone.
         if is_first && self.exclusive_running == Some(call) {

@@ -150,6 +150,8 @@ pub(crate) struct Scheduler<P> {
     /// Running calls that wait in a nested batch.
     lent: usize,
     queued: usize,
+    /// Calls that a thread was asked for and hasn't begun with.
+    starting: usize,
     abandoned: usize,
     /// Those of them that have keys.
     abandoned_keyed: Sorted<CallRef>,
@@ -174,6 +176,7 @@ impl<P: Clone> Scheduler<P> {
             active: 0,
             lent: 0,
             queued: 0,
+            starting: 0,
             abandoned: 0,
             abandoned_keyed: Sorted::new(),
             turn_away: false,
@@ -258,7 +261,7 @@ impl<P: Clone> Scheduler<P> {
         Counts {
             running: self.room.working(),
             lent: self.lent,
-            queued: self.queued,
+            queued: self.queued + self.starting,
             abandoned: self.abandoned,
             late: self.late,
             batches: self.batches.len(),

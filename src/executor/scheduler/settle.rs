@@ -131,7 +131,8 @@ impl<P: Clone> Scheduler<P> {
             None => Vec::new(),
         };
         match was {
-            State::New | State::Starting => {}
+            State::New => {}
+            State::Starting => self.starting -= 1,
             State::Running => {
                 if slot.lent {
                     self.lent -= 1;

@@ -309,7 +309,8 @@ pub(super) fn at_end(world: &World) {
     assert!(scheduler.zombies.is_empty(), "zombies");
     assert!(scheduler.keys.is_empty(), "keys");
     assert!(scheduler.exclusive.is_empty() && scheduler.exclusive_running.is_none(), "exclusive");
-    assert_eq!((scheduler.active, scheduler.queued, scheduler.abandoned), (0, 0, 0));
+    assert_eq!((scheduler.active, scheduler.queued, scheduler.starting), (0, 0, 0));
+    assert_eq!(scheduler.abandoned, 0);
     assert!(scheduler.abandoned_keyed.is_empty());
     assert_eq!(scheduler.room.total.used, 0);
     for track in [Track::Blocking, Track::Compute, Track::Scoped, Track::ScopedCompute] {

@@ -293,7 +293,7 @@ impl Rig {
     pub(super) fn is_clean(&self) -> bool {
         let scheduler = &self.scheduler;
         scheduler.active == 0
-            && scheduler.queued == 0
+            && scheduler.queued + scheduler.starting == 0
             && scheduler.abandoned == 0
             && scheduler.room.total.used == 0
             && scheduler.room.pools.used() == 0
