@@ -232,6 +232,10 @@ impl<'a> Going<'a> {
             StopKind::MaxTokens | StopKind::ContextExceeded | StopKind::Failed => {
                 Some(End::CutShort { stop: turn.stop().clone(), text })
             }
+            // A reason that isn't known yet, and no word: hardly an answer.
+            StopKind::Unknown if text.trim().is_empty() => {
+                Some(End::CutShort { stop: turn.stop().clone(), text })
+            }
             _ => Some(End::Answer(text)),
         };
         let nothing = Report::new(Vec::new(), Duration::ZERO, None);

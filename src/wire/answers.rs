@@ -13,6 +13,8 @@ use crate::wire::multi_tool_use;
 const QUOTE_LIMIT: usize = 1024;
 /// What stands for a result without text: several providers refuse empty ones.
 const EMPTY: &str = "(no output)";
+/// What stands for a message without content, where it can't be left out.
+pub(super) const NO_CONTENT: &str = "(no content)";
 
 /// The answer to one call element.
 #[derive(Debug)]

@@ -211,8 +211,12 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
 
     let mut echo = Echo::default();
     let mut results = Vec::new();
+    // Of the server's own calls, those that were left out.
+    let mut gone: Vec<&str> = Vec::new();
     for (at, raw) in raw::array(content.get()).into_iter().enumerate() {
         let block = &blocks[at];
+        let belongs =
+            |to: &Option<Cow<'_, str>>| to.as_deref().is_some_and(|to| gone.contains(&to));
         let call = if block.is("tool_use") { calls.next() } else { None };
         if let Some((answer, id)) = call.filter(|_| waits(at)) {
             let object = RawObject::read(raw.get());
@@ -221,20 +225,27 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
             });
             echo.call(repaired.unwrap_or_else(|| Json::from_raw(raw)));
             results.push(result(answer, id, block.toolset_name));
+        } else if belongs(&block.tool_use_id)
+            || block.caller.as_ref().is_some_and(|caller| belongs(&caller.tool_id))
+        {
+            echo.leave_out(at, "the call that it belongs to was");
+            gone.extend(block.id.as_deref());
         } else if let Some(why) = block.is_refused(&blocks[at..], may_stay_open) {
             echo.leave_out(at, why);
+            gone.extend(block.id.as_deref());
+        } else if block.is("thinking") || block.is("redacted_thinking") {
+            echo.think(at, Json::from_raw(raw));
         } else {
             echo.keep(at, Json::from_raw(raw));
         }
     }
-    let unchanged = echo.is_unchanged();
     let (content, mut repairs) = echo.finish();
     if content.is_empty() {
         let what = "the message was left out: it has no content".to_owned();
         repairs.push(Repair { index: None, what });
         return Reply { messages: Vec::new(), repairs };
     }
-    let echoed = match unchanged {
+    let echoed = match repairs.is_empty() {
         true => message.clone(),
         false => raw::json(&Message { role: "assistant", content }),
     };
@@ -252,6 +263,11 @@ impl Block<'_> {
             "" => Some("it has no type"),
             "text" if self.text.as_deref().is_none_or(|text| text.trim().is_empty()) => {
                 Some("its text is empty")
+            }
+            "server_tool_use" | "mcp_tool_use"
+                if self.input.is_some_and(|input| !input.get().starts_with('{')) =>
+            {
+                Some("its input was cut off")
             }
             "server_tool_use" | "mcp_tool_use" => {
                 let id = self.id.as_deref().unwrap_or_default();

@@ -16,7 +16,7 @@ use crate::report::Report;
 use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
 use crate::wire::Reply;
-use crate::wire::answers::{Answer, answers};
+use crate::wire::answers::{Answer, NO_CONTENT, answers};
 use crate::wire::call_element::{arguments, call_unless, whole_call};
 use crate::wire::echo::{Echo, Spelling};
 use crate::wire::failure::{Failure, check_list};
@@ -29,6 +29,8 @@ use crate::wire::tool_calls::{NAME_LIMIT, object_text};
 
 const ID: IdRule =
     IdRule { max: 64, legal: |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':') };
+/// How many letters and digits of a call's id the names of its documents hold.
+const ID_IN_NAME: usize = 12;
 const SPELLING: Spelling = Spelling {
     id: "toolUseId",
     name: "name",
@@ -36,8 +38,6 @@ const SPELLING: Spelling = Spelling {
     legal_name: |name| ids::name(name, NAME_LIMIT),
     optional: false,
 };
-/// The provider demands that roles alternate, so a message without content can't be left out.
-const NO_CONTENT: &str = "(no content)";
 
 fields! {
     struct Body<'a> {
@@ -243,15 +243,22 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
         let holds = |object: &RawObject<'_>| {
             object.len() > 0 && (block.tool_use.is_some() || object.get("toolUse").is_none())
         };
-        let Some(object) = RawObject::read(raw.get()).filter(holds) else {
+        let mut object = RawObject::read(raw.get()).unwrap_or_default();
+        let had_null = object.remove_null("toolUse");
+        if !holds(&object) {
             echo.leave_out(at, "it is no block");
             continue;
-        };
+        }
         if let Some((answer, id)) = block.call().and_then(|_| calls.next()) {
             echo_call(raw, object, answer, &id, &mut echo);
             results.push((answer, id));
         } else if object.get("text").is_some() && is_blank(block.text.as_deref()) {
             echo.leave_out(at, "its text is blank");
+        } else if had_null {
+            echo.note(None, format!("an empty toolUse was left out of content[{at}]"));
+            echo.keep(at, raw::json(&object));
+        } else if object.len() == 1 && object.get("reasoningContent").is_some() {
+            echo.think(at, Json::from_raw(raw));
         } else if object.len() == 1 {
             echo.keep(at, Json::from_raw(raw));
         } else if let Some(text) = block.text.as_deref() {
@@ -261,13 +268,13 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
             echo.leave_out(at, "it is no block");
         }
     }
+    // The provider demands that roles alternate, so it can't be left out.
     if turn.calls().is_empty() && echo.is_empty() {
         echo.note(None, "words were put into a message without content");
         echo.keep(0, raw::json(&Content::Text(NO_CONTENT.into())));
     }
-    let unchanged = echo.is_unchanged();
     let (content, repairs) = echo.finish();
-    let echoed = match unchanged {
+    let echoed = match repairs.is_empty() {
         true => message.clone(),
         false => raw::json(&Message { role: "assistant", content }),
     };
@@ -364,7 +371,7 @@ struct Source<'a> {
 fn result<'a>(answer: &'a Answer<'_>, id: &'a str, names: &mut HashSet<String>) -> Content<'a> {
     let content = match &answer.output {
         Output::Blocks { blocks } if !answer.is_error => {
-            blocks.iter().map(|block| told(block, names)).collect()
+            blocks.iter().map(|block| told(block, id, names)).collect()
         }
         Output::Json { text } if !answer.is_error && text.trim_ascii_start().starts_with('{') => {
             vec![Content::Json(raw::literal(text))]
@@ -375,7 +382,7 @@ fn result<'a>(answer: &'a Answer<'_>, id: &'a str, names: &mut HashSet<String>) 
     Content::ToolResult { tool_use_id: id, content, status }
 }
 
-fn told<'a>(block: &'a Part, names: &mut HashSet<String>) -> Content<'a> {
+fn told<'a>(block: &'a Part, id: &str, names: &mut HashSet<String>) -> Content<'a> {
     match block {
         Part::Text { text } => Content::Text(text.into()),
         Part::Image { media_type, base64 } if let Some(format) = image_format(media_type) => {
@@ -384,7 +391,7 @@ fn told<'a>(block: &'a Part, names: &mut HashSet<String>) -> Content<'a> {
         Part::Document { media_type, base64, name }
             if let Some(format) = document_format(media_type) =>
         {
-            let name = document_name(name.as_deref().unwrap_or_default(), names);
+            let name = document_name(name.as_deref().unwrap_or_default(), id, names);
             Content::Document { format, name, source: Source { bytes: base64 } }
         }
         other => Content::Text(other.to_text().into()),
@@ -410,18 +417,40 @@ fn document_format(media_type: &str) -> Option<&'static str> {
     })
 }
 
-/// A name that the provider takes: letters, digits, hyphens, brackets and single spaces, other
-/// than those of the documents before it.
-fn document_name(name: &str, names: &mut HashSet<String>) -> String {
+/// A name that the provider takes: letters, digits, hyphens, brackets and single spaces, other than
+/// those of all documents of the conversation whatever their case, so it holds the end of the
+/// call's id.
+fn document_name(name: &str, id: &str, names: &mut HashSet<String>) -> String {
     let legal = |c: char| c.is_ascii_alphanumeric() || "-()[]".contains(c);
     let words: Vec<_> = name.split(|c| !legal(c)).filter(|word| !word.is_empty()).collect();
-    let stem: String = words.join(" ").chars().take(190).collect();
+    let stem: String = words.join(" ").chars().take(160).collect();
     let stem = if stem.is_empty() { "document" } else { stem.trim_end() };
-    let mut name = stem.to_owned();
+    let id: String = id.chars().filter(char::is_ascii_alphanumeric).collect();
+    let id = &id[id.len().saturating_sub(ID_IN_NAME)..];
+    let stem = format!("{stem} {id}");
+    let mut name = stem.trim_end().to_owned();
     let mut nth = 1;
-    while !names.insert(name.clone()) {
+    while !names.insert(name.to_ascii_lowercase()) {
         nth += 1;
-        name = format!("{stem} {nth}");
+        name = format!("{} {nth}", stem.trim_end());
     }
     name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_of_one_name_have_names_of_their_own_in_all_turns() {
+        let mut first = HashSet::new();
+        let name = document_name("Report.pdf", "tooluse_kZJMlvQmRJ6eAyJE5GIl7Q", &mut first);
+        assert_eq!(name, "Report pdf 6eAyJE5GIl7Q");
+        let again = document_name("report.PDF", "tooluse_kZJMlvQmRJ6eAyJE5GIl7Q", &mut first);
+        assert_eq!(again, "report PDF 6eAyJE5GIl7Q 2");
+        let next_turn = document_name("Report.pdf", "tooluse_other", &mut HashSet::new());
+        assert_eq!(next_turn, "Report pdf tooluseother");
+        assert_eq!(document_name("", "-_", &mut HashSet::new()), "document");
+        assert!(document_name(&"x".repeat(500), "id", &mut HashSet::new()).len() < 200);
+    }
 }

@@ -14,21 +14,49 @@ use crate::wire::ids::quoted;
 use crate::wire::raw::{self, EQUAL_KEYS, RawObject};
 use crate::wire::tool_calls::object_text;
 
-/// The blocks so far. The calls come last: nothing may follow them.
+/// The blocks so far. Calls come last: nothing may follow them but thinking that led to further
+/// ones, which the provider has to be given where it stood.
 #[derive(Default)]
 pub(super) struct Echo {
+    /// Up to the last thinking that stays between calls.
+    done: Vec<Json>,
     others: Vec<Json>,
     calls: Vec<Json>,
+    /// What came after the last call, with its place in the message.
+    after: Vec<After>,
     repairs: Vec<Repair>,
+}
+
+struct After {
+    at: usize,
+    block: Json,
+    is_thinking: bool,
 }
 
 impl Echo {
     /// Adds a block that is no call; `at` is its place in the message as it came.
     pub(super) fn keep(&mut self, at: usize, block: Json) {
-        if !self.calls.is_empty() {
-            self.note(None, format!("content[{at}] was put before the calls"));
+        self.add(at, block, false);
+    }
+
+    /// Adds a block of the model's thinking.
+    pub(super) fn think(&mut self, at: usize, block: Json) {
+        self.add(at, block, true);
+    }
+
+    fn add(&mut self, at: usize, block: Json, is_thinking: bool) {
+        match self.calls.is_empty() {
+            true => self.others.push(block),
+            false => self.after.push(After { at, block, is_thinking }),
         }
-        self.others.push(block);
+    }
+
+    /// Puts blocks that came after calls before them.
+    fn put_before(&mut self, blocks: impl IntoIterator<Item = After>) {
+        for After { at, block, .. } in blocks {
+            self.note(None, format!("content[{at}] was put before the calls"));
+            self.others.push(block);
+        }
     }
 
     /// Passes over a block, and says why.
@@ -38,6 +66,15 @@ impl Echo {
 
     /// Adds the block of a call that waits for its result.
     pub(super) fn call(&mut self, block: Json) {
+        let mut before = std::mem::take(&mut self.after);
+        let thought = before.iter().position(|after| after.is_thinking);
+        let stays = before.split_off(thought.unwrap_or(before.len()));
+        self.put_before(before);
+        if !stays.is_empty() {
+            self.done.append(&mut self.others);
+            self.done.append(&mut self.calls);
+            self.others.extend(stays.into_iter().map(|after| after.block));
+        }
         self.calls.push(block);
     }
 
@@ -65,15 +102,14 @@ impl Echo {
         self.others.is_empty() && self.calls.is_empty()
     }
 
-    /// Whether all blocks are as they came.
-    pub(super) fn is_unchanged(&self) -> bool {
-        self.repairs.is_empty()
-    }
-
-    /// The blocks, and what was repaired.
+    /// The blocks, and what was repaired; nothing where all are as they came.
     pub(super) fn finish(mut self) -> (Vec<Json>, Vec<Repair>) {
-        self.others.append(&mut self.calls);
-        (self.others, self.repairs)
+        let after = std::mem::take(&mut self.after);
+        self.put_before(after);
+        let Self { mut done, mut others, mut calls, repairs, .. } = self;
+        done.append(&mut others);
+        done.append(&mut calls);
+        (done, repairs)
     }
 }
 

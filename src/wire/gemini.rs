@@ -162,7 +162,12 @@ fn spelled(raw: &RawValue) -> String {
 
 pub(super) fn stop(raw: Option<&RawValue>) -> StopReason {
     let raw = raw.map(spelled).unwrap_or_default();
-    let kind = match raw.as_str() {
+    StopReason::new(stop_kind(&raw), raw)
+}
+
+/// What a stop reason means.
+pub(super) fn stop_kind(raw: &str) -> StopKind {
+    match raw {
         "STOP" | "1" => StopKind::EndTurn,
         "MAX_TOKENS" | "2" => StopKind::MaxTokens,
         "SAFETY"
@@ -173,6 +178,7 @@ pub(super) fn stop(raw: Option<&RawValue>) -> StopReason {
         | "IMAGE_SAFETY"
         | "IMAGE_PROHIBITED_CONTENT"
         | "IMAGE_RECITATION"
+        | "MODEL_ARMOR"
         | "3"
         | "4" => StopKind::ContentFilter,
         "MALFORMED_FUNCTION_CALL"
@@ -189,8 +195,7 @@ pub(super) fn stop(raw: Option<&RawValue>) -> StopReason {
         // The higher numbers mean other things on Vertex, none of them a whole message.
         number if number.bytes().all(|b| b.is_ascii_digit()) => StopKind::Failed,
         _ => StopKind::Unknown,
-    };
-    StopReason::new(kind, raw)
+    }
 }
 
 impl From<Tokens<'_>> for Usage {
@@ -261,26 +266,33 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
         let holds = |object: &RawObject<'_>| {
             object.len() > 0 && (part.call().is_some() || object.get("functionCall").is_none())
         };
-        let Some(mut object) = RawObject::read(raw.get()).filter(holds) else {
+        let mut object = RawObject::read(raw.get()).unwrap_or_default();
+        let had_null = object.remove_null("functionCall");
+        if !holds(&object) {
             echo.leave_out(at, "nothing is in it");
             continue;
-        };
+        }
         if let Some((answer, id)) = part.call().and_then(|_| calls.next()) {
             let changed = repair_call(&mut object, answer, id.as_deref(), &mut echo);
             echo.keep(at, if changed { raw::json(&object) } else { Json::from_raw(raw) });
             results.push(response(answer, id));
+        } else if had_null {
+            echo.note(None, format!("an empty functionCall was left out of part {at}"));
+            echo.keep(at, raw::json(&object));
         } else {
             echo.keep(at, Json::from_raw(raw));
         }
     }
-    let unchanged = echo.is_unchanged();
     let (parts, mut repairs) = echo.finish();
     if parts.is_empty() {
         let what = "the content was left out: it has no parts".to_owned();
         repairs = vec![Repair { index: None, what }];
         return Reply { messages: Vec::new(), repairs };
     }
-    let echoed = if unchanged { message.clone() } else { raw::json(&Made::model(parts)) };
+    let echoed = match repairs.is_empty() {
+        true => message.clone(),
+        false => raw::json(&Made::model(parts)),
+    };
     let mut messages = vec![echoed];
     if !results.is_empty() {
         messages.push(raw::json(&Made { role: "user", parts: results }));

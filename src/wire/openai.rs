@@ -19,6 +19,7 @@ use crate::wire::answers::{Answer, answers};
 use crate::wire::content;
 use crate::wire::failure::{Failure, check_list};
 use crate::wire::fields::{self, Given, fields};
+use crate::wire::gemini;
 use crate::wire::ids::{self, IdRule};
 use crate::wire::media::image_type;
 use crate::wire::raw::{self, RawObject};
@@ -140,20 +141,34 @@ fn calls(message: &Message<'_>, stop: &StopReason) -> Vec<ToolCall> {
 
 pub(super) fn stop(raw: Option<&str>, refusal: Option<&str>) -> StopReason {
     let raw = raw.unwrap_or_default();
-    let kind = match raw {
+    // What Google's own endpoint in this format puts before a reason of its own.
+    let reason = raw.strip_prefix("function_call_filter: ").unwrap_or(raw);
+    let kind = match reason {
         "tool_calls" | "function_call" | "tool_use" => StopKind::ToolUse,
         _ if refusal.is_some_and(|refusal| !refusal.is_empty()) => StopKind::Refusal,
         "stop" | "end_turn" | "eos" | "eos_token" => StopKind::EndTurn,
         "stop_sequence" => StopKind::StopSequence,
-        "length" | "max_tokens" | "MAX_TOKENS" => StopKind::MaxTokens,
+        "length" | "max_tokens" => StopKind::MaxTokens,
         "model_length" | "model_context_window_exceeded" => StopKind::ContextExceeded,
-        "content_filter" | "sensitive" | "SAFETY" => StopKind::ContentFilter,
+        "content_filter"
+        | "content-filter"
+        | "content_filtered"
+        | "guardrail_intervened"
+        | "sensitive"
+        | "safety"
+        | "recitation"
+        | "prohibited_content" => StopKind::ContentFilter,
         "refusal" => StopKind::Refusal,
         // vLLM and SGLang abort; DeepSeek runs out of machines, Z.ai loses its connection to them.
-        "error" | "abort" | "cancelled" | "insufficient_system_resource" | "network_error" => {
-            StopKind::Failed
-        }
+        "error"
+        | "abort"
+        | "cancelled"
+        | "insufficient_system_resource"
+        | "network_error"
+        | "malformed_function_call" => StopKind::Failed,
         "" => StopKind::Missing,
+        // Routers pass on what Gemini says.
+        other if other.starts_with(|c: char| c.is_ascii_uppercase()) => gemini::stop_kind(other),
         _ => StopKind::Unknown,
     };
     StopReason::new(kind, raw)
@@ -263,11 +278,10 @@ fn repair(
             Some(_) => {}
         }
     }
-    let silent = |key| message.get(key).is_none() || message.is_null(key);
+    let has_audio = message.get("audio").is_some() && !message.is_null("audio");
     let refused = message.text("refusal").is_some_and(|refusal| !refusal.is_empty());
-    if answers.is_empty() && silent("content") && silent("audio") && !refused {
-        message.set("content", "");
-        repair(None, "the content was set to an empty text");
+    if answers.is_empty() && !has_audio && !refused {
+        tool_calls::put_words(message, repairs);
     }
 }
 

@@ -89,6 +89,11 @@ impl<'a> RawObject<'a> {
         self.0.len() < before
     }
 
+    /// Takes `key` out if its value is `null`; whether it was there so.
+    pub(super) fn remove_null(&mut self, key: &str) -> bool {
+        self.is_null(key) && self.remove(key)
+    }
+
     /// Leaves the last of equal keys, in the place of the first; whether there were any.
     pub(super) fn deduplicate(&mut self) -> bool {
         let before = self.0.len();

@@ -11,7 +11,7 @@ use crate::json::{self, Json};
 use crate::report::Report;
 use crate::tool::ToolSet;
 use crate::turn::{StopReason, Turn};
-use crate::wire::answers::{Answer, answers};
+use crate::wire::answers::{Answer, NO_CONTENT, answers};
 use crate::wire::call_element::{arguments, call, free_text};
 use crate::wire::fields::{self, Given, fields};
 use crate::wire::ids::{self, IdRule, quoted};
@@ -343,13 +343,31 @@ pub(super) fn reply(
     result: impl Fn(&Answer<'_>, &str) -> Json,
 ) -> Reply {
     let answers = answers(turn, report);
-    let Echo { message, ids, repairs } = echo(turn, &answers, dialect);
+    let Echo { mut message, ids, mut repairs } = echo(turn, &answers, dialect);
+    if answers.is_empty() && dialect.strings {
+        put_words(&mut message, &mut repairs);
+    }
     let echoed = match turn.message() {
         Some(as_it_came) if repairs.is_empty() => as_it_came.clone(),
         _ => raw::json(&message),
     };
     let results = answers.iter().zip(&ids).map(|(answer, id)| result(answer, id));
     Reply { messages: [echoed].into_iter().chain(results).collect(), repairs }
+}
+
+/// Puts words into a message without calls that says nothing: several providers refuse it, and what
+/// comes after it.
+pub(super) fn put_words(message: &mut RawObject<'_>, repairs: &mut Vec<Repair>) {
+    let content = message.get("content").map_or("null", RawValue::get);
+    let is_empty = match content.as_bytes().first() {
+        Some(b'[') => raw::array(content).is_empty(),
+        _ => matches!(content, "null" | "\"\""),
+    };
+    if is_empty {
+        message.set("content", NO_CONTENT);
+        let what = "words were put into a message without content".to_owned();
+        repairs.push(Repair { index: None, what });
+    }
 }
 
 /// The arguments of a call as the text of an object: free text becomes its only entry, `{}`

@@ -46,6 +46,13 @@ pub(super) struct Head {
     should_retry: Option<bool>,
 }
 
+/// Whether a `Content-Encoding` is one: `identity` stands for none, and some servers and proxies
+/// write `none`.
+fn is_encoded(name: &str) -> bool {
+    let name = name.trim();
+    !["", "identity", "none"].iter().any(|none| name.eq_ignore_ascii_case(none))
+}
+
 impl Head {
     fn of<T>(response: &Response<T>) -> Self {
         let headers = response.headers();
@@ -54,7 +61,7 @@ impl Head {
             status: response.status().as_u16(),
             request_id: REQUEST_ID_HEADERS.iter().find_map(|name| header(name)).map(str::to_owned),
             content_type: header("content-type").unwrap_or("no content type").to_owned(),
-            encoding: header("content-encoding").map(str::to_owned),
+            encoding: header("content-encoding").filter(|name| is_encoded(name)).map(str::to_owned),
             location: header("location").map(str::to_owned),
             retry_after: asked_wait(
                 header("retry-after-ms"),
@@ -208,7 +215,9 @@ impl Client {
         };
         let (kind, transient) = match head.status {
             200..300 => facts.kind(self.wire(), head.should_retry, &words),
-            status => facts.kind_of(status, self.wire(), head.asks_to_wait(), head.should_retry),
+            status => {
+                facts.kind_of(status, self.wire(), head.asks_to_wait(), head.should_retry, &words)
+            }
         };
         let words = if words.is_empty() { "no reason given".to_owned() } else { words };
         let mut error = head.on(self.error(kind, words)).transient(transient);

@@ -79,7 +79,7 @@ impl Facts {
         words: &str,
     ) -> (ModelErrorKind, bool) {
         if let Some(code) = self.code.filter(|code| (400..600).contains(code)) {
-            return self.kind_of(code, wire, true, should_retry);
+            return self.kind_of(code, wire, true, should_retry, words);
         }
         let named = self.names.iter().find_map(|name| kind_named(name));
         let kind = match named {
@@ -97,10 +97,11 @@ impl Facts {
         wire: Wire,
         asks_to_wait: bool,
         should_retry: Option<bool>,
+        words: &str,
     ) -> (ModelErrorKind, bool) {
         use ModelErrorKind as Kind;
         let out_of_quota = self.names.iter().any(|name| name == "insufficient_quota");
-        let asks_to_wait = asks_to_wait || self.retry_delay.is_some();
+        let asks_to_wait = asks_to_wait || self.retry_delay.is_some() || says_it_passes(words);
         let kind = match status {
             401 | 403 => Kind::Unauthorized,
             402 => Kind::OutOfQuota,
@@ -149,6 +150,13 @@ fn kind_named(name: &str) -> Option<ModelErrorKind> {
         | "deadlineexceeded" | "modeltimeout" | "modelstream" => Kind::ServerFailed,
         _ => return None,
     })
+}
+
+/// Whether the words promise that it is over soon, as those of servers do that speak Anthropic's
+/// format and name no time.
+fn says_it_passes(words: &str) -> bool {
+    let words = words.to_ascii_lowercase();
+    ["overloaded", "try again later", "temporarily"].iter().any(|sign| words.contains(sign))
 }
 
 /// What the words of an error mean that has nothing else.
@@ -211,6 +219,16 @@ mod tests {
         ] {
             check(Wire::Bedrock, name, r#"{"message":"m"}"#, expected);
         }
+    }
+
+    #[test]
+    fn too_many_requests_in_anthropics_format_are_no_spent_quota_where_it_passes() {
+        let kind =
+            |asks, words| Facts::of("{}", "").kind_of(429, Wire::Anthropic, asks, None, words);
+        assert_eq!(kind(false, "the limit of your plan"), (Kind::OutOfQuota, false));
+        assert_eq!(kind(true, "the limit of your plan"), (Kind::RateLimited, true));
+        let busy = "The engine is currently overloaded, please try again later";
+        assert_eq!(kind(false, busy), (Kind::RateLimited, true));
     }
 
     #[test]

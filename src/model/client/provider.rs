@@ -167,7 +167,12 @@ pub(super) fn address(wire: Wire, base: &str, model: &str, stream: bool) -> Stri
         None => (base, None),
     };
     let base = base.trim_end_matches('/');
-    let model = encoded(model);
+    let listed = model.split_once('/').filter(|(kind, _)| ["models", "tunedModels"].contains(kind));
+    let (kind, model) = match (wire, listed) {
+        // As the provider lists its models.
+        (Wire::Gemini, Some((kind, model))) => (kind, encoded(model)),
+        _ => ("models", encoded(model)),
+    };
     let mut queries: Vec<&str> = Vec::new();
     let path = match wire {
         Wire::Anthropic if base.ends_with("/v1") => "/messages".to_owned(),
@@ -176,9 +181,9 @@ pub(super) fn address(wire: Wire, base: &str, model: &str, stream: bool) -> Stri
         Wire::OpenAiResponses => "/responses".to_owned(),
         Wire::Gemini if stream => {
             queries.push("alt=sse");
-            format!("/models/{model}:streamGenerateContent")
+            format!("/{kind}/{model}:streamGenerateContent")
         }
-        Wire::Gemini => format!("/models/{model}:generateContent"),
+        Wire::Gemini => format!("/{kind}/{model}:generateContent"),
         Wire::Bedrock if stream => format!("/model/{model}/converse-stream"),
         Wire::Bedrock => format!("/model/{model}/converse"),
         Wire::Cohere if base.ends_with("/v2") => "/chat".to_owned(),
@@ -235,6 +240,10 @@ mod tests {
             address(Wire::Gemini, "http://a/v1beta?k=v", "g", true),
             "http://a/v1beta/models/g:streamGenerateContent?alt=sse&k=v"
         );
+        let listed = |model| address(Wire::Gemini, "http://a", model, false);
+        assert_eq!(listed("models/g"), "http://a/models/g:generateContent");
+        assert_eq!(listed("tunedModels/g"), "http://a/tunedModels/g:generateContent");
+        assert_eq!(listed("other/g"), "http://a/models/other%2Fg:generateContent");
         assert_eq!(
             address(Wire::Bedrock, "http://a", "arn:aws/x", false),
             "http://a/model/arn%3Aaws%2Fx/converse"

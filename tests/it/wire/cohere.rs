@@ -16,7 +16,10 @@ fn calls_that_were_parsed_elsewhere_get_a_message() {
     assert_eq!(lines.len(), 5);
     assert!(lines[0].contains(r#""{\"input\":\"SELECT"#), "{lines:?}");
     let nothing = Turn::from_calls([]).for_wire(Wire::Cohere);
-    assert_eq!(super::openai::lines(&nothing), [r#"{"role":"assistant","content":""}"#]);
+    assert_eq!(
+        super::openai::lines(&nothing),
+        [r#"{"role":"assistant","content":"(no content)"}"#]
+    );
 }
 
 #[test]

@@ -47,7 +47,8 @@ fn calls_that_were_parsed_elsewhere_get_a_message() {
 
 #[test]
 fn a_turn_without_calls_is_a_message_alone() {
-    assert_eq!(lines(&Turn::from_calls([])), [r#"{"role":"assistant","content":""}"#]);
+    let message = r#"{"role":"assistant","content":"(no content)"}"#;
+    assert_eq!(lines(&Turn::from_calls([])), [message]);
 }
 
 #[test]

@@ -3,12 +3,13 @@
 use serde_json::Value;
 use toolpool::{StopKind, Turn};
 
-use super::{Rules, came, elements, is_made_of, text, word};
+use super::{Rules, calls_come_last, came, elements, is_made_of, text, word};
 
 pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
     let came = came(turn);
     let Some((echo, results)) = messages.split_first() else {
-        let nothing = came.is_none_or(|came| elements(&came, "content").iter().all(is_blank));
+        let says_nothing = |blocks: &[Value]| blocks.iter().all(|block| is_blank(block, blocks));
+        let nothing = came.is_none_or(|came| says_nothing(elements(&came, "content")));
         let holds = nothing && (turn.calls().is_empty() || turn.message().is_some());
         return rules.demand(holds, "the model's message is missing");
     };
@@ -24,13 +25,11 @@ pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
     let pending = pending(blocks);
     check_blocks(turn, blocks, &pending, rules);
     rules.unique(pending.iter().copied(), "echo: `tool_use` ids must be unique");
-    let first = blocks.iter().position(|block| {
-        text(block, "type") == "tool_use" && pending.contains(&text(block, "id"))
-    });
-    let tail = &blocks[first.unwrap_or(blocks.len())..];
+    let is_call =
+        |block: &Value| text(block, "type") == "tool_use" && pending.contains(&text(block, "id"));
     rules.demand(
-        tail.iter().all(|block| text(block, "type") == "tool_use"),
-        "echo: only tool_use may follow tool_use",
+        calls_come_last(blocks, is_call, is_thinking),
+        "echo: only tool_use may follow tool_use, and thinking that leads to another",
     );
 
     if pending.is_empty() {
@@ -52,11 +51,21 @@ pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
     }
 }
 
-/// Whether a block says nothing: no text, or what the provider itself would have had to answer.
-fn is_blank(block: &Value) -> bool {
+/// Whether a block says nothing: no text, or what the provider itself would have had to answer, or
+/// what code made that it didn't finish.
+fn is_blank(block: &Value, blocks: &[Value]) -> bool {
+    let is_open = |id: &str| {
+        let has = |kind: &str, key: &str| {
+            blocks.iter().any(|other| text(other, "type").ends_with(kind) && text(other, key) == id)
+        };
+        !id.is_empty() && has("_tool_use", "id") && !has("_tool_result", "tool_use_id")
+    };
+    let made_by_open = |block: &Value| is_open(text(&block["caller"], "tool_id"));
+    let is_its = |call: &&Value| !text(call, "id").is_empty() && call["id"] == block["tool_use_id"];
     match text(block, "type") {
         "text" => text(block, "text").trim().is_empty(),
-        kind => matches!(kind, "" | "server_tool_use" | "mcp_tool_use"),
+        "" | "server_tool_use" | "mcp_tool_use" => true,
+        _ => made_by_open(block) || blocks.iter().find(is_its).is_some_and(made_by_open),
     }
 }
 
@@ -105,13 +114,23 @@ fn check_blocks(turn: &Turn, blocks: &[Value], pending: &[&str], rules: &mut Rul
     }
 }
 
-/// Every thinking block that came is there as it came, in order.
+/// Every thinking block that came is there as it came, before as many calls as it came before.
 fn thinking_is_unchanged(came: &[Value], echoed: &[Value], rules: &mut Rules) {
-    fn thinking(block: &&Value) -> bool {
-        text(block, "type").ends_with("thinking")
-    }
-    let same = came.iter().filter(thinking).eq(echoed.iter().filter(thinking));
+    let thinking = |blocks: &[Value]| -> Vec<(Value, usize)> {
+        let calls =
+            |after: &[Value]| after.iter().filter(|b| text(b, "type") == "tool_use").count();
+        let places = (0..blocks.len()).filter(|at| is_thinking(&blocks[*at]));
+        places.map(|at| (blocks[at].clone(), calls(&blocks[at..]))).collect()
+    };
+    let (came, echoed) = (thinking(came), thinking(echoed));
+    // What no call follows can't stay behind the calls.
+    let same = came.len() == echoed.len()
+        && came.iter().zip(&echoed).all(|(a, b)| a.0 == b.0 && (a.1 == b.1 || a.1 == 0));
     rules.demand(same, "echo: thinking blocks cannot be modified");
+}
+
+fn is_thinking(block: &Value) -> bool {
+    text(block, "type").ends_with("thinking")
 }
 
 fn check_result(result: &Value, rules: &mut Rules) {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use toolpool::Turn;
 
-use super::{Rules, came, elements, is_made_of, text, word};
+use super::{Rules, calls_come_last, came, elements, is_made_of, text, word};
 
 pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
     let Some((echo, results)) = messages.split_first() else {
@@ -26,8 +26,11 @@ pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
     let calls: Vec<&Value> = blocks.iter().filter(|block| is_call(block)).collect();
     let pending: Vec<&str> = calls.iter().map(|call| text(&call["toolUse"], "toolUseId")).collect();
     rules.unique(pending.iter().copied(), "echo: toolUseId");
-    let first = blocks.iter().position(is_call).unwrap_or(blocks.len());
-    rules.demand(blocks[first..].iter().all(is_call), "echo: only toolUse may follow toolUse");
+    let is_reasoning = |block: &Value| block.get("reasoningContent").is_some();
+    rules.demand(
+        calls_come_last(blocks, is_call, is_reasoning),
+        "echo: only toolUse may follow toolUse, and reasoning that leads to another",
+    );
 
     if pending.is_empty() {
         return rules.demand(results.is_empty(), "a message that no call asked for");

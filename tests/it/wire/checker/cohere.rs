@@ -5,15 +5,28 @@ use toolpool::Turn;
 
 use super::{Rules, came, elements, is_json_object, is_made_of, text, word};
 
+/// Whether a message has content.
+fn says(message: &Value) -> bool {
+    match &message["content"] {
+        Value::String(text) => !text.is_empty(),
+        Value::Array(parts) => !parts.is_empty(),
+        _ => false,
+    }
+}
+
 pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
     let Some((echo, results)) = messages.split_first() else {
         return rules.demand(false, "the model's message is missing");
     };
     rules.demand(text(echo, "role") == "assistant", "echo: role");
-    if let Some(came) = came(turn) {
-        rules.same_but_for(&came, echo, &["role", "tool_calls"]);
-    }
     let calls = elements(echo, "tool_calls");
+    if let Some(came) = came(turn) {
+        let touched = ["role", "tool_calls", "content"];
+        let touched = if says(&came) { &touched[..2] } else { &touched };
+        rules.same_but_for(&came, echo, touched);
+    }
+    let filled = says(echo) || !calls.is_empty();
+    rules.demand(filled, "echo: must have non-empty content or tool calls");
     rules.demand(
         echo.get("tool_calls").is_none() || !calls.is_empty(),
         "echo: tool_calls without calls",

@@ -47,6 +47,19 @@ pub(crate) fn came(turn: &Turn) -> Option<Value> {
     turn.message().and_then(|message| message.to_value().ok())
 }
 
+/// Whether nothing follows the calls but further ones, and what begins with the thinking that led to
+/// them.
+fn calls_come_last(
+    blocks: &[Value],
+    is_call: impl Fn(&Value) -> bool,
+    is_thinking: impl Fn(&Value) -> bool,
+) -> bool {
+    let first = blocks.iter().position(&is_call).unwrap_or(blocks.len());
+    let mut between = blocks[first..].split(&is_call).filter(|blocks| !blocks.is_empty());
+    let ends_with_call = blocks.last().is_none_or(|last| first == blocks.len() || is_call(last));
+    ends_with_call && between.all(|blocks| is_thinking(&blocks[0]))
+}
+
 /// Collects what is broken.
 #[derive(Default)]
 pub(crate) struct Rules {

@@ -72,15 +72,15 @@ fn check_echo(echo: &Value, own: &[&str], rules: &mut Rules) {
         None => {}
         Some(function) => check_function(function, rules),
     }
-    match &echo["content"] {
-        Value::String(_) | Value::Array(_) => {}
-        Value::Null => {
-            let other = ["tool_calls", "function_call", "refusal", "audio"];
-            let says = other.iter().any(|key| !echo[*key].is_null());
-            rules.demand(says, "echo: content: expected a string, got null");
-        }
-        other => rules.demand(false, format!("echo: content {other}")),
-    }
+    let filled = match &echo["content"] {
+        Value::String(text) => !text.is_empty(),
+        Value::Array(parts) => !parts.is_empty(),
+        Value::Null => false,
+        other => return rules.demand(false, format!("echo: content {other}")),
+    };
+    let other = ["tool_calls", "function_call", "refusal", "audio"];
+    let says = filled || other.iter().any(|key| !echo[*key].is_null());
+    rules.demand(says, "echo: must have either content or tool_calls, but not none");
     if echo["audio"].is_object() {
         rules.only_keys(&echo["audio"], &["id"], "echo: audio");
         rules.demand(!text(&echo["audio"], "id").is_empty(), "echo: audio.id");
