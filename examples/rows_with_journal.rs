@@ -74,7 +74,7 @@ fn run(journal: &Path, booked: &Arc<AtomicUsize>, stop_after: Option<u64>) -> Re
     let agent = Agent::builder(Clerk, ToolSet::new().with(book)).build()?;
     let stop = CancelToken::new();
     let rows = Rows::builder(&agent)
-        .threads(2)
+        .threads(1)
         .journal(journal)
         // Of a booking that a crash leaves open somebody is to find out what became of it.
         .unknown_outcome(UnknownOutcome::Fail)

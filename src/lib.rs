@@ -196,6 +196,37 @@
 //! # Ok::<(), toolpool::Error>(())
 //! ```
 //!
+//! # Decisions
+//!
+//! A tool may need approval. The approver is asked once a turn, before anything runs; what it
+//! defers makes the turn a [`Suspended`], which is kept as JSON and [resumed](Executor::resume) when
+//! somebody has decided, in another process if need be. What has run by then isn't run again.
+//!
+//! ```
+//! use toolpool::{Approval, Executor, Resolution, Suspended, Tool, ToolCall, ToolSet, Turn};
+//!
+//! let tools = ToolSet::new()
+//!     .with(Tool::new("orders", "Looks up orders", || Ok("one, of 20 €")).read_only())
+//!     .with(Tool::new("refund", "Refunds an order", || Ok("done")).needs_approval());
+//! let executor = Executor::builder(tools)
+//!     .approval(|requests| requests.iter().map(|_| Approval::Defer).collect())
+//!     .build()?;
+//! let turn = Turn::from_calls(["orders", "refund"].map(|name| ToolCall::new(name, name, "")));
+//!
+//! let report = executor.run(&turn);
+//! let stored = match report.into_suspended(&turn) {
+//!     Ok(suspended) => serde_json::to_string(&suspended)?,
+//!     Err(_report) => unreachable!("here a call is deferred; else the report is complete"),
+//! };
+//!
+//! let suspended: Suspended = serde_json::from_str(&stored)?;
+//! let decisions = suspended.pending().map(|(index, _call)| (index, Resolution::Allow));
+//! let report = executor.resume(&suspended, decisions)?.run();
+//! let messages = suspended.turn().reply(&report);
+//! # assert_eq!((report.all_succeeded(), messages.len()), (true, 3));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Many sessions, one executor
 //!
 //! An executor is cheap to clone and used from many threads at once. Its limits are shared, its

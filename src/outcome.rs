@@ -1,5 +1,6 @@
 //! How one call ended, and what the model is told of it.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,13 @@ pub enum Outcome {
     NotStarted(NotStarted),
     /// The call was refused.
     Rejected(Rejected),
+}
+
+/// Its [name](Outcome::name).
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
 }
 
 /// Which limit ended a call.

@@ -9,6 +9,12 @@ use std::time::{Duration, Instant};
 #[cfg(feature = "agent")]
 pub(crate) const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
+/// What a random number takes of the part of a wait that is left to chance: from 0 up to but not 1.
+pub(crate) fn fraction(random: u64) -> f64 {
+    // The upper 53 bits are what a double holds.
+    (random >> 11) as f64 / (1u64 << 53) as f64
+}
+
 /// When something has to be over: at an instant, or never.
 ///
 /// Ordered: `Never` is later than every instant. An instant too far away to be represented is

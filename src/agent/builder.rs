@@ -8,7 +8,7 @@ use crate::agent::measure::AgentStats;
 use crate::agent::parallel::ParallelPolicy;
 use crate::agent::{Agent, Parts};
 use crate::error::Error;
-use crate::executor::{Approval, ApprovalRequest, Executor};
+use crate::executor::{Approval, ApprovalRequest, Approver, Executor};
 use crate::model::Model;
 use crate::policy::FailurePolicy;
 use crate::tool::ToolSet;
@@ -40,8 +40,6 @@ impl From<ToolSet> for AgentTools {
         Self::Tools(tools)
     }
 }
-
-type Approver = dyn Fn(&[ApprovalRequest<'_>]) -> Vec<Approval> + Send + Sync;
 
 #[derive(Clone)]
 pub(crate) struct Settings {

@@ -25,7 +25,8 @@ use crate::tool::{CallContext, Lane, ToolSet};
 /// that waits in a nested batch, one for each batch whose keys are being computed, one for each
 /// closer or callback that is running, one for the batches that nobody waits for, and
 /// `max_abandoned`; beside them the Compute lane's pools. Each has a stack of `stack_size`, of
-/// which the system maps what is used.
+/// which the system maps what is used. An observer has a thread and one that watches it; lines that
+/// can't be logged where they arise share one for the whole process.
 #[must_use = "a builder does nothing until `build`"]
 pub struct ExecutorBuilder {
     tools: ToolSet,
@@ -140,13 +141,13 @@ impl ExecutorBuilder {
     }
 
     /// Cuts results of more than `bytes`: head and tail are kept, with a note between that the
-    /// model can read. Defaults to 64 KiB.
+    /// model can read. A limit smaller than the note leaves the note alone. Defaults to 64 KiB.
     pub fn max_result_bytes(mut self, bytes: usize) -> Self {
         self.settings.max_result_bytes = bytes;
         self
     }
 
-    /// Refuses an image or a document of more than `bytes`, in base64. Defaults to 5 MiB.
+    /// Refuses an image or a document of more than `bytes`, decoded. Defaults to 5 MiB.
     pub fn max_media_bytes(mut self, bytes: usize) -> Self {
         self.settings.max_media_bytes = bytes;
         self

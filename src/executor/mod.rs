@@ -39,6 +39,8 @@ mod stand_in;
 mod stats;
 mod suspended;
 
+#[cfg(feature = "agent")]
+pub(crate) use approval::Approver;
 pub use approval::{Approval, ApprovalRequest};
 pub use batch::Batch;
 pub use builder::ExecutorBuilder;

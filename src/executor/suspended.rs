@@ -1,8 +1,10 @@
 //! A turn that waits for decisions from outside, kept as data.
 
+use std::borrow::Borrow;
+
 use serde::{Deserialize, Serialize};
 
-use crate::call::ToolCall;
+use crate::call::{CallState, ToolCall};
 use crate::error::Error;
 use crate::executor::approval::{self, Planned};
 use crate::executor::{Executor, Run};
@@ -30,9 +32,10 @@ use crate::turn::Turn;
 ///
 /// let suspended: Suspended = serde_json::from_str(&stored)?;
 /// assert_eq!(suspended.pending().map(|(index, _)| index).collect::<Vec<_>>(), [1]);
-/// let report = executor.resume(suspended, [(1, Resolution::Allow)])?.run();
+/// let report = executor.resume(&suspended, [(1, Resolution::Allow)])?.run();
 /// assert_eq!(report[0].content().to_text(), "seen");
 /// assert_eq!(report[1].content().to_text(), "paid");
+/// assert_eq!(suspended.turn().reply(&report).len(), 3); // the message, and both results
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,13 +130,13 @@ impl Executor {
     /// nobody is asked again, and a call without a decision stays deferred.
     ///
     /// # Errors
-    /// A resolution for a call that doesn't wait for one.
+    /// A resolution for a call that doesn't wait for one, and edited arguments that are no JSON object.
     pub fn resume(
         &self,
-        suspended: Suspended,
+        suspended: impl Borrow<Suspended>,
         resolutions: impl IntoIterator<Item = (usize, Resolution)>,
     ) -> Result<Run<'_, Resumed>, Error> {
-        let Suspended { turn: _, mut report } = suspended;
+        let mut report = suspended.borrow().report.clone();
         let (tools, settings) = (&self.tooling.set, &self.core.settings);
         let mut planned: Vec<(usize, Planned)> = Vec::new();
         for (index, resolution) in resolutions {
@@ -157,6 +160,12 @@ impl Executor {
                     let mut edited =
                         Planned { known: false, ..Planned::known(call.clone(), outcome) };
                     approval::edit(&mut edited, index, arguments, tools, settings);
+                    if let CallState::Malformed(why) = edited.call.state() {
+                        return Err(Error::input(format_args!(
+                            "the edited arguments of the call with the index {index} can't be \
+                             read: {why}"
+                        )));
+                    }
                     planned.push((index, edited));
                     continue;
                 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::effect::Effect;
 use crate::error::ToolError;
 use crate::outcome::Outcome;
+use crate::time::fraction;
 
 /// How often a failed attempt is made again, and after which wait.
 ///
@@ -135,9 +136,7 @@ impl Retry {
         let exponent = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
         let grown = self.base.as_secs_f64() * self.factor.powi(exponent).min(f64::MAX);
         let wait = Duration::try_from_secs_f64(grown).unwrap_or(self.max).min(self.max);
-        // The upper 53 bits are what a double holds: a fraction from 0 up to but not 1.
-        let fraction = (random >> 11) as f64 / (1u64 << 53) as f64;
-        let less = wait.as_secs_f64() * self.jitter * fraction;
+        let less = wait.as_secs_f64() * self.jitter * fraction(random);
         Some(wait.saturating_sub(Duration::try_from_secs_f64(less).unwrap_or(wait)))
     }
 }

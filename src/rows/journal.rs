@@ -175,7 +175,10 @@ impl Lines {
             }
             self.length += read as u64;
             let spoiled = |error: &dyn fmt::Display| {
-                Error::input(format_args!("line {number} of the journal {shown}: {error}"))
+                Error::input(format_args!(
+                    "line {number} of the journal {shown} is damaged, restore it or begin another \
+                     journal: {error}"
+                ))
             };
             let line = str::from_utf8(&line).map_err(|error| spoiled(&error))?;
             let record = serde_json::from_str::<Record>(line).map_err(|error| spoiled(&error))?;

@@ -245,7 +245,8 @@ impl<A> Tool<A> {
         self
     }
 
-    /// Cuts a result at `bytes`. Defaults to the executor's
+    /// Cuts a result at `bytes`; a limit smaller than the note on what was cut leaves the note alone.
+    /// Defaults to the executor's
     /// [`max_result_bytes`](crate::ExecutorBuilder::max_result_bytes), 64 KiB.
     #[must_use]
     pub fn max_result_bytes(mut self, bytes: usize) -> Self {

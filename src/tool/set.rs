@@ -188,7 +188,11 @@ fn check_definition(definition: &Definition) -> Result<(), Error> {
     } else {
         return Ok(());
     };
-    Err(Error::config(format_args!("the tool {name:?} can't be used: {contradiction}")))
+    let named = match group {
+        Some(group) if contradiction.starts_with("its group") => format!(" ({:?})", group.name()),
+        _ => String::new(),
+    };
+    Err(Error::config(format_args!("the tool {name:?} can't be used: {contradiction}{named}")))
 }
 
 /// Tools that borrow from the caller's stack, unique by name; taken by value by

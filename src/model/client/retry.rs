@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::model::error::{ModelError, ModelErrorKind};
+use crate::time::fraction;
 
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(8);
@@ -35,8 +36,7 @@ impl Retries {
         if attempt > self.most || !error.is_transient() || (broken && !self.resend) {
             return None;
         }
-        // The upper 53 bits are what a double holds: a fraction from 0 up to but not 1.
-        let fraction = (random >> 11) as f64 / (1u64 << 53) as f64;
+        let fraction = fraction(random);
         let doubled = 2u32.checked_pow(attempt - 1).unwrap_or(u32::MAX);
         let backoff = FIRST_WAIT.saturating_mul(doubled).min(LONGEST_WAIT);
         let wait = match error.retry_after() {

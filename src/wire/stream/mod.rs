@@ -122,7 +122,8 @@ impl Wire {
 }
 
 impl Assembler {
-    /// Takes the next bytes, of any number and cut anywhere, and tells what they complete.
+    /// Takes the next bytes, of any number and cut anywhere, and tells what they complete: `tell` is
+    /// a `&mut` to a closure.
     ///
     /// # Errors
     /// A stream that isn't of this format, or that the provider ends with an error, which the text
