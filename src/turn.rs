@@ -169,6 +169,8 @@ pub struct Turn {
     wire: Wire,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     message: Option<Json>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    container: Option<String>,
 }
 
 impl Turn {
@@ -191,6 +193,7 @@ impl Turn {
             usage: Usage::default(),
             wire: Wire::OpenAi,
             message: None,
+            container: None,
         }
     }
 
@@ -200,6 +203,7 @@ impl Turn {
     pub fn for_wire(mut self, wire: Wire) -> Self {
         if wire != self.wire {
             self.message = None;
+            self.container = None;
         }
         self.wire = wire;
         self
@@ -216,7 +220,13 @@ impl Turn {
         stop: StopReason,
         usage: Usage,
     ) -> Self {
-        Self { calls, text, stop, usage, wire, message: Some(message) }
+        Self { calls, text, stop, usage, wire, message: Some(message), container: None }
+    }
+
+    #[cfg(feature = "wire")]
+    pub(crate) fn in_container(mut self, id: Option<String>) -> Self {
+        self.container = id;
+        self
     }
 
     /// The calls, in the order the model wrote them.
@@ -250,5 +260,11 @@ impl Turn {
     /// Ollama one message object, OpenAI Responses an array of output items.
     pub fn message(&self) -> Option<&Json> {
         self.message.as_ref()
+    }
+
+    /// The container that the provider ran code of the model's in (Anthropic). The next request has
+    /// to name it while calls of that code wait for results.
+    pub fn container(&self) -> Option<&str> {
+        self.container.as_deref()
     }
 }

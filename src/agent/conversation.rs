@@ -39,6 +39,8 @@ pub struct Conversation {
     wire: Wire,
     messages: Vec<Json>,
     suspended: Option<Suspended>,
+    /// Of the latest turn that has one.
+    container: Option<String>,
     stats: AgentStats,
 }
 
@@ -49,14 +51,16 @@ struct Stored {
     messages: Vec<Json>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     suspended: Option<Suspended>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    container: Option<String>,
     #[serde(default)]
     stats: AgentStats,
 }
 
 impl From<Conversation> for Stored {
     fn from(conversation: Conversation) -> Self {
-        let Conversation { wire, messages, suspended, stats } = conversation;
-        Self { version: VERSION, wire, messages, suspended, stats }
+        let Conversation { wire, messages, suspended, container, stats } = conversation;
+        Self { version: VERSION, wire, messages, suspended, container, stats }
     }
 }
 
@@ -75,14 +79,16 @@ impl TryFrom<Stored> for Conversation {
             return Err(Error::input("the suspended turn is of another format"));
         }
         let conversation = Self::with_messages(stored.wire, stored.messages)?;
-        Ok(Self { suspended: stored.suspended, stats: stored.stats, ..conversation })
+        let Stored { suspended, container, stats, .. } = stored;
+        Ok(Self { suspended, container, stats, ..conversation })
     }
 }
 
 impl Conversation {
     /// A conversation in which nothing was said.
     pub fn new(wire: Wire) -> Self {
-        Self { wire, messages: Vec::new(), suspended: None, stats: AgentStats::default() }
+        let stats = AgentStats::default();
+        Self { wire, messages: Vec::new(), suspended: None, container: None, stats }
     }
 
     /// A conversation that was held elsewhere.
@@ -147,6 +153,11 @@ impl Conversation {
         true
     }
 
+    /// The container that the next request names.
+    pub(crate) fn container(&self) -> Option<&str> {
+        self.container.as_deref()
+    }
+
     pub(crate) fn stats_mut(&mut self) -> &mut AgentStats {
         &mut self.stats
     }
@@ -163,6 +174,9 @@ impl Conversation {
     pub(crate) fn answer(&mut self, turn: &Turn, report: &Report) {
         let turn = turn.clone().for_wire(self.wire);
         self.messages.extend(turn.reply(report));
+        if let Some(container) = turn.container() {
+            self.container = Some(container.to_owned());
+        }
     }
 }
 
@@ -181,6 +195,30 @@ mod tests {
             let all: String = conversation.messages().iter().map(Json::as_str).collect();
             assert!(all.contains("one") && all.contains("two"), "{wire}");
         }
+    }
+
+    #[test]
+    fn the_container_of_the_latest_turn_that_has_one_is_kept() {
+        let code = r#"{"type":"server_tool_use","id":"s","name":"code_execution","input":{}}"#;
+        let call =
+            r#"{"type":"tool_use","id":"a","name":"look","input":{},"caller":{"tool_id":"s"}}"#;
+        let turn = |rest: &str| {
+            let body = format!(r#"{{"content":[{code},{call}],"stop_reason":"tool_use"{rest}}}"#);
+            Wire::Anthropic.parse(&body).unwrap()
+        };
+        let nothing = Report::new(Vec::new(), std::time::Duration::ZERO, None);
+        let mut conversation = Conversation::new(Wire::Anthropic);
+        conversation
+            .answer(&turn(r#","container":{"id":"container_1","expires_at":"x"}"#), &nothing);
+        conversation.answer(&turn(r#","container":null"#), &nothing);
+        let stored = serde_json::to_string(&conversation).unwrap();
+        let loaded: Conversation = serde_json::from_str(&stored).unwrap();
+        assert_eq!(loaded, conversation);
+
+        let mut prompt = wire::Prompt::new(loaded.messages());
+        prompt.container = loaded.container();
+        let body = Wire::Anthropic.request(&prompt, &wire::Parameters::new("m"));
+        assert!(body.as_str().contains(r#""container":"container_1""#), "{body:?}");
     }
 
     #[test]

@@ -177,6 +177,7 @@ impl<'a> Going<'a> {
             .deadline(self.terms.until)
             .cancel(&self.terms.cancel);
         request.prompt.parallel = settings.parallel.switch();
+        request.prompt.container = self.conversation.container();
         let early = settings.early_start && !is_last;
         let (tell, terms, executor) = (&mut self.tell, &self.terms, self.executor);
         let mut batch: Option<Batch> = None;

@@ -5,6 +5,7 @@
 //! made and that was answered within the same message is withheld and gets no result.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -43,6 +44,11 @@ fields! {
         content: &'a RawValue,
         stop_reason: Cow<'a, str>,
         usage: Tokens<'a>,
+        container: Container<'a>,
+    }
+
+    struct Container<'a> {
+        id: Cow<'a, str>,
     }
 
     struct Block<'a> {
@@ -90,7 +96,8 @@ pub(super) fn parse(body: &str) -> Result<Turn, Failure> {
     };
     let message = message(content);
     let usage = read.usage.unwrap_or_default().into();
-    Ok(Turn::parsed(Wire::Anthropic, message, calls, text, stop, usage))
+    let container = read.container.and_then(|container| container.id).map(Cow::into_owned);
+    Ok(Turn::parsed(Wire::Anthropic, message, calls, text, stop, usage).in_container(container))
 }
 
 fn message(content: &RawValue) -> Json {
@@ -208,15 +215,12 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
     let given: Vec<_> = uses().map(|at| blocks[at].id.as_deref()).collect();
     let ids = ids::ids(&given, ID, turn);
     let mut calls = answers.iter().zip(ids);
+    let gone = gone(&blocks, may_stay_open);
 
     let mut echo = Echo::default();
     let mut results = Vec::new();
-    // Of the server's own calls, those that were left out.
-    let mut gone: Vec<&str> = Vec::new();
     for (at, raw) in raw::array(content.get()).into_iter().enumerate() {
         let block = &blocks[at];
-        let belongs =
-            |to: &Option<Cow<'_, str>>| to.as_deref().is_some_and(|to| gone.contains(&to));
         let call = if block.is("tool_use") { calls.next() } else { None };
         if let Some((answer, id)) = call.filter(|_| waits(at)) {
             let object = RawObject::read(raw.get());
@@ -225,14 +229,10 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
             });
             echo.call(repaired.unwrap_or_else(|| Json::from_raw(raw)));
             results.push(result(answer, id, block.toolset_name));
-        } else if belongs(&block.tool_use_id)
-            || block.caller.as_ref().is_some_and(|caller| belongs(&caller.tool_id))
-        {
-            echo.leave_out(at, "the call that it belongs to was");
-            gone.extend(block.id.as_deref());
         } else if let Some(why) = block.is_refused(&blocks[at..], may_stay_open) {
             echo.leave_out(at, why);
-            gone.extend(block.id.as_deref());
+        } else if block.is_of(&gone) || block.id.as_deref().is_some_and(|id| gone.contains(id)) {
+            echo.leave_out(at, "what it belongs to was");
         } else if block.is("thinking") || block.is("redacted_thinking") {
             echo.think(at, Json::from_raw(raw));
         } else {
@@ -256,7 +256,39 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
     Reply { messages, repairs }
 }
 
+/// The server's own calls that can't go back: those the provider would refuse, and those that belong
+/// to one, as what code called does that wasn't finished.
+fn gone<'a>(blocks: &'a [Block<'_>], may_stay_open: bool) -> HashSet<&'a str> {
+    let is_refused = |at: &usize| {
+        blocks[*at].is_servers() && blocks[*at].is_refused(&blocks[*at..], may_stay_open).is_some()
+    };
+    let refused = (0..blocks.len()).filter(is_refused);
+    let mut gone: HashSet<&str> = refused.filter_map(|at| blocks[at].id.as_deref()).collect();
+    let mut before = 0;
+    while gone.len() > before {
+        before = gone.len();
+        for block in blocks {
+            if block.is_of(&gone) {
+                gone.extend(block.id.as_deref());
+                gone.extend(block.tool_use_id.as_deref());
+            }
+        }
+    }
+    gone
+}
+
 impl Block<'_> {
+    /// Whether it is a call of the server's own.
+    fn is_servers(&self) -> bool {
+        self.is("server_tool_use") || self.is("mcp_tool_use")
+    }
+
+    /// Whether one of these calls made it, or it is the result of one.
+    fn is_of(&self, calls: &HashSet<&str>) -> bool {
+        let caller = self.caller.as_ref().and_then(|caller| caller.tool_id.as_deref());
+        [caller, self.tool_use_id.as_deref()].iter().flatten().any(|id| calls.contains(id))
+    }
+
     /// Why the provider would refuse the block, if it would; `rest` is the content from here on.
     fn is_refused(&self, rest: &[Block<'_>], may_stay_open: bool) -> Option<&'static str> {
         match self.kind() {

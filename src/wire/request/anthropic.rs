@@ -59,6 +59,7 @@ pub(super) fn body<'a>(prompt: &Prompt<'_>, parameters: &Parameters<'_>) -> RawO
         body.set("system", &[System { kind: "text", text: prompt.system, cache_control }]);
     }
     body.set("messages", prompt.messages);
+    set_some(&mut body, "container", prompt.container);
     set_some(&mut body, "temperature", parameters.temperature);
     set_some(&mut body, "output_config", parameters.effort.map(|effort| OutputConfig { effort }));
     set_some(&mut body, "stream", parameters.stream.then_some(true));

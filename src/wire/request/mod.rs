@@ -42,6 +42,9 @@ pub struct Prompt<'a> {
     /// Whether it may call several in one turn; nothing for the provider's default, which is yes.
     /// Gemini, Bedrock, Cohere and Ollama have no switch for it.
     pub parallel: Option<bool>,
+    /// The container of the latest turn that [has one](crate::Turn::container). Anthropic alone is
+    /// told.
+    pub container: Option<&'a str>,
 }
 
 impl<'a> Prompt<'a> {

@@ -32,6 +32,7 @@ fields! {
         content: &'a RawValue,
         stop_reason: Cow<'a, str>,
         usage: Tokens<'a>,
+        container: &'a RawValue,
     }
 
     struct Begun<'a> {
@@ -53,6 +54,7 @@ fields! {
         citation: &'a RawValue,
         content: &'a RawValue,
         stop_reason: Cow<'a, str>,
+        container: &'a RawValue,
     }
 
     struct Tokens<'a> {
@@ -78,6 +80,7 @@ pub(super) struct Stream {
     stop_reason: Option<String>,
     stopped: bool,
     usage: Usage,
+    container: Option<Box<RawValue>>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -143,8 +146,10 @@ impl Format for Stream {
             }
             "content_block_stop" => self.stop(event.index, tell),
             "message_delta" => {
-                let stop = event.delta.take().and_then(|delta| delta.stop_reason);
-                self.stop_reason = stop.map(Cow::into_owned).or(self.stop_reason.take());
+                let delta = event.delta.take().unwrap_or_default();
+                let stop = delta.stop_reason.map(Cow::into_owned);
+                self.stop_reason = stop.or(self.stop_reason.take());
+                self.container = delta.container.map(ToOwned::to_owned).or(self.container.take());
                 self.usage.update(event.usage.take().unwrap_or_default());
             }
             "message_stop" => self.stopped = true,
@@ -168,6 +173,10 @@ impl Format for Stream {
         push_json(&mut body, &self.stop_reason);
         body.push_str(r#","usage":"#);
         push_json(&mut body, &self.usage);
+        if let Some(container) = &self.container {
+            body.push_str(r#","container":"#);
+            body.push_str(container.get());
+        }
         body.push('}');
         Ok(body)
     }
@@ -178,6 +187,7 @@ impl Stream {
         self.begun = true;
         self.stop_reason = message.stop_reason.map(Cow::into_owned);
         self.usage.update(message.usage.unwrap_or_default());
+        self.container = message.container.map(ToOwned::to_owned);
         // An empty text holds no blocks.
         let content = message.content.filter(|content| content.get() != "\"\"");
         let blocks = content.map(fields::list::<&RawValue>).unwrap_or_default();

@@ -320,3 +320,17 @@ fn a_character_cut_in_two_comes_whole_in_text_and_arguments() {
     let turn = check(Wire::Anthropic, stream, &whole(content, "tool_use"));
     assert_eq!(turn.calls()[0].arguments(), r#"{"x":"😀 \ud83d\ude00"}"#);
 }
+
+#[test]
+fn the_container_comes_at_the_start_or_at_the_end() {
+    let container = r#""container":{"id":"container_1"}"#;
+    let begun = event("message_start", &format!(r#""message":{{"content":[],{container}}}"#));
+    let ended =
+        event("message_delta", &format!(r#""delta":{{"stop_reason":"end_turn",{container}}}"#));
+    let text = start(0, r#"{"type":"text","text":"hi"}"#) + &stop(0);
+    for stream in [begun + &text + &end("end_turn"), begin() + &text + &ended] {
+        let mut assembler = Wire::Anthropic.stream();
+        assembler.feed(stream.as_bytes(), &mut |_| ()).unwrap();
+        assert_eq!(assembler.finish(&mut |_| ()).unwrap().container(), Some("container_1"));
+    }
+}
