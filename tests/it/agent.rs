@@ -15,6 +15,7 @@ use toolpool::{
     ToolSet, Turn, Wire,
 };
 
+use crate::faults::harness::eventually;
 use crate::wire::checker::check_reply;
 
 fn ms(n: u64) -> Duration {
@@ -627,7 +628,11 @@ struct Streaming {
     turn: Turn,
     breaks: bool,
     asked: AtomicU32,
+    /// What has run; the message ends once a call has that reads, if it is given.
+    seen: Option<Seen>,
 }
+
+type Seen = Arc<parking_lot::Mutex<Vec<&'static str>>>;
 
 impl Model for Streaming {
     fn name(&self) -> &str {
@@ -654,6 +659,9 @@ impl Model for Streaming {
             tell(StreamEvent::Call(call));
             std::thread::sleep(ms(100));
         }
+        if let Some(seen) = &self.seen {
+            assert!(eventually(|| seen.lock().contains(&"reads")));
+        }
         match self.breaks {
             true => Err(ModelError::new(ModelErrorKind::Interrupted, "streaming", "cut")),
             false => Ok(self.turn.clone()),
@@ -661,7 +669,7 @@ impl Model for Streaming {
     }
 }
 
-fn noted(effect: &'static str, seen: &Arc<parking_lot::Mutex<Vec<&'static str>>>) -> Tool<N> {
+fn noted(effect: &'static str, seen: &Seen) -> Tool<N> {
     let seen = Arc::clone(seen);
     Tool::new(effect, "", move |_: N| {
         seen.lock().push(effect);
@@ -672,12 +680,16 @@ fn noted(effect: &'static str, seen: &Arc<parking_lot::Mutex<Vec<&'static str>>>
 #[test]
 fn calls_that_read_start_while_the_model_writes_and_others_wait() {
     for breaks in [false, true] {
-        let seen = Arc::default();
+        let seen = Seen::default();
         let tools =
             ToolSet::new().with(noted("reads", &seen).read_only()).with(noted("writes", &seen));
         let calls = ["writes", "reads"].map(|name| ToolCall::new(name, name, r#"{"n":1}"#));
-        let model =
-            Streaming { turn: Turn::from_calls(calls), breaks, asked: AtomicU32::default() };
+        let model = Streaming {
+            turn: Turn::from_calls(calls),
+            breaks,
+            asked: AtomicU32::default(),
+            seen: Some(Arc::clone(&seen)),
+        };
         let agent = Agent::builder(model, tools).build().unwrap();
         let (end, conversation) = run(&agent);
         if breaks {
@@ -697,8 +709,12 @@ fn without_early_start_nothing_runs_before_the_message_is_complete() {
     let seen = Arc::default();
     let tools = ToolSet::new().with(noted("reads", &seen).read_only());
     let calls = [ToolCall::new("1", "reads", r#"{"n":1}"#)];
-    let model =
-        Streaming { turn: Turn::from_calls(calls), breaks: true, asked: AtomicU32::default() };
+    let model = Streaming {
+        turn: Turn::from_calls(calls),
+        breaks: true,
+        asked: AtomicU32::default(),
+        seen: None,
+    };
     let agent = Agent::builder(model, tools).no_early_start().build().unwrap();
     assert!(run(&agent).0.is_err());
     assert!(seen.lock().is_empty());

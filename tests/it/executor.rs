@@ -360,16 +360,24 @@ fn a_thread_left_by_an_earlier_attempt_doesnt_keep_the_next_ones_permits() {
     let _shared = machine::shared();
     let (release, gate) = std::sync::mpsc::channel::<()>();
     let gate = parking_lot::Mutex::new(gate);
-    let inner = Tool::new("inner", "", move || Ok(gate.lock().recv().is_ok())).read_only();
+    let runs = Arc::new(AtomicUsize::new(0));
+    let inner = {
+        let runs = Arc::clone(&runs);
+        Tool::new("inner", "", move || {
+            runs.fetch_add(1, Ordering::SeqCst);
+            Ok(gate.lock().recv().is_ok())
+        })
+    };
+    let inner = inner.read_only();
     let quick = Tool::new("quick", "", || Ok("q"));
-    let outer = Tool::new("outer", "", |(): (), cx: &CallContext| {
+    let outer = Tool::new("outer", "", move |(): (), cx: &CallContext| {
         let nested = |name| cx.run(&calls([(name, "")])).all_succeeded();
         if cx.attempt() > 1 {
             return Ok(nested("quick"));
         }
         let left = cx.clone();
         thread::spawn(move || left.run(&calls([("inner", "")])));
-        thread::sleep(ms(100));
+        assert!(eventually(|| runs.load(Ordering::SeqCst) == 1));
         Err(ToolError::new(ToolErrorKind::Unavailable, "again"))
     });
     let outer = outer.read_only().retries(1).timeout(ms(20_000));
@@ -489,9 +497,7 @@ fn two_hundred_sessions_share_an_executor_and_none_takes_more_than_its_share() {
     thread::scope(|scope| {
         // Nothing starts before everybody has handed in.
         scope.spawn(|| executor.run(&calls((0..CAP).map(|_| ("wait", "")))));
-        while executor.stats().running < CAP {
-            thread::sleep(ms(1));
-        }
+        assert!(eventually(|| executor.stats().running == CAP));
         for session in 0..SESSIONS {
             let executor = &executor;
             scope.spawn(move || {
@@ -500,10 +506,9 @@ fn two_hundred_sessions_share_an_executor_and_none_takes_more_than_its_share() {
             });
         }
         let all = 128 + 3 * (SESSIONS - 1);
-        while executor.stats().queued < all {
-            thread::sleep(ms(1));
-        }
+        let all_wait = eventually(|| executor.stats().queued == all);
         gate.cancel();
+        assert!(all_wait, "{:?}", executor.stats());
     });
     let order = order.lock();
     let small: Vec<_> = (0..order.len()).filter(|at| order[*at] != 0).collect();

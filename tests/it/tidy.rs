@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("executor", &["executor"], &["base", "data", "policies", "tools"]),
     ("timeline", &["timeline"], &["base", "data"]),
     ("wire", &["wire"], &["base", "data", "tools"]),
-    ("outside", &["model", "tools"], &["base", "data", "tools", "wire"]),
+    ("outside", &["model"], &["base", "data", "tools", "wire"]),
     (
         "loops",
         &["agent", "rows"],
@@ -29,25 +29,25 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
 const KEPT_TO: &[(&[&str], &[&str], &str)] = &[
     (
         &["rayon_core::", "rayon::", "thread::Builder", "thread::spawn", "thread::scope"],
-        &["executor", "model", "tools", "rows"],
+        &["executor", "model", "rows"],
         "threads are started by the executor and by what owns a process or a connection",
     ),
     (
         &["Instant::now", "SystemTime"],
-        &["sync", "time", "cancel", "tool", "executor", "model", "tools", "agent", "rows"],
+        &["sync", "time", "cancel", "tool", "executor", "model", "agent", "rows"],
         "time is an argument in all that only decides",
     ),
     (
         &["crossbeam_channel::"],
-        &["sync", "tool", "executor", "model", "tools", "agent", "rows"],
+        &["sync", "tool", "executor", "model", "agent", "rows"],
         "what only decides knows no channel",
     ),
     (
         &["std::net", "std::process", "ureq::"],
-        &["model", "tools"],
+        &["model"],
         "the network and processes are at the edge",
     ),
-    (&["std::fs", "fs::"], &["bound", "tools", "rows", "executor"], "files are at the edge"),
+    (&["std::fs", "fs::"], &["bound", "rows", "executor"], "files are at the edge"),
 ];
 
 const MOST_LINES: usize = 700;
@@ -176,9 +176,6 @@ fn a_module_uses_only_the_layers_above_it() {
     let mut findings = Vec::new();
     for file in sources().iter().filter(|file| !file.module().is_empty()) {
         let module = file.module();
-        if module == "bin" {
-            continue;
-        }
         let Some((layer, at)) = place(module) else {
             findings.push(format!("{}: the module {module} is in no layer", file.path));
             continue;
@@ -212,7 +209,7 @@ fn the_layers_have_no_cycle() {
 #[test]
 fn threads_clocks_and_files_are_kept_to_their_places() {
     let mut findings = Vec::new();
-    for file in sources().iter().filter(|file| file.module() != "bin") {
+    for file in sources() {
         for (words, modules, why) in KEPT_TO {
             if modules.contains(&file.module()) {
                 continue;
@@ -332,7 +329,7 @@ fn no_example_is_skipped() {
 #[test]
 fn the_library_prints_nothing() {
     let mut findings = Vec::new();
-    for file in sources().iter().filter(|file| file.module() != "bin") {
+    for file in sources() {
         for (n, line) in file.code() {
             if ["println!", "eprintln!", "print!(", "dbg!("].iter().any(|word| line.contains(word))
             {
@@ -388,6 +385,28 @@ fn examples_and_benches_are_documented() {
                 path.extension().is_some_and(|end| end == "rs") || path.join("main.rs").exists();
             if is_program && !docs.contains(name) {
                 findings.push(format!("{folder}/{name}: neither in README.md nor CONTRIBUTING.md"));
+            }
+        }
+    }
+    none(findings);
+}
+
+/// What tests hand to a process of their own.
+const BETWEEN_TESTS: &[&str] = &["TOOLPOOL_TEST_ALONE", "TOOLPOOL_ROWS_CHILD"];
+
+#[test]
+fn every_variable_is_documented() {
+    let docs = std::fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+    let mut findings = Vec::new();
+    for file in ["src", "tests", ".ci"].into_iter().flat_map(files) {
+        for (at, start) in file.text.match_indices("TOOLPOOL_") {
+            let is_name = |c: char| c.is_ascii_uppercase() || c == '_';
+            let rest = &file.text[at + start.len()..];
+            let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+            let name = file.text[at..at + start.len() + end].trim_end_matches('_');
+            let is_known = docs.contains(&format!("`{name}`")) || BETWEEN_TESTS.contains(&name);
+            if end > 0 && !is_known {
+                findings.push(format!("{}: {name} isn't in CONTRIBUTING.md", file.path));
             }
         }
     }

@@ -1,6 +1,7 @@
 use super::super::canonical;
 use super::*;
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
@@ -242,14 +243,16 @@ fn fault_085_nothing_is_read_deeper_than_the_limit() {
     assert_eq!(duplicate(&twice).unwrap().len(), PATH_LIMIT + '…'.len_utf8());
 }
 
-/// `PROPTEST_CASES`, but not less than 2 000.
-fn config() -> ProptestConfig {
-    let config = ProptestConfig::default();
-    ProptestConfig { cases: config.cases.max(2000), ..config }
+/// So many cases, the same each time, or `TOOLPOOL_FUZZ_CASES` new ones.
+pub(in crate::json) fn config(cases: u32) -> ProptestConfig {
+    match std::env::var("TOOLPOOL_FUZZ_CASES").ok().and_then(|cases| cases.parse().ok()) {
+        Some(cases) => ProptestConfig { cases, ..ProptestConfig::default() },
+        None => ProptestConfig { rng_seed: RngSeed::Fixed(1), ..ProptestConfig::with_cases(cases) },
+    }
 }
 
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(config(2000))]
 
     #[test]
     fn trees_are_read_as_serde_json_reads_them(value in tree(), pretty: bool) {

@@ -16,6 +16,7 @@ use toolpool::{
 use super::harness::{Case, Gate, check_report, eventually, ms, names, repeat, slack, told, turn};
 #[cfg(target_os = "linux")]
 use super::process;
+use super::props::MINUTE;
 
 #[derive(Deserialize, JsonSchema)]
 struct Nap {
@@ -559,13 +560,13 @@ fn fault_066_a_timeout_of_zero_ends_only_its_own_call() {
 #[test]
 fn fault_067_waiting_for_a_permit_costs_no_timeout_but_the_deadline() {
     let tools =
-        ToolSet::new().with(naps("nap").timeout(ms(2000))).with(dozes("brief").timeout(ms(150)));
+        ToolSet::new().with(naps("nap").timeout(MINUTE)).with(dozes("brief").timeout(ms(500)));
     Case::new(tools).parallel(1).check(|rig| {
-        let report = rig.run(&turn([nap("nap", 300), nap("brief", 1)]));
+        let report = rig.run(&turn([nap("nap", 600), nap("brief", 1)]));
         assert!(report.all_succeeded(), "{:?}", names(&report));
-        assert!(report[1].queue_wait() >= ms(300), "{:?}", report[1]);
-        let asked = turn([nap("nap", 300), nap("brief", 1)]);
-        let report = rig.run_within(&asked, ms(200), |run| run.policy(FailurePolicy::inline()));
+        assert!(report[1].queue_wait() >= ms(600), "{:?}", report[1]);
+        let asked = turn([nap("nap", 3000), nap("brief", 1)]);
+        let report = rig.run_within(&asked, ms(500), |run| run.policy(FailurePolicy::inline()));
         assert_eq!(names(&report), ["timed_out", "deadline"]);
     });
 }

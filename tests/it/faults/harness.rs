@@ -12,6 +12,7 @@ use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use proptest::test_runner::{Config, RngSeed};
 use toolpool::{
     Event, EventKind, Executor, ExecutorBuilder, NotStarted, Note, Outcome, Report, Run, Stats,
     Tool, ToolCall, ToolSet, Turn,
@@ -41,6 +42,16 @@ pub(crate) fn ms(n: u64) -> Duration {
 pub(crate) fn slack() -> Duration {
     let set = std::env::var("TOOLPOOL_TEST_SLACK").ok().and_then(|slack| slack.parse().ok());
     ms(set.unwrap_or(500))
+}
+
+/// What a property is tried on: the same inputs each time, or `TOOLPOOL_FUZZ_CASES` new ones.
+pub(crate) fn inputs() -> Config {
+    let cases = std::env::var("TOOLPOOL_FUZZ_CASES").ok().and_then(|cases| cases.parse().ok());
+    let config = Config { failure_persistence: None, ..Config::default() };
+    match cases {
+        Some(cases) => Config { cases, ..config },
+        None => Config { rng_seed: RngSeed::Fixed(1), ..config },
+    }
 }
 
 /// A turn of calls by name and arguments, with ids `call_0`, `call_1` ….

@@ -17,7 +17,8 @@ use toolpool::model::ureq::tls::{Certificate, RootCerts, TlsConfig};
 use toolpool::model::{Client, Model, ModelError, ModelErrorKind, Request};
 use toolpool::{CancelToken, Deadline, Wire};
 
-use super::harness::{ms, slack};
+use super::harness::{eventually, ms, slack};
+use crate::machine;
 use crate::model::replay::{Answer, Replay};
 use crate::model::{KEY, SAID_HI, client_of, within};
 
@@ -36,6 +37,7 @@ fn ask(client: &Client) -> Result<String, ModelError> {
 
 /// The error of a request with this deadline, which must come when the deadline does.
 fn late(answer: Answer, deadline: Duration) -> ModelError {
+    let _shared = machine::shared();
     let server = Replay::new([answer]);
     let client = client_of(&server).build().unwrap();
     let began = Instant::now();
@@ -52,6 +54,7 @@ fn fault_098_a_server_that_never_answers_is_left_at_the_deadline() {
     let error = late(Answer::never(), ms(300));
     assert_eq!(error.to_string(), "groq did not answer in time: the request's deadline");
 
+    let _shared = machine::shared();
     let server = Replay::new([Answer::never(), Answer::json(SAID_HI)]);
     let client = client_of(&server).timeout(ms(200)).build().unwrap();
     let began = Instant::now();
@@ -66,6 +69,7 @@ fn fault_099_bytes_that_drip_do_not_put_the_deadline_off() {
     late(Answer::json(SAID_HI).head_dripped(ms(50)), ms(300));
     late(Answer::dripped(SAID_HI, 1, ms(50)), ms(300));
     late(Answer::stream([(ms(50), "x"); 100]), ms(300));
+    let _shared = machine::shared();
     let refused = Answer::dripped(r#"{"error":{"message":"busy"}}"#, 1, ms(50)).status(500);
     let server = Replay::new([refused]);
     let client = client_of(&server).retries(0).build().unwrap();
@@ -77,6 +81,7 @@ fn fault_099_bytes_that_drip_do_not_put_the_deadline_off() {
 
 #[test]
 fn fault_100_a_name_that_is_not_found_in_time_does_not_hold_the_request() {
+    let _shared = machine::shared();
     let server = Replay::new([]);
     let (release, wait) = std::sync::mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
@@ -98,11 +103,7 @@ fn fault_100_a_name_that_is_not_found_in_time_does_not_hold_the_request() {
     assert!(!error.was_sent());
     assert_eq!(client.pending_lookups(), 2);
     drop(release);
-    let end = Instant::now() + LONG;
-    while client.pending_lookups() > 0 && Instant::now() < end {
-        thread::sleep(ms(1));
-    }
-    assert_eq!(client.pending_lookups(), 0);
+    assert!(eventually(|| client.pending_lookups() == 0));
 }
 
 /// A host that takes no connection and refuses none: its queue is full.
@@ -123,6 +124,7 @@ fn black_hole() -> (TcpListener, Vec<std::net::TcpStream>) {
 #[test]
 #[cfg(target_os = "linux")]
 fn fault_101_hosts_that_swallow_packets_share_one_budget() {
+    let _shared = machine::shared();
     let server = Replay::new([]);
     let (listener, _filling) = black_hole();
     let port = listener.local_addr().unwrap().port();
@@ -150,6 +152,7 @@ fn fault_101_hosts_that_swallow_packets_share_one_budget() {
 
 #[test]
 fn fault_102_a_cancelled_request_ends_at_once_wherever_it_waits() {
+    let _shared = machine::shared();
     // In the head, in the body, and between two attempts.
     let waits = [
         Answer::never(),
@@ -236,6 +239,7 @@ fn fault_103_encodings_and_lengths_that_lie_are_errors() {
 
 #[test]
 fn fault_104_a_wait_is_kept_and_one_past_the_deadline_not_begun() {
+    let _shared = machine::shared();
     let busy = |wait: &str| Answer::error(429, "{}").header("retry-after", wait);
     let took = |wait: &str, deadline| {
         let server = Replay::new([busy(wait), Answer::json(SAID_HI)]);
@@ -510,7 +514,7 @@ fn fault_111_a_proxy_of_the_environment_is_used_only_on_request() {
 #[test]
 fn fault_112_cancelling_one_request_leaves_the_others_alone() {
     let slow = || Answer::json(SAID_HI).after(ms(400));
-    let server = Replay::new([slow(), slow(), slow()]);
+    let server = Replay::new([Answer::never(), slow(), slow()]);
     let client = client_of(&server).retries(0).build().unwrap();
     let token = CancelToken::new();
     thread::scope(|scope| {
@@ -518,11 +522,9 @@ fn fault_112_cancelling_one_request_leaves_the_others_alone() {
             let conversation = [Wire::OpenAi.user_message("hello")];
             client.respond(&Request::new(&conversation).cancel(&token).deadline(within(LONG)))
         });
+        assert!(eventually(|| server.seen().len() == 1));
         let others = [0; 2].map(|_| scope.spawn(|| ask(&client)));
-        let end = Instant::now() + LONG;
-        while server.seen().len() < 3 && Instant::now() < end {
-            thread::sleep(ms(1));
-        }
+        assert!(eventually(|| server.seen().len() == 3));
         token.cancel();
         assert!(doomed.join().unwrap().unwrap_err().is_cancelled());
         for other in others {

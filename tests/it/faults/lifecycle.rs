@@ -19,6 +19,7 @@ use super::harness::{
     Case, Gate, alone, check_report, eventually, ms, names, repeat, slack, told, turn,
 };
 use super::props::{MINUTE, hangs, quick};
+use crate::machine;
 
 /// Sleeps for a minute, or until it is told to stop.
 fn polite() -> Tool<()> {
@@ -35,6 +36,7 @@ fn at_once<T>(run: impl FnOnce() -> T) -> T {
 
 #[test]
 fn fault_141_dropping_the_last_handle_doesnt_wait_for_what_hangs() {
+    let _shared = machine::shared();
     let gate = Gate::default();
     let tools = ToolSet::new().with(hangs(&gate).timeout(ms(50))).with(polite().read_only());
     let executor = Executor::new(tools).unwrap();

@@ -11,6 +11,7 @@ use toolpool::{CallContext, Executor, Outcome, ScopedTool, ScopedToolSet, Tool, 
 
 use super::harness::{Case, Gate, check_report, ms, names, repeat, slack, told, turn};
 use super::props::{MINUTE, Number, hangs, number, quick};
+use crate::machine;
 
 /// Calls itself `n` deep and tells how deep it came, or how the first refusal was called.
 fn nests() -> Tool<Number> {
@@ -93,13 +94,13 @@ fn fault_015_a_nested_batch_ends_with_its_parent() {
         Ok(names(&report)[0].to_owned())
     });
     let tools = ToolSet::new()
-        .with(outer.timeout(ms(300)).grace(ms(150)))
+        .with(outer.timeout(ms(3000)).grace(ms(1500)))
         .with(hangs(&gate).timeout(MINUTE));
     Case::gated(tools, &gate).with_unseen_runs().check(|case| {
         let report = case.run(&repeat("outer", 1));
         // The nested batch ended when its parent was told to stop, and the parent was in time.
         assert!(matches!(&*told(&report, 0), "timed_out" | "cancelled"), "{report:?}");
-        assert!(report.wall() < ms(300) + slack());
+        assert!(report.wall() < ms(3000) + slack());
     });
 }
 
@@ -237,6 +238,7 @@ fn fault_017_a_call_that_had_another_on_top_of_it_still_nests() {
 
 #[test]
 fn fault_032_a_borrowed_tool_cant_nest_borrowed_tools_and_is_told_so_at_once() {
+    let _shared = machine::shared();
     let inner = ScopedTool::new("inner", "", || Ok("in"));
     let outer = ScopedTool::new("outer", "", |(): (), cx: &CallContext| {
         Ok(names(&cx.run(&turn([("inner", ""), ("none", "")]))))

@@ -95,8 +95,9 @@ fn fault_030_a_flood_of_progress_is_dropped_with_a_count_and_holds_up_nothing() 
         Ok(())
     });
     let said = Arc::new(AtomicBool::new(false));
+    let gate = Gate::default();
     let forever = Tool::new("forever", "", {
-        let said = Arc::clone(&said);
+        let (said, gate) = (Arc::clone(&said), gate.clone());
         move |(): (), cx: &CallContext| {
             cx.progress("x".repeat(1 << 20));
             (0..2000).for_each(|_| cx.progress("still here"));
@@ -104,9 +105,9 @@ fn fault_030_a_flood_of_progress_is_dropped_with_a_count_and_holds_up_nothing() 
             while !cx.is_cancelled() {
                 cx.progress("and here");
             }
-            // Told to stop it goes on for a while.
+            // Told to stop it goes on.
             (0..1000).for_each(|_| cx.progress("yes, here"));
-            thread::sleep(ms(300));
+            gate.wait();
             cx.progress("nobody hears this");
             Ok(())
         }
@@ -129,12 +130,14 @@ fn fault_030_a_flood_of_progress_is_dropped_with_a_count_and_holds_up_nothing() 
         }
     };
     let tools = ToolSet::new().with(floods).with(forever).with(quick());
-    Case::new(tools).set(|b| b.observer(hear)).check(|case| {
+    Case::gated(tools, &gate).set(|b| b.observer(hear)).check(|case| {
         let report = case.run_within(&turn([("forever", ""), ("quick", "")]), ms(2000), |run| run);
         assert_eq!(names(&report), ["timed_out", "succeeded"]);
         assert!(report.wall() < ms(600) + slack(), "{:?}", report.wall());
         assert!(matches!(report[0].notes[..], [Note::ProgressDropped(_)]), "{:?}", report[0]);
         assert!(longest.load(Ordering::Relaxed) <= (2 << 10) + 4, "{longest:?}");
+        gate.open();
+        assert!(eventually(|| case.stats().abandoned == 0));
 
         let report = case.run(&repeat("floods", 1));
         // None, where the observer keeps up.

@@ -355,7 +355,8 @@ fn fault_040_a_key_held_by_an_abandoned_writer_is_told_and_never_shared() {
             |index| Outcome::NotStarted(NotStarted::KeyHeld { index, tool: "hangs".to_owned() });
         assert_eq!(report[1].outcome, held(Some(0)));
         assert!(told(&report, 1).contains("hangs"), "{}", told(&report, 1));
-        assert!(report.wall() < ms(1300) + slack(), "{:?}", report.wall());
+        // One wait after the other, and each may be late.
+        assert!(report.wall() < ms(1300) + slack() * 2, "{:?}", report.wall());
         // By a later turn, too, which may use another key.
         let report = rig.run(&turn([("write", r#"{"key":"k"}"#), ("write", r#"{"key":"other"}"#)]));
         assert_eq!(report[0].outcome, held(None));
@@ -369,20 +370,35 @@ fn fault_040_a_key_held_by_an_abandoned_writer_is_told_and_never_shared() {
 
 #[test]
 fn fault_041_a_call_that_waits_for_a_key_holds_up_only_that_key() {
-    let uses = Uses::default();
-    let tools = ToolSet::new().with(uses.tool("write", true)).with(quick("quick"));
+    let (uses, others) = (Uses::default(), Arc::new(AtomicUsize::new(0)));
+    let counts = |name: &str| {
+        let others = Arc::clone(&others);
+        Tool::new(name, "", move |_: Keyed| Ok(others.fetch_add(1, Ordering::SeqCst)))
+    };
+    let first = {
+        let (uses, others) = (uses.clone(), Arc::clone(&others));
+        Tool::new("first", "", move |args: Keyed| {
+            let from = Instant::now();
+            let both = eventually(|| others.load(Ordering::SeqCst) == 2);
+            uses.0.lock().push(Use { key: args.key, writes: true, from, to: Instant::now() });
+            Ok(both)
+        })
+    };
+    let tools = ToolSet::new()
+        .with(first.writes(|args| args.key.clone()))
+        .with(uses.tool("write", true))
+        .with(counts("other").writes(|args| args.key.clone()))
+        .with(counts("quick"));
     Case::new(tools).parallel(2).check(|rig| {
         let report = rig.run(&turn([
-            ("write", r#"{"key":"a","ms":150}"#),
+            ("first", r#"{"key":"a"}"#),
             ("write", r#"{"key":"a","ms":1}"#),
             ("write", r#"{"key":"a","ms":2}"#),
-            ("write", r#"{"key":"b","ms":0}"#),
-            ("quick", ""),
+            ("other", r#"{"key":"b"}"#),
+            ("quick", "{}"),
         ]));
         assert!(report.all_succeeded());
-        for independent in [3, 4] {
-            assert!(report[independent].ended < report[0].ended, "{:?}", report[independent]);
-        }
+        assert_eq!(told(&report, 0), "true", "the others ran while it held its key");
         let began: Vec<_> = (0..3).map(|n| report[n].started).collect();
         assert!(began.is_sorted(), "{began:?}");
     });

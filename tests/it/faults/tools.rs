@@ -118,33 +118,43 @@ fn was_aborted(status: &std::process::ExitStatus) -> bool {
 }
 
 /// An error that is a nuisance to look at.
-struct Nasty {
-    display: fn(&mut fmt::Formatter<'_>) -> fmt::Result,
+struct Nasty<F> {
+    display: F,
     endless: bool,
 }
 
-impl fmt::Debug for Nasty {
+impl<F: Fn(&mut fmt::Formatter<'_>) -> fmt::Result> fmt::Debug for Nasty<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (self.display)(f)
     }
 }
 
-impl fmt::Display for Nasty {
+impl<F: Fn(&mut fmt::Formatter<'_>) -> fmt::Result> fmt::Display for Nasty<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (self.display)(f)
     }
 }
 
-impl std::error::Error for Nasty {
+impl<F: Fn(&mut fmt::Formatter<'_>) -> fmt::Result + 'static> std::error::Error for Nasty<F> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.endless.then_some(self as _)
     }
 }
 
+fn fails<F>(name: &str, endless: bool, display: F) -> Tool<()>
+where
+    F: Fn(&mut fmt::Formatter<'_>) -> fmt::Result + Clone + Send + Sync + 'static,
+{
+    let fail = move || Err::<(), _>(Nasty { display: display.clone(), endless }.into());
+    Tool::new(name, "", fail)
+}
+
 #[test]
 fn fault_004_errors_that_panic_loop_flood_or_hang_when_they_are_told() {
-    let fails = |name: &str, endless, display| {
-        Tool::new(name, "", move || Err::<(), _>(Nasty { display, endless }.into()))
+    let gate = Gate::default();
+    let hangs = {
+        let gate = gate.clone();
+        fails("hangs", false, move |_| Ok(gate.wait()))
     };
     let tools = ToolSet::new()
         .with(fails("panics", false, |_| panic!("no words")))
@@ -156,9 +166,9 @@ fn fault_004_errors_that_panic_loop_flood_or_hang_when_they_are_told() {
             Ok(())
         }))
         .with(fails("refuses", false, |_| Err(fmt::Error)))
-        .with(fails("hangs", false, |_| Ok(thread::sleep(ms(400)))).timeout(ms(100)))
+        .with(hangs.timeout(ms(100)))
         .with(quick());
-    Case::new(tools).check(|case| {
+    Case::gated(tools, &gate).check(|case| {
         let order = ["panics", "loops", "floods", "refuses", "hangs", "quick"];
         let report = case.run(&turn(order.map(|name| (name, ""))));
         let expected = ["panicked", "failed", "failed", "failed", "timed_out", "succeeded"];
@@ -350,7 +360,7 @@ fn fault_009_a_hundred_tools_that_never_return_at_a_cap_of_16() {
 #[test]
 fn fault_010_a_result_after_the_timeout_is_late_and_only_our_own_permits_came_back_before() {
     let gate = Gate::default();
-    let capped = hangs(&gate).timeout(ms(60)).max_parallel(1);
+    let capped = hangs(&gate).timeout(ms(500)).max_parallel(1);
     let keyed = {
         let gate = gate.clone();
         Tool::new("keyed", "", move || {
@@ -358,8 +368,10 @@ fn fault_010_a_result_after_the_timeout_is_late_and_only_our_own_permits_came_ba
             Ok(())
         })
     };
-    let tools =
-        ToolSet::new().with(capped).with(keyed.writes(|_| "the key").timeout(ms(60))).with(quick());
+    let tools = ToolSet::new()
+        .with(capped)
+        .with(keyed.writes(|_| "the key").timeout(ms(500)))
+        .with(quick());
     Case::gated(tools, &gate).parallel(2).check(|case| {
         let report = case.run(&turn([("hangs", ""), ("keyed", ""), ("quick", ""), ("quick", "")]));
         assert_eq!(names(&report), ["timed_out", "timed_out", "succeeded", "succeeded"]);
@@ -371,7 +383,7 @@ fn fault_010_a_result_after_the_timeout_is_late_and_only_our_own_permits_came_ba
             let holder = NotStarted::KeyHeld { index: None, tool: tool.into() };
             assert_eq!(call.outcome, Outcome::NotStarted(holder));
         }
-        assert!(report.wall() >= ms(60) && report.wall() < ms(60) + slack());
+        assert!(report.wall() >= ms(500) && report.wall() < ms(500) + slack());
 
         gate.open();
         assert!(eventually(|| case.stats().late == 2 && case.stats().abandoned == 0));
@@ -440,9 +452,6 @@ fn fault_012_a_context_that_outlives_its_call_is_cancelled_and_can_start_nothing
         let began = Instant::now();
         assert!(cx.sleep(MINUTE).is_err() && began.elapsed() < slack());
         cx.progress("nobody hears this");
-        let late = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&late);
-        let _closer = cx.on_cancel(move || told.store(true, Ordering::Relaxed));
         let nested = repeat("counts", 3);
         let report = cx.run(&nested);
         check_report(&nested, &report);
@@ -562,14 +571,45 @@ fn fault_022_a_cached_thread_keeps_the_users_thread_locals_and_none_of_ours() {
     let tools = ToolSet::new().with(litters).with(looks).with(quick());
     Case::new(tools).parallel(1).set(|b| b.max_depth(1)).check(|case| {
         *own.lock().unwrap() = Some(case.executor.clone());
+        let mut kept = 0;
         for _ in 0..5 {
             let args = [("litters", number(7)), ("looks", number(1)), ("looks", number(2))];
             let report = case.run(&turn(args));
             assert_eq!(names(&report), ["panicked", "succeeded", "succeeded"]);
-            // The user's thread-locals are as the last tool on the thread left them.
-            assert!(matches!(&*told(&report, 1), "[7,true]" | "[0,true]"), "{report:?}");
+            // The user's thread-locals are as the last tool on the thread left them; a turn may have
+            // more than one thread.
+            for index in [1, 2] {
+                assert!(matches!(&*told(&report, index), "[7,true]" | "[0,true]"), "{report:?}");
+                kept += usize::from(told(&report, index) == "[7,true]");
+            }
         }
+        println!("{kept} of 10 calls found what the one before had left");
+        assert!(kept > 0);
         *own.lock().unwrap() = None;
+    });
+}
+
+#[test]
+fn fault_022_a_thread_local_that_stays_borrowed_fails_only_the_calls_that_borrow_it() {
+    thread_local! {
+        static BORROWED: RefCell<u64> = const { RefCell::new(0) };
+    }
+    let borrows = Tool::new("borrows", "", || {
+        Ok(BORROWED.with(|value| value.try_borrow_mut().map_or((), std::mem::forget)))
+    });
+    let needs = Tool::new("needs", "", || Ok(BORROWED.with_borrow_mut(|value| *value += 1)));
+    let tools = ToolSet::new().with(borrows).with(needs).with(quick());
+    Case::new(tools).parallel(1).check(|case| {
+        let mut failed = 0;
+        for _ in 0..5 {
+            let report = case.run(&turn(["borrows", "needs", "quick"].map(|name| (name, ""))));
+            assert!(report[0].outcome.is_success() && report[2].outcome.is_success());
+            // Another thread of the turn may have made the call.
+            assert!(matches!(names(&report)[1], "panicked" | "succeeded"), "{report:?}");
+            failed += usize::from(names(&report)[1] == "panicked");
+        }
+        println!("{failed} of 5 calls found it borrowed");
+        assert!(failed > 0);
     });
 }
 
@@ -609,7 +649,7 @@ fn fault_032_a_borrowed_tool_that_hangs_holds_up_the_scope_and_nothing_else() {
     for compute in [false, true] {
         told_to_stop.store(false, Ordering::Relaxed);
         let hangs = ScopedTool::new("hangs", "", |(): (), cx: &CallContext| {
-            thread::sleep(ms(600));
+            thread::sleep(ms(2000));
             told_to_stop.store(cx.is_cancelled(), Ordering::Relaxed);
             Ok(borrowed.len())
         });
@@ -621,15 +661,14 @@ fn fault_032_a_borrowed_tool_that_hangs_holds_up_the_scope_and_nothing_else() {
             let both = turn([("hangs", ""), ("quick", "")]);
             let began = Instant::now();
             // The deadline is that of the results; the scope returns when the tool does.
-            let run = case.executor.turn(&both).deadline(ms(100));
+            let run = case.executor.turn(&both).deadline(ms(1000));
             let report = run.run_scoped(tools).unwrap();
-            assert!(began.elapsed() >= ms(600), "a scope waits: {:?}", began.elapsed());
+            assert!(began.elapsed() >= ms(2000), "a scope waits: {:?}", began.elapsed());
             case.note(&both, &report);
             assert_eq!(names(&report), ["timed_out", "succeeded"]);
-            assert!(report.wall() < ms(100) + slack(), "{:?}", report.wall());
-            assert!(report[1].ended < ms(100) + slack());
+            assert!(report.wall() < ms(1000) + slack(), "{:?}", report.wall());
+            assert!(report[1].ended < ms(1000));
             assert!(told_to_stop.load(Ordering::Relaxed));
-            assert_eq!(report[0].outcome.name(), "timed_out");
         });
     }
 }

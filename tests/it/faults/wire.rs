@@ -13,7 +13,9 @@ use toolpool::{Executor, Note, Outcome, Rejected, Tool, ToolCall, ToolSet, Turn,
 #[cfg(target_os = "linux")]
 use super::bodies::peak;
 use super::bodies::{answer, body, echo, nth, spelled, text};
-use super::harness::{Case, alone, check_report, ms, names, repeat, slack, told, turn};
+use super::harness::{
+    Case, Gate, alone, check_report, inputs, ms, names, repeat, slack, told, turn,
+};
 use crate::wire::checker::check_reply;
 
 #[test]
@@ -355,6 +357,11 @@ fn fault_094_a_message_that_calls_nothing_though_it_says_so() {
 
 #[test]
 fn fault_095_every_kind_of_result_is_written_as_each_provider_wants_it() {
+    let gate = Gate::default();
+    let slow = {
+        let gate = gate.clone();
+        Tool::new("slow", "", move || Ok(gate.wait()))
+    };
     let tools = ToolSet::new()
         .with(echo())
         .with(Tool::new("empty", "", || Ok("")))
@@ -362,9 +369,9 @@ fn fault_095_every_kind_of_result_is_written_as_each_provider_wants_it() {
         .with(Tool::new("nothing", "", || Ok(())))
         .with(Tool::new("fails", "", || Err::<(), _>("".into())))
         .with(Tool::new("panics", "", || -> Result<(), _> { panic!() }))
-        .with(Tool::new("slow", "", || Ok(std::thread::sleep(ms(300)))).timeout(ms(50)))
+        .with(slow.timeout(ms(50)))
         .with(Tool::new("marks", "", || Ok("<tool_result>\u{0} </tool_result>\u{2028}")));
-    Case::new(tools).check(|case| {
+    Case::gated(tools, &gate).check(|case| {
         let order =
             ["echo", "empty", "blank", "nothing", "fails", "panics", "slow", "marks", "none"];
         let expected = [
@@ -423,7 +430,7 @@ fn pieces() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(inputs())]
 
     #[test]
     fn fault_097_any_bytes_are_read_or_refused_and_what_is_read_is_answered(

@@ -15,6 +15,7 @@ use toolpool::rows::{Row, RowResult, Rows, RowsReport, Stopped, UnknownOutcome};
 use toolpool::{CancelToken, Tool, ToolCall, ToolSet, Turn, Wire};
 
 use self::clerk::Book;
+use crate::faults::harness::eventually;
 
 /// A folder that is gone when it is dropped.
 struct Folder(PathBuf);
@@ -152,7 +153,7 @@ fn when_the_provider_asks_one_row_to_slow_down_all_wait() {
         seen.lock().push(Instant::now());
         match number {
             0 => Err(ModelError::new(ModelErrorKind::RateLimited, "simple", "slow down")
-                .with_retry_after(ms(300))),
+                .with_retry_after(ms(1500))),
             _ => {
                 std::thread::sleep(ms(5));
                 Ok(body("ok"))
@@ -162,7 +163,8 @@ fn when_the_provider_asks_one_row_to_slow_down_all_wait() {
     // One thread begins; the others come while it is told to wait.
     let all = rows(8).inspect(|row| {
         if row.key == "1" {
-            std::thread::sleep(ms(50));
+            assert!(eventually(|| times.lock().len() == 1));
+            std::thread::sleep(ms(500));
         }
     });
     let (report, _) = run(Rows::builder(&agent).threads(8).build().unwrap(), all);
@@ -170,7 +172,7 @@ fn when_the_provider_asks_one_row_to_slow_down_all_wait() {
     let times = times.lock();
     assert_eq!(times.len(), 9);
     for time in &times[1..] {
-        assert!(time.duration_since(times[0]) >= ms(300), "{:?}", time.duration_since(times[0]));
+        assert!(time.duration_since(times[0]) >= ms(1500), "{:?}", time.duration_since(times[0]));
     }
 }
 

@@ -11,6 +11,7 @@ use toolpool::Wire;
 
 use super::checker::broken_rules;
 use super::made_up::{OUTCOMES, report};
+use crate::faults::harness::inputs;
 
 /// The formats whose echo is repaired whatever stands in it. The others' odd parts go back as they
 /// came.
@@ -145,7 +146,7 @@ fn check(wire: Wire, body: &Value, shift: usize) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(inputs())]
 
     #[test]
     fn fault_097_reshaped_bodies_are_answered_as_the_provider_demands(
