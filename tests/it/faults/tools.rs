@@ -572,7 +572,10 @@ fn fault_022_a_cached_thread_keeps_the_users_thread_locals_and_none_of_ours() {
     Case::new(tools).parallel(1).set(|b| b.max_depth(1)).check(|case| {
         *own.lock().unwrap() = Some(case.executor.clone());
         let mut kept = 0;
-        for _ in 0..5 {
+        for round in 0..100 {
+            if round >= 5 && kept > 0 {
+                break;
+            }
             let args = [("litters", number(7)), ("looks", number(1)), ("looks", number(2))];
             let report = case.run(&turn(args));
             assert_eq!(names(&report), ["panicked", "succeeded", "succeeded"]);
@@ -583,7 +586,6 @@ fn fault_022_a_cached_thread_keeps_the_users_thread_locals_and_none_of_ours() {
                 kept += usize::from(told(&report, index) == "[7,true]");
             }
         }
-        println!("{kept} of 10 calls found what the one before had left");
         assert!(kept > 0);
         *own.lock().unwrap() = None;
     });
@@ -601,14 +603,16 @@ fn fault_022_a_thread_local_that_stays_borrowed_fails_only_the_calls_that_borrow
     let tools = ToolSet::new().with(borrows).with(needs).with(quick());
     Case::new(tools).parallel(1).check(|case| {
         let mut failed = 0;
-        for _ in 0..5 {
+        for round in 0..100 {
+            if round >= 5 && failed > 0 {
+                break;
+            }
             let report = case.run(&turn(["borrows", "needs", "quick"].map(|name| (name, ""))));
             assert!(report[0].outcome.is_success() && report[2].outcome.is_success());
             // Another thread of the turn may have made the call.
             assert!(matches!(names(&report)[1], "panicked" | "succeeded"), "{report:?}");
             failed += usize::from(names(&report)[1] == "panicked");
         }
-        println!("{failed} of 5 calls found it borrowed");
         assert!(failed > 0);
     });
 }
