@@ -37,6 +37,21 @@ pub(crate) fn let_go<T>(last: T) {
     guarded("a value that was dropped", || drop(last));
 }
 
+/// Drops what it holds with care, wherever it is dropped.
+pub(crate) struct Careful<T>(Option<T>);
+
+impl<T> Careful<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+}
+
+impl<T> Drop for Careful<T> {
+    fn drop(&mut self) {
+        let_go(self.0.take());
+    }
+}
+
 /// Runs user code whose result nobody waits for.
 pub(crate) fn guarded(what: &str, run: impl FnOnce()) {
     // Its message isn't told: there might be a secret in it.

@@ -238,9 +238,11 @@ impl Core {
                     }
                     Action::Settled(..) => {}
                     Action::Wake(id) => self.wake(id),
+                    // What it holds of the user's may take long to drop.
                     Action::Drop(closed) => {
                         self.stand_in.remove(closed.id);
-                        attempt::let_go(closed);
+                        let careful = attempt::Careful::new(closed);
+                        blocking.push(Task::Errand(Box::new(move || drop(careful))));
                     }
                 }
             }
@@ -272,9 +274,12 @@ impl Core {
                     visit.scheduler.prepare_failed(call, visit.now, &mut visit.actions);
                     actions.extend(self.conclude(visit));
                 }
-                Task::Errand(_) => say::warn(format_args!(
-                    "a cancellation callback was not run: the system gave no thread"
-                )),
+                Task::Errand(errand) => {
+                    say::warn(format_args!(
+                        "a cancellation callback was not run: the system gave no thread"
+                    ));
+                    attempt::let_go(errand);
+                }
                 Task::StandIn(_) => {
                     say::warn(format_args!(
                         "no thread watches an open batch's deadlines: the system gave none"

@@ -69,12 +69,12 @@ crate::sync::local! {
     static CURRENT: RefCell<Option<(CallContext, Arc<Job>)>> = const { RefCell::new(None) };
 }
 
-/// Drops what it holds with care, wherever it is dropped.
-struct Careful(Option<Job>);
-
-impl Drop for Careful {
-    fn drop(&mut self) {
-        attempt::let_go(self.0.take());
+impl RunShared {
+    /// Whether it holds values of the user's.
+    fn has_values(&self) -> bool {
+        let has_caller = cfg!(feature = "tracing");
+        let has_values = self.context.is_some() || self.approver.is_some();
+        has_caller || has_values || self.around.is_some() || self.observer.is_some()
     }
 }
 
@@ -135,16 +135,23 @@ impl Job {
     /// given, which may take long, another thread does it.
     fn leave_behind(self: Arc<Self>) {
         let Some(job) = Arc::into_inner(self) else { return };
-        let run = &job.run;
-        let is_last = Arc::strong_count(run) == 1;
-        let has_values = run.context.is_some() || run.around.is_some() || run.approver.is_some();
-        if is_last && (has_values || Arc::strong_count(&run.tooling) == 1) {
-            let core = Arc::clone(&run.core);
-            let careful = Careful(Some(job));
+        let core = Arc::clone(&job.run.core);
+        let Self { run, definition, closers, cancel, .. } = job;
+        // Two calls may come here at once: only who has the last handle of something drops it.
+        let (run, tooling) = match Arc::into_inner(run) {
+            Some(run) if !run.has_values() => (None, Arc::into_inner(run.tooling)),
+            run => (run, None),
+        };
+        let (definition, closers) = (definition.and_then(Arc::into_inner), closers.take());
+        let has_values = run.is_some() || tooling.is_some() || definition.is_some();
+        let has_values = has_values || !closers.is_empty();
+        let careful = attempt::Careful::new((run, tooling, definition, closers, cancel));
+        if has_values {
             core.run_callbacks(vec![Box::new(move || drop(careful))]);
         } else {
-            attempt::let_go(job);
+            drop(careful);
         }
+        attempt::let_go(core);
     }
 
     /// As [`run_attempt`](Self::run_attempt), with the handler given.
@@ -201,7 +208,7 @@ impl Job {
         }
         // Only now, because a logger that blocks must not hold up the result. Nor what comes next.
         let is_free = next.is_none() && self.track == Track::Blocking;
-        let say = if is_free { say::say } else { say::later };
+        let say = if is_free { say::say_or_later } else { say::later };
         if let Some((level, line)) = line {
             say(level, format_args!("{line}"));
         }
@@ -231,6 +238,7 @@ impl Job {
             claim(Track::Blocking, out)
         });
         attempt::let_go(self);
+        attempt::let_go(core);
         next
     }
 

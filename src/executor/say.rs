@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use log::Level;
@@ -53,6 +54,20 @@ impl Later {
             let line = || format!("{dropped} lines were not logged: the logger is too slow");
             (dropped > 0).then(|| (Level::Warn, line()))
         })
+    }
+}
+
+/// Whether a worker logs on its own thread.
+static SAYING: AtomicBool = AtomicBool::new(false);
+
+/// Logs on this thread, a worker's, unless another one does so already: a logger that blocks is to
+/// cost one.
+pub(super) fn say_or_later(level: Level, what: fmt::Arguments<'_>) {
+    if SAYING.swap(true, Ordering::Relaxed) {
+        later(level, what);
+    } else {
+        say(level, what);
+        SAYING.store(false, Ordering::Relaxed);
     }
 }
 

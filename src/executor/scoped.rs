@@ -31,10 +31,10 @@ pub(super) fn run(
     let computes = |planned: &Planned| {
         planned.admitted.as_ref().is_ok_and(|at| tooling.terms[*at].track.is_compute())
     };
-    let pool = if planned.iter().any(computes) { core.compute.scope_pool().ok() } else { None };
+    let mut pool = if planned.iter().any(computes) { core.compute.scope_pool().ok() } else { None };
     let _lost = job::lose_worker(core);
     let mut collector = Collector::open(core, &tooling, options);
-    thread::scope(|threads| {
+    let report = thread::scope(|threads| {
         let thread = |call, job| {
             let handlers = &handlers;
             let spawned = thread::Builder::new()
@@ -50,7 +50,7 @@ pub(super) fn run(
             collector.push(planned, false);
             return collector.finish_with(&mut |call, job: Arc<Job>| thread(call, job));
         };
-        let report = pool.pool().in_place_scope(|workers| {
+        pool.pool().in_place_scope(|workers| {
             collector.push(planned, false);
             collector.finish_with(&mut |call, job: Arc<Job>| {
                 if job.lane() == Lane::Blocking {
@@ -59,10 +59,12 @@ pub(super) fn run(
                 let (handlers, entry) = (&handlers, pool.entry());
                 workers.spawn(move |_| entry.run(|| run_one(job, call, handlers)));
             })
-        });
+        })
+    });
+    if pool.take().is_some() {
         core.compute.retire();
-        report
-    })
+    }
+    report
 }
 
 fn run_one(job: Arc<Job>, call: CallRef, handlers: &[Box<dyn Invoke + '_>]) {

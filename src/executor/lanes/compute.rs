@@ -150,17 +150,25 @@ impl ComputeLane {
         });
     }
 
-    /// A pool for a scope of borrowed tools. Not one whose workers are all lost, nor the one of the
-    /// thread that is going to wait for the scope.
+    /// A pool for a scope of borrowed tools, which keeps one of its workers from all others. Not one
+    /// whose workers are all lost, nor the one of the thread that is going to wait for the scope.
     pub(crate) fn scope_pool(&self) -> Result<ScopePool, rayon_core::ThreadPoolBuildError> {
         let mut generations = self.generations.lock();
         let is_elsewhere = |pool: &ThreadPool| pool.current_thread_index().is_none();
-        self.free(&mut generations, is_elsewhere).map(ScopePool)
+        let generation = self.free(&mut generations, is_elsewhere)?;
+        generation.busy.fetch_add(1, Ordering::Relaxed);
+        Ok(ScopePool(generation))
     }
 }
 
-/// The pool of a scope.
+/// The pool of a scope; until it is dropped one of the workers is counted as the scope's.
 pub(crate) struct ScopePool(Arc<Generation>);
+
+impl Drop for ScopePool {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl ScopePool {
     pub(crate) fn pool(&self) -> &ThreadPool {

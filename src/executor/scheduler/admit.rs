@@ -8,6 +8,7 @@ use super::batch::{Due, Preparation, Slot, State, Thread};
 use super::keys;
 use super::pools::THREAD_RETRY;
 use super::{Action, BatchId, CallRef, CallSpec, Prepared, Scheduler, Track};
+use crate::error::bounded;
 use crate::outcome::{NotStarted, Outcome, Rejected};
 use crate::report::Note;
 use crate::time::Deadline;
@@ -267,7 +268,7 @@ impl<P: Clone> Scheduler<P> {
         let shared = match self.shared(call, &keys) {
             Ok(shared) => shared,
             Err(key) => {
-                let key = self.limits.secrets.redacted(&key);
+                let key = self.limits.secrets.redacted(&bounded(&key));
                 let what =
                     format!("the key {key:?}, which isn't free before its own caller is done");
                 let outcome = Outcome::Rejected(Rejected::WouldDeadlock(what));

@@ -386,6 +386,12 @@ impl<P> Batch<P> {
         self.sealed && self.pending < NEARLY_DONE
     }
 
+    /// Whether its policy has still to say what a settled call means for the others. As long as the
+    /// batch grows nobody asks it, and only calls that read start by then.
+    pub(super) fn awaits_decision(&self) -> bool {
+        (self.sealed || self.released) && !self.undecided.is_empty()
+    }
+
     /// Puts a slot into the ready heap of its class.
     pub(super) fn push_ready(&mut self, index: usize) {
         let slot = &mut self.slots[index];

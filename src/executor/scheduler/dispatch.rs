@@ -61,6 +61,10 @@ impl<P: Clone> Scheduler<P> {
                 continue;
             }
             let Some(batch) = self.batches.get_mut(call.batch) else { continue };
+            // Its policy may take its time, and a thread that was lost may never come back.
+            if batch.awaits_decision() || self.room.is_lost(&batch.slots[call.index].terms) {
+                continue;
+            }
             match self.room.free_at(&batch.slots[call.index].terms, now) {
                 // A pool that is full may be so because of a call that is still active.
                 Deadline::Never if self.active > 0 => {}
@@ -71,7 +75,7 @@ impl<P: Clone> Scheduler<P> {
                     }
                     continue;
                 }
-                Deadline::At(_) if self.active == 0 && batch.undecided.is_empty() => {
+                Deadline::At(_) if self.active == 0 => {
                     self.exclusive.remove(at);
                     self.exclusive_running = Some(call);
                     self.start(call, now, out);
@@ -110,7 +114,7 @@ impl<P: Clone> Scheduler<P> {
         let batch = self.batches.get_mut(id)?;
         let is_nested = batch.parent.is_some();
         if batch.running >= batch.max_parallel
-            || !batch.undecided.is_empty()
+            || batch.awaits_decision()
             || (bar == Bar::All && !is_nested)
         {
             return None;
@@ -185,7 +189,7 @@ impl<P: Clone> Scheduler<P> {
         out: &mut Vec<Action<P>>,
     ) -> Option<Grant> {
         let batch = self.batches.get_mut(call.batch)?;
-        let deadline = batch.deadline;
+        let (deadline, awaits_decision) = (batch.deadline, batch.awaits_decision());
         let slot = &mut batch.slots[call.index];
         if slot.state != State::Starting {
             return None;
@@ -196,7 +200,7 @@ impl<P: Clone> Scheduler<P> {
             self.dispatch(now, out);
             return None;
         }
-        if !batch.undecided.is_empty() {
+        if awaits_decision {
             // It starts again when the policy has answered, if it may.
             self.put_back(call, now, out);
             self.dispatch(now, out);

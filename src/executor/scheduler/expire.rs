@@ -98,13 +98,24 @@ impl<P: Clone> Scheduler<P> {
         first.find(|holder| holder.batch != call.batch && self.is_held(*holder))
     }
 
-    /// Whether a call has keys, and waits for the rest of its message, or behind one that does.
+    /// Whether a call has keys, and waits for the rest of its message, or behind one that does. Not in
+    /// a batch that ends: there no call waits for long.
     fn is_held(&self, call: CallRef) -> bool {
-        let Some(batch) = self.batches.get(call.batch).filter(|batch| !batch.released) else {
+        let Some(batch) = self.batches.get(call.batch) else { return false };
+        if batch.released || batch.ending.is_some() {
             return false;
-        };
+        }
+        let holds =
+            |slot: &Slot<P>| slot.held && matches!(slot.state, State::Held | State::Blocked);
         let slot = &batch.slots[call.index];
-        slot.held && matches!(slot.state, State::Held | State::Blocked)
+        if holds(slot) || slot.state != State::Blocked {
+            return holds(slot);
+        }
+        let mut keys = slot.ticket().into_iter().flat_map(|ticket| ticket.keys.iter());
+        keys.any(|wanted| {
+            let first = self.keys.holders(&wanted.key).next().map(|(first, _)| first);
+            first.is_some_and(|first| first.batch == call.batch && holds(&batch.slots[first.index]))
+        })
     }
 
     fn stuck_at_pools(&self, terms: &Terms, at: Instant) -> Option<Stuck> {
@@ -145,6 +156,9 @@ impl<P: Clone> Scheduler<P> {
         now: Instant,
         out: &mut Vec<Action<P>>,
     ) {
+        if !self.is_held(holder) {
+            return;
+        }
         let Some(ticket) = self.slot(holder).and_then(Slot::ticket).cloned() else { return };
         let is_first = |wanted: &&KeyUse| {
             self.keys.holders(&wanted.key).next().is_some_and(|(first, _)| first == holder)

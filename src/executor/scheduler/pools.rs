@@ -61,6 +61,11 @@ impl Room {
         pools.fold(thread, Deadline::max)
     }
 
+    /// Whether all permits of one of its pools are with calls that were walked away from.
+    pub(super) fn is_lost(&self, terms: &Terms) -> bool {
+        terms.pools.iter().any(|pool| self.pools.lost_to(pool.key).is_some())
+    }
+
     /// Takes the executor's and the track's permit.
     pub(super) fn take_thread(&mut self, track: Track) {
         self.total.take();

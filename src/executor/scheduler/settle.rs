@@ -151,6 +151,11 @@ impl<P: Clone> Scheduler<P> {
             _ => self.queued -= 1,
         }
         if slot.thread == Thread::None {
+            // What an earlier attempt left behind learns that the call is over.
+            if slot.attempts > 0 && was != State::Running && !slot.signalled {
+                slot.signalled = true;
+                out.push(Action::Signal(slot.payload.clone()));
+            }
             self.give_permits(call);
             self.over(call, now, out);
         } else {
