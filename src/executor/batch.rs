@@ -22,7 +22,8 @@ use crate::turn::Turn;
 ///
 /// A call of a read-only tool starts as soon as it is pushed. All others wait for
 /// [`finish`](Self::finish), which is given the whole message, and run only if its stop reason
-/// allows it. From the first call on that needs approval, all wait for `finish`.
+/// allows it. From the first call on that needs approval, all wait for `finish`. A custom policy is
+/// asked there of the calls that have ended by then; until then it holds up no other.
 ///
 /// A batch begun in a tool is a nested one: it has the tool's context, ends by the tool's deadline,
 /// and while the tool waits in [`finish`](Self::finish) others may have the tool's permits. Until

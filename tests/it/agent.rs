@@ -269,6 +269,10 @@ fn a_refusal_and_an_answer_cut_short_are_ends_of_their_own() {
     let end = end.unwrap();
     assert!(matches!(&end, End::CutShort { text, .. } if text == "it was a dark and"), "{end:?}");
     assert!(!end.is_done() && end.to_string().contains("length"));
+    let (end, _) = run(&agent(script().body(stopped("a_new_reason", " "))));
+    assert_eq!(end.unwrap().name(), "cut_short");
+    let (end, _) = run(&agent(script().body(stopped("a_new_reason", "yes"))));
+    assert_eq!(end.unwrap().answer(), Some("yes"));
     let error = agent(script().body(stopped("length", "it"))).ask("A story?").unwrap_err();
     assert_eq!(error.end().map(End::name), Some("cut_short"));
     assert_eq!(error.conversation().unwrap().messages().len(), 2);

@@ -14,7 +14,7 @@ use toolpool::{
     ScopedToolSet, Suspended, Tool, ToolCall, ToolSet, Turn,
 };
 
-use crate::faults::harness::eventually;
+use crate::faults::harness::{Gate, eventually};
 use crate::machine;
 
 fn ms(n: u64) -> Duration {
@@ -166,7 +166,10 @@ fn approval_allows_edits_denies_and_defers() {
     assert_eq!(report[2].content().to_text(), "20");
 
     let suspended = report.into_suspended(&turn).unwrap();
-    assert!(executor.resume(suspended.clone(), [(0, Resolution::Allow)]).unwrap_err().is_input());
+    let nonsense = Resolution::Edit("{nope".into());
+    for mistake in [(0, Resolution::Allow), (4, nonsense)] {
+        assert!(executor.resume(&suspended, [mistake]).unwrap_err().is_input());
+    }
     let answer = Resolution::Answer("paid in cash".into());
     let report = executor.resume(suspended.clone(), [(4, answer)]).unwrap().run();
     assert_eq!(report[4].content().to_text(), "paid in cash");
@@ -542,6 +545,69 @@ fn what_a_policy_holds_is_dropped_without_the_executors_lock() {
     tells.recv_timeout(ms(10_000)).expect("the executor can be asked");
     let turn = Turn::from_calls([ToolCall::new("1", "quick", "{}")]);
     assert!(executor.run(&turn).all_succeeded());
+}
+
+#[test]
+fn what_takes_long_to_drop_holds_up_no_other_run() {
+    struct Slow(Gate);
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            self.0.wait();
+        }
+    }
+    let _shared = machine::shared();
+    let gate = Gate::default();
+    for by_observer in [false, true] {
+        let late = Tool::new("late", "", |_: (), cx: &CallContext| {
+            let _ = cx.sleep(ms(60_000));
+            Ok(thread::sleep(ms(100)))
+        });
+        let quick = Tool::new("quick", "", || Ok(()));
+        let tools = ToolSet::new().with(late.read_only().timeout(ms(60_000))).with(quick);
+        let executor = Executor::builder(tools).blocking_threads(1).build().unwrap();
+        let slow = Slow(gate.clone());
+        let mut batch = match by_observer {
+            true => {
+                let hear = move |_: &Event| {
+                    let _ = &slow;
+                };
+                executor.batch().observer(hear).begin()
+            }
+            false => {
+                let policy = FailurePolicy::custom(move |_| {
+                    let _ = &slow;
+                    Decision::Continue
+                });
+                executor.batch().policy(policy).begin()
+            }
+        };
+        batch.push(ToolCall::new("1", "late", ""));
+        assert!(eventually(|| executor.stats().running == 1));
+        let quick = Turn::from_calls([ToolCall::new("1", "quick", "")]);
+        thread::scope(|scope| {
+            let run = scope.spawn(|| executor.turn(&quick).deadline(ms(10_000)).run());
+            assert!(eventually(|| executor.stats().queued == 1));
+            drop(batch);
+            let report = run.join().unwrap();
+            assert!(report.all_succeeded() && report.wall() < ms(9000), "{report:?}");
+        });
+    }
+    gate.open();
+}
+
+#[test]
+fn a_wait_behind_a_reader_of_a_growing_batch_has_an_end() {
+    let key = |name: &'static str| Tool::new(name, "", || Ok(())).writes(move |(): &()| name);
+    let reads = Tool::new("reads", "", || Ok(())).read_only().reads(|(): &()| ["a", "b"]);
+    let tools = ToolSet::new().with(key("a")).with(key("b")).with(reads);
+    let builder = Executor::builder(tools).no_deadline().call_timeout(ms(300));
+    let executor = builder.build().unwrap();
+    let mut batch = executor.begin();
+    batch.push(ToolCall::new("1", "a", ""));
+    batch.push(ToolCall::new("2", "reads", ""));
+    assert!(eventually(|| executor.stats().queued == 2));
+    let report = executor.run(&Turn::from_calls([ToolCall::new("3", "b", "")]));
+    assert_eq!(names(&report), ["key_held"]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use toolpool::{
     Turn, execute_tool_calls,
 };
 
-use crate::faults::harness::eventually;
+use crate::faults::harness::{Gate, eventually};
 use crate::machine;
 
 fn ms(n: u64) -> Duration {
@@ -517,4 +517,105 @@ fn two_hundred_sessions_share_an_executor_and_none_takes_more_than_its_share() {
     let big_before = order[..nearly_last].iter().filter(|session| **session == 0).count();
     // Turn by turn, the big session has had three calls when the others have had theirs.
     assert!(big_before <= 3 + CAP, "{big_before} calls of the big session went first");
+}
+
+#[test]
+fn borrowed_tools_that_compute_wait_for_workers_without_spending_their_time() {
+    let _shared = machine::shared();
+    let executor = Executor::builder(ToolSet::new()).rayon_threads(1).build().unwrap();
+    let work = ScopedTool::new("work", "", || {
+        thread::sleep(ms(300));
+        Ok("done")
+    });
+    let tools = ScopedToolSet::new().with(work.set(|tool| tool.compute().timeout(ms(1000))));
+    let report = executor.run_scoped(&calls([("work", ""); 6]), tools).unwrap();
+    assert!(report.all_succeeded(), "{:?}", names(&report));
+}
+
+#[test]
+fn a_scope_keeps_a_worker_from_tools_that_hang() {
+    let _shared = machine::shared();
+    let gate = Gate::default();
+    let hang = Tool::new("hang", "", {
+        let gate = gate.clone();
+        move || Ok(gate.wait())
+    });
+    let tools = ToolSet::new().with(hang.compute().timeout(ms(300)));
+    let executor = Executor::builder(tools).rayon_threads(1).build().unwrap();
+    let group = Group::new("one at a time").max_parallel(1);
+    let first =
+        ScopedTool::new("first", "", || Ok(executor.run(&calls([("hang", "")]))[0].outcome.name()));
+    let second = ScopedTool::new("second", "", || Ok("done"));
+    let tools = ScopedToolSet::new()
+        .with(first.set(|tool| tool.group(&group)))
+        .with(second.set(|tool| tool.compute().group(&group).timeout(ms(20_000))));
+    let report = executor.run_scoped(&calls([("first", ""), ("second", "")]), tools).unwrap();
+    gate.open();
+    let told: Vec<_> = report.results().map(|result| result.content.to_text()).collect();
+    assert_eq!(told, ["timed_out", "done"]);
+}
+
+#[test]
+fn what_an_attempt_left_behind_learns_that_its_call_ended_before_the_next() {
+    let left = Arc::new(std::sync::Mutex::new(None));
+    let flaky = Tool::new("flaky", "", {
+        let left = Arc::clone(&left);
+        move |_: (), cx: &CallContext| -> Result<(), ToolError> {
+            *left.lock().unwrap() = Some(cx.clone());
+            Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into())
+        }
+    });
+    let retry = toolpool::Retry::times(1).backoff(ms(60_000)).max_backoff(ms(60_000));
+    let tools = ToolSet::new().with(flaky.read_only().retry(retry).timeout(ms(120_000)));
+    let executor = Executor::builder(tools).no_deadline().build().unwrap();
+    let hangup = CancelToken::new();
+    let report = thread::scope(|scope| {
+        let run = scope.spawn(|| executor.turn(&calls([("flaky", "")])).cancel(&hangup).run());
+        assert!(eventually(|| executor.stats().queued == 1 && left.lock().unwrap().is_some()));
+        hangup.cancel();
+        run.join().unwrap()
+    });
+    assert_eq!(report[0].attempts, 1, "{report:?}");
+    let cx = left.lock().unwrap().take().unwrap();
+    assert!(eventually(|| cx.is_cancelled()));
+}
+
+#[test]
+fn an_exclusive_call_that_can_not_start_bars_nobody() {
+    let _shared = machine::shared();
+    let gate = Gate::default();
+    let group = Group::new("lost").max_parallel(1);
+    let hang = Tool::new("hang", "", {
+        let gate = gate.clone();
+        move || Ok(gate.wait())
+    });
+    let wait = |_: (), cx: &CallContext| Ok(cx.sleep(ms(100))?);
+    let tools = ToolSet::new()
+        .with(hang.group(&group).timeout(ms(100)))
+        .with(Tool::new("alone", "", || Ok("alone")).exclusive().group(&group).timeout(ms(3000)))
+        .with(Tool::new("only", "", || Ok("only")).read_only().exclusive())
+        .with(Tool::new("look", "", || Ok("seen")).read_only())
+        .with(Tool::new("nap", "", wait));
+    let executor = Executor::new(tools).unwrap();
+    // The policy of a batch that grows is asked when it is complete.
+    let custom = FailurePolicy::custom(|_| toolpool::Decision::Continue);
+    let mut grows = executor.batch().policy(custom).begin();
+    let pushed = calls([("look", ""), ("only", "")]);
+    grows.push(pushed.calls()[0].clone());
+    assert!(eventually(|| executor.stats().running + executor.stats().queued == 0));
+    grows.push(pushed.calls()[1].clone());
+    let ten = calls([("nap", ""); 10]);
+    let report = executor.turn(&ten).deadline(ms(20_000)).run();
+    assert!(report.all_succeeded() && report.wall() < ms(900), "{report:?}");
+    assert!(grows.finish(&pushed).all_succeeded());
+
+    assert_eq!(names(&executor.run(&calls([("hang", "")]))), ["timed_out"]);
+    thread::scope(|scope| {
+        let alone = scope.spawn(|| executor.run(&calls([("alone", "")])));
+        assert!(eventually(|| executor.stats().queued == 1));
+        let report = executor.run(&ten);
+        assert!(report.all_succeeded() && report.wall() < ms(900), "{:?}", report.wall());
+        gate.open();
+        assert!(alone.join().unwrap().all_succeeded());
+    });
 }

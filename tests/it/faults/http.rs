@@ -207,6 +207,10 @@ fn fault_103_a_body_is_bounded_after_it_is_decompressed() {
     let fits = Answer::bytes("application/json", gzipped(SAID_HI.as_bytes()));
     server.push(fits.header("content-encoding", "gzip"));
     assert_eq!(ask(&client).unwrap(), "hi");
+    for none in ["identity", "none", ""] {
+        server.push(Answer::json(SAID_HI).header("content-encoding", none));
+        assert_eq!(ask(&client).unwrap(), "hi", "{none:?}");
+    }
 }
 
 #[test]
