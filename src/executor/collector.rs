@@ -222,7 +222,8 @@ impl Collector {
         });
         let hangups = options.cancel.iter().map(|token| {
             let core = Arc::clone(core);
-            token.on_cancel(move || {
+            // Before callbacks of the user's, which may block.
+            token.wake_on_cancel(move || {
                 core.with(|scheduler, now, out| scheduler.end(id, Ending::Cancelled, now, out));
             })
         });

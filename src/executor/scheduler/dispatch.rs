@@ -24,16 +24,22 @@ impl<P: Clone> Scheduler<P> {
         if std::mem::take(&mut self.turn_away) {
             self.turn_away_queued(now, out);
         }
+        let mut others_first = std::mem::take(&mut self.others_first);
         loop {
-            let bar = self.dispatch_exclusive(now, out);
-            if !self.room.total.is_free() {
-                return;
+            let bar = if others_first { Bar::None } else { self.dispatch_exclusive(now, out) };
+            let mut turn = None;
+            if self.room.total.is_free() {
+                turn = (0..self.rotation.len()).find_map(|at| {
+                    let id = self.rotation[at];
+                    Some((at, id, self.startable(id, bar, now, out)?))
+                });
             }
-            let turn = (0..self.rotation.len()).find_map(|at| {
-                let id = self.rotation[at];
-                Some((at, id, self.startable(id, bar, now, out)?))
-            });
-            let Some((at, id, class)) = turn else { return };
+            let Some((at, id, class)) = turn else {
+                if std::mem::take(&mut others_first) {
+                    continue;
+                }
+                return;
+            };
             self.rotation.remove(at);
             let Some(batch) = self.batches.get_mut(id) else { continue };
             let index = batch.classes[class].ready.pop().map(|index| index.0);

@@ -145,6 +145,8 @@ pub(crate) struct Scheduler<P> {
     /// Exclusive calls whose turn it is in their batch, first come.
     exclusive: VecDeque<CallRef>,
     exclusive_running: Option<CallRef>,
+    /// An exclusive call is over: those that waited for it go before the next one.
+    others_first: bool,
     /// Calls that started and aren't over, abandoned keyless ones excepted.
     active: usize,
     /// Running calls that wait in a nested batch.
@@ -173,6 +175,7 @@ impl<P: Clone> Scheduler<P> {
             zombies: Sorted::new(),
             exclusive: VecDeque::new(),
             exclusive_running: None,
+            others_first: false,
             active: 0,
             lent: 0,
             queued: 0,

@@ -206,6 +206,7 @@ impl<P: Clone> Scheduler<P> {
                 self.abandoned_keyed.insert(call, ());
                 if self.exclusive_running == Some(call) {
                     self.exclusive_running = None;
+                    self.others_first = true;
                 }
                 // If it is exclusive itself, it holds up its own batch no longer.
                 self.pass_barrier(call.batch, now, out);
@@ -267,6 +268,7 @@ impl<P: Clone> Scheduler<P> {
         }
         if self.exclusive_running == Some(call) {
             self.exclusive_running = None;
+            self.others_first = true;
         }
         if !batch.behind.is_empty() {
             self.pass_barrier(call.batch, now, out);
