@@ -599,14 +599,24 @@ fn what_takes_long_to_drop_holds_up_no_other_run() {
 fn a_wait_behind_a_reader_of_a_growing_batch_has_an_end() {
     let key = |name: &'static str| Tool::new(name, "", || Ok(())).writes(move |(): &()| name);
     let reads = Tool::new("reads", "", || Ok(())).read_only().reads(|(): &()| ["a", "b"]);
-    let tools = ToolSet::new().with(key("a")).with(key("b")).with(reads);
+    // One call after the other is asked for its keys: when the last is, the others have theirs.
+    let asked = Arc::new(AtomicUsize::new(0));
+    let last = Tool::new("last", "", || Ok(())).writes({
+        let asked = Arc::clone(&asked);
+        move |(): &()| {
+            asked.fetch_add(1, Ordering::SeqCst);
+            "c"
+        }
+    });
+    let tools = ToolSet::new().with(key("a")).with(key("b")).with(reads).with(last);
     let builder = Executor::builder(tools).no_deadline().call_timeout(ms(300));
     let executor = builder.build().unwrap();
     let mut batch = executor.begin();
     batch.push(ToolCall::new("1", "a", ""));
     batch.push(ToolCall::new("2", "reads", ""));
-    assert!(eventually(|| executor.stats().queued == 2));
-    let report = executor.run(&Turn::from_calls([ToolCall::new("3", "b", "")]));
+    batch.push(ToolCall::new("3", "last", ""));
+    assert!(eventually(|| asked.load(Ordering::SeqCst) == 1));
+    let report = executor.run(&Turn::from_calls([ToolCall::new("4", "b", "")]));
     assert_eq!(names(&report), ["key_held"]);
 }
 

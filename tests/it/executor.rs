@@ -540,7 +540,7 @@ fn a_scope_keeps_a_worker_from_tools_that_hang() {
         let gate = gate.clone();
         move || Ok(gate.wait())
     });
-    let tools = ToolSet::new().with(hang.compute().timeout(ms(300)));
+    let tools = ToolSet::new().with(hang.compute().timeout(ms(1500)));
     let executor = Executor::builder(tools).rayon_threads(1).build().unwrap();
     let group = Group::new("one at a time").max_parallel(1);
     let first =
