@@ -230,13 +230,12 @@ impl<'a> Going<'a> {
             // To be sent again as it is, and the model goes on.
             StopKind::Pause => None,
             StopKind::Refusal | StopKind::ContentFilter => Some(End::Refused(text)),
-            StopKind::MaxTokens | StopKind::ContextExceeded | StopKind::Failed => {
-                Some(End::CutShort { stop: turn.stop().clone(), text })
-            }
-            // A reason that isn't known yet, and no word: hardly an answer.
-            StopKind::Unknown if text.trim().is_empty() => {
-                Some(End::CutShort { stop: turn.stop().clone(), text })
-            }
+            // Without a word it is hardly an answer.
+            StopKind::Unknown if !text.trim().is_empty() => Some(End::Answer(text)),
+            StopKind::MaxTokens
+            | StopKind::ContextExceeded
+            | StopKind::Failed
+            | StopKind::Unknown => Some(End::CutShort { stop: turn.stop().clone(), text }),
             _ => Some(End::Answer(text)),
         };
         let nothing = Report::new(Vec::new(), Duration::ZERO, None);

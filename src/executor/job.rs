@@ -143,8 +143,8 @@ impl Job {
             run => (run, None),
         };
         let (definition, closers) = (definition.and_then(Arc::into_inner), closers.take());
-        let has_values = run.is_some() || tooling.is_some() || definition.is_some();
-        let has_values = has_values || !closers.is_empty();
+        let has_tools = tooling.is_some() || definition.is_some();
+        let has_values = run.is_some() || has_tools || !closers.is_empty();
         let careful = attempt::Careful::new((run, tooling, definition, closers, cancel));
         if has_values {
             core.run_callbacks(vec![Box::new(move || drop(careful))]);
