@@ -158,6 +158,10 @@ impl Conversation {
         self.container.as_deref()
     }
 
+    pub(crate) fn in_container(self, id: Option<String>) -> Self {
+        Self { container: id, ..self }
+    }
+
     pub(crate) fn stats_mut(&mut self) -> &mut AgentStats {
         &mut self.stats
     }

@@ -161,8 +161,9 @@ impl ExecutorBuilder {
         self
     }
 
-    /// Puts the whole of each cut result into a file in `directory`, which the note names.
-    /// Nobody removes these files. Defaults to none.
+    /// Puts the whole of each cut result into a file in `directory`, which the note names. The
+    /// directory must be there when the executor is built; nobody removes the files. Defaults to
+    /// none.
     pub fn keep_cut_results_in(mut self, directory: impl Into<PathBuf>) -> Self {
         self.settings.spill = Some(directory.into());
         self
@@ -297,7 +298,8 @@ impl ExecutorBuilder {
     ///
     /// # Errors
     /// A tool that can't be used; a policy that requires a tool that isn't there; a cap of zero
-    /// with which nothing could ever run; a priority that isn't from 1 to 19; an empty secret.
+    /// with which nothing could ever run; a priority that isn't from 1 to 19; an empty secret; a
+    /// directory for cut results that isn't there.
     pub fn build(self) -> Result<Executor, Error> {
         let Self { tools, settings, pool } = self;
         tools.check()?;
@@ -315,6 +317,12 @@ impl ExecutorBuilder {
         }
         if let Some(nice) = settings.tool_priority.filter(|nice| !(1..=19).contains(nice)) {
             return Err(Error::config(format_args!("tool_priority is {nice}, not from 1 to 19")));
+        }
+        if let Some(directory) = settings.spill.as_ref().filter(|directory| !directory.is_dir()) {
+            let directory = directory.display();
+            return Err(Error::config(format_args!(
+                "keep_cut_results_in({directory}): there is no such directory"
+            )));
         }
         if let Some((name, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {
             return Err(Error::config(format_args!("{name} is 0, so nothing could ever run")));

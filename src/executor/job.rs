@@ -204,6 +204,7 @@ impl Job {
         let next = next.and_then(|next| next.map_err(attempt::let_go).ok());
         if !matches!(fate, Fate::Retried) {
             // A context that outlives its call says that it is cancelled.
+            self.closers.close();
             core.run_callbacks(self.cancel.signal());
         }
         // Only now, because a logger that blocks must not hold up the result. Nor what comes next.

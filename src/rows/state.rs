@@ -15,6 +15,8 @@ pub(super) struct RowState {
     /// The digest of what was asked.
     pub(super) prompt: Option<String>,
     messages: Vec<Json>,
+    /// The container of the latest turn that has one.
+    container: Option<String>,
     turns: u64,
     pub(super) usage: Usage,
     open: Option<(u64, OpenTurn)>,
@@ -42,6 +44,9 @@ impl RowState {
             Record::Turn { turn, prompt, message, .. } => {
                 self.prompt = Some(prompt);
                 self.failed = None;
+                if let Some(container) = message.container() {
+                    self.container = Some(container.to_owned());
+                }
                 self.open = Some((turn, OpenTurn { turn: message, calls: BTreeMap::new() }));
             }
             Record::Intent { turn, index, .. } => {
@@ -96,7 +101,9 @@ impl RowState {
     ) -> Result<Option<OpenTurn>, Error> {
         let mut messages = conversation.messages().to_vec();
         messages.extend(self.messages);
-        *conversation = Conversation::with_messages(conversation.wire(), messages)?;
+        let container = self.container.as_deref().or(conversation.container()).map(str::to_owned);
+        *conversation =
+            Conversation::with_messages(conversation.wire(), messages)?.in_container(container);
         let stats = conversation.stats_mut();
         stats.usage = self.usage;
         stats.turns = self.turns;

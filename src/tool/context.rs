@@ -66,6 +66,11 @@ impl Closers {
         state.closed = true;
         std::mem::take(&mut state.waiting).into_iter().map(|(_, closer)| closer).collect()
     }
+
+    /// The call is over: whoever still works for it and registers a closer is too late.
+    pub(crate) fn close(&self) {
+        self.0.lock().closed = true;
+    }
 }
 
 /// Takes a closer of [`CallContext::on_cancel`] back when dropped.
@@ -206,7 +211,7 @@ impl CallContext {
     /// Runs `closer` when the call is about to be walked away from: told to stop, and still
     /// running near the end of its grace. It runs on another thread, and should interrupt what
     /// the handler is blocked in: shut a connection, kill a process. Where that moment has come
-    /// already, it runs at once, here. Dropping the guard takes it back.
+    /// already, or the call is over, it runs at once, here. Dropping the guard takes it back.
     pub fn on_cancel(&self, closer: impl FnOnce() + Send + 'static) -> Closer {
         let mut state = self.host.closers().0.lock();
         if state.closed {

@@ -51,7 +51,7 @@ fields! {
         id: Cow<'a, str>,
     }
 
-    struct Block<'a> {
+    pub(super) struct Block<'a> {
         kind "type": Cow<'a, str>,
         id: Cow<'a, str>,
         name: Cow<'a, str>,
@@ -62,7 +62,7 @@ fields! {
         caller: Caller<'a>,
     }
 
-    struct Caller<'a> {
+    pub(super) struct Caller<'a> {
         tool_id: Cow<'a, str>,
     }
 
@@ -121,6 +121,11 @@ pub(super) fn call_of(block: &str, element: usize) -> Option<ToolCall> {
     whole_call(element, |stop| calls(&[block], stop))
 }
 
+/// Whether the block is a call that waits for a result.
+pub(super) fn waits(blocks: &[Block<'_>], at: usize) -> bool {
+    blocks[at].is("tool_use") && !is_answered(blocks, at)
+}
+
 /// Whether the block is a call by code in the provider's sandbox that is done with.
 fn is_answered(blocks: &[Block<'_>], at: usize) -> bool {
     let caller = blocks[at].caller.as_ref().and_then(|caller| caller.tool_id.as_deref());
@@ -138,7 +143,7 @@ impl Block<'_> {
         self.kind.as_deref().unwrap_or_default()
     }
 
-    fn is(&self, kind: &str) -> bool {
+    pub(super) fn is(&self, kind: &str) -> bool {
         self.kind() == kind
     }
 }
@@ -210,26 +215,28 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
     let blocks = fields::list::<Block<'_>>(content).into_iter();
     let blocks: Vec<_> = blocks.map(Option::unwrap_or_default).collect();
     let uses = || (0..blocks.len()).filter(|at| blocks[*at].is("tool_use"));
-    let waits = |at: usize| blocks[at].is("tool_use") && !is_answered(&blocks, at);
-    let may_stay_open = turn.stop().kind == StopKind::Pause || uses().any(waits);
+    let is_open = uses().any(|at| waits(&blocks, at));
+    let may_stay_open = turn.stop().kind == StopKind::Pause || is_open;
+    let refused: Vec<_> =
+        (0..blocks.len()).map(|at| blocks[at].is_refused(&blocks[at..], may_stay_open)).collect();
     let given: Vec<_> = uses().map(|at| blocks[at].id.as_deref()).collect();
     let ids = ids::ids(&given, ID, turn);
     let mut calls = answers.iter().zip(ids);
-    let gone = gone(&blocks, may_stay_open);
+    let gone = gone(&blocks, &refused);
 
     let mut echo = Echo::default();
     let mut results = Vec::new();
     for (at, raw) in raw::array(content.get()).into_iter().enumerate() {
         let block = &blocks[at];
         let call = if block.is("tool_use") { calls.next() } else { None };
-        if let Some((answer, id)) = call.filter(|_| waits(at)) {
+        if let Some((answer, id)) = call.filter(|_| waits(&blocks, at)) {
             let object = RawObject::read(raw.get());
             let repaired = object.and_then(|mut object| {
                 echo.repair(&mut object, SPELLING, answer, Some(&id)).then(|| raw::json(&object))
             });
             echo.call(repaired.unwrap_or_else(|| Json::from_raw(raw)));
             results.push(result(answer, id, block.toolset_name));
-        } else if let Some(why) = block.is_refused(&blocks[at..], may_stay_open) {
+        } else if let Some(why) = refused[at] {
             echo.leave_out(at, why);
         } else if block.is_of(&gone) || block.id.as_deref().is_some_and(|id| gone.contains(id)) {
             echo.leave_out(at, "what it belongs to was");
@@ -258,12 +265,10 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
 
 /// The server's own calls that can't go back: those the provider would refuse, and those that belong
 /// to one, as what code called does that wasn't finished.
-fn gone<'a>(blocks: &'a [Block<'_>], may_stay_open: bool) -> HashSet<&'a str> {
-    let is_refused = |at: &usize| {
-        blocks[*at].is_servers() && blocks[*at].is_refused(&blocks[*at..], may_stay_open).is_some()
-    };
-    let refused = (0..blocks.len()).filter(is_refused);
-    let mut gone: HashSet<&str> = refused.filter_map(|at| blocks[at].id.as_deref()).collect();
+fn gone<'a>(blocks: &'a [Block<'_>], refused: &[Option<&'static str>]) -> HashSet<&'a str> {
+    let servers =
+        blocks.iter().zip(refused).filter(|(block, why)| block.is_servers() && why.is_some());
+    let mut gone: HashSet<&str> = servers.filter_map(|(block, _)| block.id.as_deref()).collect();
     let mut before = 0;
     while gone.len() > before {
         before = gone.len();

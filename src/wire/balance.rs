@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use crate::json::Json;
 use crate::turn::Wire;
 use crate::wire::fields::{self, fields};
-use crate::wire::openai_responses;
+use crate::wire::{anthropic, openai_responses};
 
 fields! {
     struct Message<'a> {
@@ -20,20 +20,13 @@ fields! {
         call_id: Cow<'a, str>,
     }
 
-    /// A block of Anthropic or Bedrock, a part of Gemini, an element of `tool_calls`.
+    /// A block of Bedrock, a part of Gemini, an element of `tool_calls`.
     struct Block<'a> {
-        kind "type": Cow<'a, str>,
         id: Cow<'a, str>,
-        tool_use_id: Cow<'a, str>,
-        caller: Caller<'a>,
         tool_use "toolUse": Named<'a>,
         tool_result "toolResult": Named<'a>,
         call "functionCall": Named<'a>,
         response "functionResponse": Named<'a>,
-    }
-
-    struct Caller<'a> {
-        tool_id: Cow<'a, str>,
     }
 
     struct Named<'a> {
@@ -79,30 +72,23 @@ type Ids<'a> = Vec<Cow<'a, str>>;
 impl<'a> Message<'a> {
     /// The ids of the calls and of the results in it.
     fn calls_and_results(self, wire: Wire) -> (Ids<'a>, Ids<'a>) {
-        let list = |list: Option<&'a RawValue>| -> Vec<Block<'a>> {
-            let list = list.filter(|list| list.get().starts_with('['));
-            let list = list.map(fields::list).unwrap_or_default();
-            list.into_iter().map(Option::unwrap_or_default).collect()
-        };
         let (mut calls, mut results) = (Vec::new(), Vec::new());
         // The provider answers its own calls within the message.
         let from_the_model = matches!(self.role.as_deref(), Some("assistant" | "model"));
         match wire {
             Wire::Anthropic => {
-                let blocks = list(self.content);
-                let open: Vec<_> =
-                    (0..blocks.len()).map(|at| is_open_call(&blocks[at..])).collect();
-                for (block, is_open) in blocks.into_iter().zip(open) {
-                    if is_open {
-                        calls.push(block.id.unwrap_or_default());
-                    } else if block.kind.as_deref() == Some("tool_result") && !from_the_model {
-                        results.push(block.tool_use_id.unwrap_or_default());
+                let blocks: Vec<anthropic::Block<'a>> = list(self.content);
+                for (at, block) in blocks.iter().enumerate() {
+                    if anthropic::waits(&blocks, at) {
+                        calls.push(block.id.clone().unwrap_or_default());
+                    } else if block.is("tool_result") && !from_the_model {
+                        results.push(block.tool_use_id.clone().unwrap_or_default());
                     }
                 }
             }
             Wire::Bedrock => {
                 let theirs = |call: &Named<'_>| call.kind.as_deref() == Some("server_tool_use");
-                for block in list(self.content) {
+                for block in list::<Block<'a>>(self.content) {
                     let call = block.tool_use.filter(|call| !theirs(call));
                     calls.extend(call.map(|call| call.id.unwrap_or_default()));
                     let result = block.tool_result.filter(|_| !from_the_model);
@@ -111,7 +97,7 @@ impl<'a> Message<'a> {
             }
             // Ids are optional, names aren't; a result repeats its call's name.
             Wire::Gemini => {
-                for part in list(self.parts) {
+                for part in list::<Block<'a>>(self.parts) {
                     calls.extend(part.call.map(|call| call.name.unwrap_or_default()));
                     let result = part.response.filter(|_| !from_the_model);
                     results.extend(result.map(|result| result.name.unwrap_or_default()));
@@ -133,7 +119,8 @@ impl<'a> Message<'a> {
                     Wire::Ollama => "".into(),
                     _ => id.unwrap_or_default(),
                 };
-                calls.extend(list(self.tool_calls).into_iter().map(|call| id(call.id)));
+                calls
+                    .extend(list::<Block<'a>>(self.tool_calls).into_iter().map(|call| id(call.id)));
                 if self.role.as_deref() == Some("tool") {
                     results.push(id(self.tool_call_id));
                 }
@@ -143,18 +130,11 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Whether the first block is a call that waits for a result. One by code in the provider's sandbox
-/// is done with if that code's result follows.
-fn is_open_call(blocks: &[Block<'_>]) -> bool {
-    let [block, after @ ..] = blocks else { return false };
-    let caller = block.caller.as_ref().and_then(|caller| caller.tool_id.as_deref());
-    let is_answered = caller.is_some_and(|caller| {
-        after.iter().any(|block| {
-            let kind = block.kind.as_deref().unwrap_or_default();
-            block.tool_use_id.as_deref() == Some(caller) && kind.ends_with("_tool_result")
-        })
-    });
-    block.kind.as_deref() == Some("tool_use") && !is_answered
+/// The elements of a list; none where it is no list.
+fn list<'a, T: fields::Value<'a> + Default>(list: Option<&'a RawValue>) -> Vec<T> {
+    let list = list.filter(|list| list.get().starts_with('['));
+    let list = list.map(fields::list::<T>).unwrap_or_default();
+    list.into_iter().map(Option::unwrap_or_default).collect()
 }
 
 #[cfg(test)]

@@ -619,3 +619,41 @@ fn an_exclusive_call_that_can_not_start_bars_nobody() {
         assert!(alone.join().unwrap().all_succeeded());
     });
 }
+
+#[test]
+fn a_closer_registered_when_the_call_is_over_runs_at_once() {
+    let (kept, contexts) = std::sync::mpsc::channel();
+    let tries = Tool::new("tries", "", move |_: (), cx: &CallContext| {
+        kept.send(cx.clone()).unwrap();
+        match cx.attempt() {
+            1 => Err(ToolError::new(ToolErrorKind::Unavailable, "not yet")),
+            _ => Ok(()),
+        }
+    });
+    let tools = ToolSet::new().with(tries.read_only().retries(1));
+    let executor = Executor::new(tools).unwrap();
+    assert!(executor.run(&calls([("tries", "")]))[0].outcome.is_success());
+    let contexts: Vec<_> = contexts.try_iter().collect();
+    assert_eq!(contexts.len(), 2);
+    eventually(|| contexts[1].is_cancelled());
+    let closed = Arc::new(AtomicUsize::new(0));
+    for cx in &contexts {
+        let count = Arc::clone(&closed);
+        let _closer = cx.on_cancel(move || {
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+    }
+    assert_eq!(closed.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn a_directory_for_cut_results_must_be_there_when_the_executor_is_built() {
+    let directory = std::env::temp_dir();
+    let with = |directory| Executor::builder(ToolSet::new()).keep_cut_results_in(directory).build();
+    assert!(with(directory.clone()).is_ok());
+    let missing = directory.join("there").join("is none");
+    let error = with(missing.clone()).map(|_| ()).unwrap_err();
+    let expected =
+        format!("keep_cut_results_in({}): there is no such directory", missing.display());
+    assert!(error.is_config() && error.to_string() == expected, "{error}");
+}

@@ -466,6 +466,32 @@ fn a_message_of_several_lines_is_one_line_of_the_journal() {
 }
 
 #[test]
+fn a_row_that_goes_on_names_the_container_of_its_code() {
+    let folder = Folder::new();
+    let calls = r#"{"type":"message","role":"assistant","content":[{"type":"tool_use","id":"c",
+        "name":"look","input":{}}],"stop_reason":"tool_use","container":{"id":"container_1"}}"#;
+    let answer = r#"{"type":"message","role":"assistant","content":[{"type":"text","text":"fine"}],
+        "stop_reason":"end_turn"}"#;
+    let done = |model: &ScriptedModel| {
+        let tools = ToolSet::new().with(Tool::new("look", "Looks", || Ok("seen")));
+        let agent = Agent::builder(model.clone(), tools).build().unwrap();
+        let rows = Rows::builder(&agent).journal(folder.journal()).build().unwrap();
+        run(rows, [Row::new("a", "a")]).0.done
+    };
+    assert_eq!(done(&ScriptedModel::new(Wire::Anthropic).body(calls).body(answer)), 1);
+    let journal = std::fs::read_to_string(folder.journal()).unwrap();
+    let lines: Vec<&str> = journal.split_inclusive('\n').collect();
+    let answered = lines.iter().position(|line| line.starts_with("{\"answered\"")).unwrap();
+    for kept in [answered, answered + 1] {
+        std::fs::write(folder.journal(), lines[..kept].concat()).unwrap();
+        let model = ScriptedModel::new(Wire::Anthropic).body(answer);
+        assert_eq!(done(&model), 1);
+        let asked = model.asked()[0].body.as_str().to_owned();
+        assert!(asked.contains(r#""container":"container_1""#), "{kept} lines: {asked}");
+    }
+}
+
+#[test]
 fn a_row_whose_call_was_walked_away_from_says_so() {
     let folder = Folder::new();
     let (release, gate) = std::sync::mpsc::channel::<()>();
