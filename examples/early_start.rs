@@ -50,11 +50,16 @@ fn main() -> Result<()> {
     let start = Instant::now();
     let mut batch = executor.begin();
     let mut arrivals = Vec::new();
-    let turn = read(play(), |event| {
-        if let StreamEvent::Call(call) = event {
+    let turn = read(play(), |event| match event {
+        StreamEvent::Call(call) => {
             arrivals.push(start.elapsed());
             batch.push(call.clone()); // a tool that only reads starts here
         }
+        StreamEvent::Restarted => {
+            arrivals.clear();
+            batch = executor.begin(); // the old one is cancelled
+        }
+        _ => {}
     })?;
     let early = batch.finish(&turn); // the stop reason allows the others
     let with = start.elapsed();

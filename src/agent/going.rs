@@ -345,8 +345,9 @@ impl<'a> Going<'a> {
         let before = self.conversation.messages().len();
         self.conversation.answer(turn, report);
         if let Some(log) = self.terms.log {
-            let added = &self.conversation.messages()[before..];
-            log.answered(self.conversation.stats().turns, added, turn.usage(), end)?;
+            let said = &self.conversation;
+            let (number, added) = (said.stats().turns, &said.messages()[before..]);
+            log.answered(number, added, turn.usage(), said.container(), end)?;
         }
         Ok(())
     }

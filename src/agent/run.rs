@@ -23,12 +23,14 @@ use crate::wire::ToolChoice;
 pub(crate) trait Log {
     /// The model's `number`-th turn has calls, none of which that waits for it has started.
     fn asked(&self, number: u64, turn: &Turn) -> Result<(), Error>;
-    /// The `number`-th turn is answered: these messages were added to the conversation.
+    /// The `number`-th turn is answered: these messages were added to the conversation, whose next
+    /// request names this container.
     fn answered(
         &self,
         number: u64,
         messages: &[Json],
         usage: Usage,
+        container: Option<&str>,
         end: Option<&End>,
     ) -> Result<(), Error>;
     /// Who writes down what the turn's mutating calls do.

@@ -132,9 +132,11 @@ impl Batch {
         let (tools, settings) = (&self.tooling.set, &self.core.settings);
         self.core.attend(self.collector.id);
         let id = self.collector.id;
-        self.core.with(|scheduler, now, out| {
+        let ended = self.core.with(|scheduler, now, out| {
             scheduler.end(id, Ending::Withheld(reason), now, out);
+            now
         });
+        self.collector.message_ended(ended);
         let first = self.collector.calls();
         let planned = approval::plan(&calls[first..], first, tools, settings);
         self.collector.push(planned, true);

@@ -162,8 +162,8 @@ impl ExecutorBuilder {
     }
 
     /// Puts the whole of each cut result into a file in `directory`, which the note names. The
-    /// directory must be there when the executor is built; nobody removes the files. Defaults to
-    /// none.
+    /// directory must be there when the executor is built; nobody removes the files. Where one can't
+    /// be written, the log says why and the note names none. Defaults to none.
     pub fn keep_cut_results_in(mut self, directory: impl Into<PathBuf>) -> Self {
         self.settings.spill = Some(directory.into());
         self
@@ -321,7 +321,7 @@ impl ExecutorBuilder {
         if let Some(directory) = settings.spill.as_ref().filter(|directory| !directory.is_dir()) {
             let directory = directory.display();
             return Err(Error::config(format_args!(
-                "keep_cut_results_in({directory}): there is no such directory"
+                "keep_cut_results_in({directory}): no directory is there"
             )));
         }
         if let Some((name, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {

@@ -127,8 +127,8 @@ pub(crate) struct Collector {
     in_scope: bool,
     calls: usize,
     notes: Vec<(usize, Note)>,
-    /// When the message of a begun batch was complete.
-    completed: Option<Instant>,
+    /// When the message of a begun batch ended.
+    message_ended: Option<Instant>,
     opened: Instant,
     _hangups: Vec<OnCancel>,
     closed: bool,
@@ -253,7 +253,7 @@ impl Collector {
             in_scope: options.in_scope,
             calls: 0,
             notes: Vec::new(),
-            completed: None,
+            message_ended: None,
             opened,
             _hangups: hangups.collect(),
             closed: false,
@@ -281,6 +281,11 @@ impl Collector {
 
     fn specs(&mut self, planned: Vec<Planned>, held: bool) -> Vec<CallSpec<Arc<Job>>> {
         planned.into_iter().map(|planned| self.spec(planned, held)).collect()
+    }
+
+    /// The message of a begun batch ended at that time.
+    pub(crate) fn message_ended(&mut self, at: Instant) {
+        self.message_ended = Some(at);
     }
 
     /// Hands in the calls that were made specs of last.
@@ -348,13 +353,13 @@ impl Collector {
     /// ones run.
     pub(crate) fn complete(&mut self, planned: Vec<Planned>, options: &Options) {
         let specs = self.specs(planned, true);
-        let completed = self.core.with(|scheduler, now, out| {
+        let ended = self.core.with(|scheduler, now, out| {
             scheduler.set_deadline(self.id, options.deadline(now), now, out);
             self.submit(specs, scheduler, now, out);
             scheduler.release(self.id, now, out);
             now
         });
-        self.completed = Some(completed);
+        self.message_ended(ended);
     }
 
     /// How many calls were handed in.
@@ -465,8 +470,8 @@ impl Collector {
         match closed {
             Some(closed) => {
                 let (report, uncounted) = report(closed, std::mem::take(&mut self.notes));
-                let completed = self.completed.map(|at| at.saturating_duration_since(self.opened));
-                let report = report.with_message_ended(completed);
+                let ended = self.message_ended.map(|at| at.saturating_duration_since(self.opened));
+                let report = report.with_message_ended(ended);
                 let fresh = |&(index, _): &(usize, _)| uncounted.binary_search(&index).is_err();
                 let fresh = report.calls().iter().enumerate().filter(fresh);
                 self.core.tools.record_all(fresh.map(|(_, call)| call));

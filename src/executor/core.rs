@@ -233,6 +233,7 @@ impl Core {
                     Action::Signal(job) => {
                         blocking.extend(job.cancel.signal().into_iter().map(Task::Errand));
                     }
+                    Action::Over(job) => blocking.extend(job.over().into_iter().map(Task::Errand)),
                     Action::Close(job) => {
                         blocking.extend(job.take_closers().into_iter().map(Task::Errand));
                     }

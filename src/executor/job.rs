@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::bound::ResultLimit;
 use crate::call::ToolCall;
-use crate::cancel::{CancelToken, LateToken};
+use crate::cancel::{Callback, CancelToken, LateToken};
 use crate::effect::Effect;
 use crate::error::bounded;
 use crate::executor::approval::Approver;
@@ -203,9 +203,7 @@ impl Job {
         });
         let next = next.and_then(|next| next.map_err(attempt::let_go).ok());
         if !matches!(fate, Fate::Retried) {
-            // A context that outlives its call says that it is cancelled.
-            self.closers.close();
-            core.run_callbacks(self.cancel.signal());
+            core.run_callbacks(self.over());
         }
         // Only now, because a logger that blocks must not hold up the result. Nor what comes next.
         let is_free = next.is_none() && self.track == Track::Blocking;
@@ -280,6 +278,13 @@ impl Job {
     /// The closers, to be run once by whoever takes them.
     pub(crate) fn take_closers(&self) -> Vec<Box<dyn FnOnce() + Send>> {
         self.closers.take()
+    }
+
+    /// The call is over: a context that outlives it says that it is cancelled. The callbacks are to be
+    /// run elsewhere.
+    pub(crate) fn over(&self) -> Vec<Callback> {
+        self.closers.close();
+        self.cancel.signal()
     }
 
     /// Lets others have the call's permits while it waits for a batch.

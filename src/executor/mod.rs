@@ -58,6 +58,8 @@ use std::time::Duration;
 
 use crate::call::ToolCall;
 use crate::error::Error;
+#[cfg(feature = "agent")]
+use crate::outcome::Outcome;
 use crate::report::Report;
 use crate::tool::{ScopedToolSet, ToolSet};
 use crate::turn::Turn;
@@ -162,6 +164,16 @@ impl Executor {
             core: Arc::clone(&self.core),
             _handle: Arc::clone(&self._handle),
         })
+    }
+
+    /// What the model is told of a call of `tool` that ended like this in an earlier run.
+    #[cfg(feature = "agent")]
+    pub(crate) fn or_fallback(&self, tool: &str, outcome: Outcome) -> Outcome {
+        let terms = self.tooling.set.position(tool).map(|at| &self.tooling.terms[at]);
+        match terms.and_then(|terms| terms.fallback_of(&outcome)) {
+            Some(fallback) => Outcome::Succeeded(fallback.clone()),
+            None => outcome,
+        }
     }
 
     /// The tools.

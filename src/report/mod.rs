@@ -169,7 +169,7 @@ impl Report {
     }
 
     /// The estimated time saved: that of the calls one after another less the wall time, or zero.
-    /// For a batch that began before the message was complete, both include the wait for it.
+    /// For a batch that began before the message ended, both include the wait for it.
     pub fn saved(&self) -> Duration {
         self.one_by_one().saturating_sub(self.wall)
     }
@@ -179,7 +179,7 @@ impl Report {
         self
     }
 
-    /// When the model's message was complete, for a batch that began before.
+    /// When the model's message ended, complete or not, for a batch that began before.
     pub fn message_ended(&self) -> Option<Duration> {
         self.message_ended
     }

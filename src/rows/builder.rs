@@ -88,7 +88,7 @@ impl RowsBuilder {
         self
     }
 
-    /// How many rows are worked on at once, 1,000 at most. Defaults to 8.
+    /// How many rows are worked on at once; more than 1,000 are taken for 1,000. Defaults to 8.
     pub fn threads(mut self, threads: usize) -> Self {
         self.settings.threads = threads.min(MOST_THREADS);
         self
@@ -147,7 +147,8 @@ impl RowsBuilder {
     }
 
     /// Stops the run when `token` is cancelled: requests are interrupted, calls told to stop, and
-    /// rows that have begun left to a later run. Defaults to none.
+    /// rows that have begun left to a later run, but for those whose answer has come already.
+    /// Defaults to none.
     pub fn cancel(mut self, token: &CancelToken) -> Self {
         self.cancel = token.child();
         self

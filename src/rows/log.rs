@@ -58,6 +58,7 @@ impl Log for RowLog {
         number: u64,
         messages: &[Json],
         usage: Usage,
+        container: Option<&str>,
         end: Option<&End>,
     ) -> Result<(), Error> {
         self.journal.append(&Record::Answered {
@@ -66,6 +67,7 @@ impl Log for RowLog {
             prompt: self.prompt.clone(),
             messages: messages.to_vec(),
             usage,
+            container: container.map(str::to_owned),
             end: end.cloned(),
         })
     }
@@ -91,7 +93,8 @@ struct TurnLog {
 
 impl Recorder for TurnLog {
     fn starting(&self, index: usize, call: &ToolCall) -> Result<(), ToolError> {
-        let intent = Record::Intent { row: self.row.clone(), turn: self.turn, index };
+        let (row, tool) = (self.row.clone(), call.name().to_owned());
+        let intent = Record::Intent { row, turn: self.turn, index, tool };
         self.journal.append(&intent).map_err(|error| {
             let text = "not run: it couldn't be written down";
             ToolError::new(ToolErrorKind::Other, text).with_details(error)

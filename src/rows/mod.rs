@@ -32,7 +32,8 @@
 //! when it ends; the messages of an answered turn; how a row ended. After a crash a row goes on
 //! after its last answered turn. Of a turn whose calls had begun, results that are known are taken,
 //! calls that hadn't started run, and a mutating call that had started and has no result is treated
-//! as [`UnknownOutcome`] says. Calls that only read or are idempotent may run again.
+//! as [`UnknownOutcome`] says. Calls that only read or are idempotent may run again. A row that
+//! failed stays failed, unless the next run says [`retry_failed`](RowsBuilder::retry_failed).
 //!
 //! A journal belongs to one prompt, model and set of tools, and refuses others. One process uses it
 //! at a time. What a mutating tool does in a nested batch belongs to the call around it.
@@ -307,7 +308,9 @@ impl Rows {
         for (index, outcome) in open.calls {
             let tool = open.turn.calls().get(index).map_or("", |call| call.name());
             match (outcome, self.settings.unknown) {
-                (Some(outcome), _) => known.push((index, outcome)),
+                (Some(outcome), _) => {
+                    known.push((index, self.agent.executor().or_fallback(tool, outcome)));
+                }
                 (None, UnknownOutcome::Retry) => {}
                 (None, UnknownOutcome::Tell) => {
                     let text = format!(

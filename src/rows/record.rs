@@ -19,16 +19,19 @@ pub(super) enum Record {
     /// A turn with calls came; none that changes something has started.
     Turn { row: String, turn: u64, prompt: String, message: Turn },
     /// A mutating call is about to start.
-    Intent { row: String, turn: u64, index: usize },
+    Intent { row: String, turn: u64, index: usize, tool: String },
     /// A mutating call has ended.
     Result { row: String, turn: u64, index: usize, outcome: Outcome },
-    /// A turn is answered: these messages were added. With an end, the row has ended.
+    /// A turn is answered: these messages were added, and the next request names this container.
+    /// With an end, the row has ended.
     Answered {
         row: String,
         turn: u64,
         prompt: String,
         messages: Vec<Json>,
         usage: Usage,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        container: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         end: Option<End>,
     },

@@ -15,7 +15,7 @@ pub(super) struct RowState {
     /// The digest of what was asked.
     pub(super) prompt: Option<String>,
     messages: Vec<Json>,
-    /// The container of the latest turn that has one.
+    /// The container that the next request names.
     container: Option<String>,
     turns: u64,
     pub(super) usage: Usage,
@@ -44,15 +44,9 @@ impl RowState {
             Record::Turn { turn, prompt, message, .. } => {
                 self.prompt = Some(prompt);
                 self.failed = None;
-                if let Some(container) = message.container() {
-                    self.container = Some(container.to_owned());
-                }
                 self.open = Some((turn, OpenTurn { turn: message, calls: BTreeMap::new() }));
             }
-            Record::Intent { turn, index, .. } => {
-                let open = self.open.as_ref().filter(|(number, _)| *number == turn);
-                let call = open.and_then(|(_, open)| open.turn.calls().get(index));
-                let tool = call.map_or("", |call| call.name()).to_owned();
+            Record::Intent { turn, index, tool, .. } => {
                 self.unknown.insert((turn, index), tool);
                 self.note(turn, index, None);
             }
@@ -60,12 +54,13 @@ impl RowState {
                 self.unknown.remove(&(turn, index));
                 self.note(turn, index, Some(outcome));
             }
-            Record::Answered { turn, prompt, messages, usage, end, .. } => {
+            Record::Answered { turn, prompt, messages, usage, container, end, .. } => {
                 self.prompt = Some(prompt);
                 self.failed = None;
                 self.open = None;
                 self.turns = turn;
                 self.usage += usage;
+                self.container = container;
                 self.end = end.filter(End::is_recorded);
                 match self.end {
                     Some(_) => self.messages = Vec::new(),
@@ -101,9 +96,8 @@ impl RowState {
     ) -> Result<Option<OpenTurn>, Error> {
         let mut messages = conversation.messages().to_vec();
         messages.extend(self.messages);
-        let container = self.container.as_deref().or(conversation.container()).map(str::to_owned);
-        *conversation =
-            Conversation::with_messages(conversation.wire(), messages)?.in_container(container);
+        *conversation = Conversation::with_messages(conversation.wire(), messages)?
+            .in_container(self.container);
         let stats = conversation.stats_mut();
         stats.usage = self.usage;
         stats.turns = self.turns;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::outcome::Outcome;
+use crate::outcome::{NotStarted, Outcome};
 use crate::report::{CallReport, Report};
 use crate::text::{Shown, Span};
 
@@ -121,9 +121,13 @@ impl Timeline<'_> {
         let report = self.report;
         let count = report.calls().len();
         let mut header = format!("{count} call{}", if count == 1 { "" } else { "s" });
-        let failed = report.failures().count();
-        if failed > 0 {
-            header += &format!(", {failed} failed");
+        let deferred = Outcome::NotStarted(NotStarted::Deferred);
+        let (waiting, failed): (Vec<_>, Vec<_>) =
+            report.failures().partition(|call| call.outcome == deferred);
+        for (calls, what) in [(failed, "failed"), (waiting, "deferred")] {
+            if !calls.is_empty() {
+                header += &format!(", {} {what}", calls.len());
+            }
         }
         header += &format!(": wall {}", Span(report.wall()));
         if let Some(ended) = report.message_ended() {

@@ -57,7 +57,7 @@ pub struct Tool<A = Erased> {
 /// A tool that borrows from the caller's stack; for [`Executor::run_scoped`](crate::Executor::run_scoped).
 ///
 /// It has all settings of a [`Tool`] but keys, whose functions would have to outlive the scope;
-/// see [`set`](Self::set).
+/// see [`set`](Self::set). The handler may borrow; what it returns is owned, so clone what it finds.
 pub struct ScopedTool<'env> {
     pub(crate) definition: Definition,
     pub(crate) handler: Box<dyn Invoke + 'env>,

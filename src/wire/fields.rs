@@ -351,13 +351,26 @@ impl<'de> Visitor<'de> for Key {
     }
 
     fn visit_borrowed_bytes<E: Error>(self, key: &'de [u8]) -> Result<Self::Value, E> {
-        // Quicker than to look for what has to be replaced.
-        Ok(std::str::from_utf8(key).map_or_else(|_| String::from_utf8_lossy(key), Cow::Borrowed))
+        Ok(std::str::from_utf8(key).map_or_else(|_| key_text(key).into(), Cow::Borrowed))
     }
 
     fn visit_bytes<E: Error>(self, key: &[u8]) -> Result<Self::Value, E> {
-        Ok(String::from_utf8_lossy(key).into_owned().into())
+        Ok(key_text(key).into())
     }
+}
+
+/// The text of a key. All that can be wrong with its bytes are halves of surrogate pairs: each is
+/// one U+FFFD, as it is in a value.
+pub(super) fn key_text(key: &[u8]) -> String {
+    let mut text = String::with_capacity(key.len());
+    for chunk in key.utf8_chunks() {
+        text.push_str(chunk.valid());
+        // The half's other two bytes come as chunks of their own.
+        if chunk.invalid().first() == Some(&0xed) {
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+    text
 }
 
 /// The bytes of a key that is only compared: whether they are UTF-8 is all the same.
@@ -555,6 +568,7 @@ mod tests {
 
     #[test]
     fn lone_surrogates_do_not_spoil_the_rest() {
+        assert_eq!(key_text(b"\xed\xa0\x80a\xed\xbf\xbf\xed\xbf\xbf"), "\u{fffd}a\u{fffd}\u{fffd}");
         let sample = read(r#"{"text":"a\ud800 b\n","\udfff":1,"count":3,"type":"\ud800"}"#);
         assert_eq!(sample.text.as_deref(), Some("a\u{fffd} b\n"));
         assert_eq!(sample.count, Some(3));

@@ -76,6 +76,7 @@ fn a_message_that_is_cut_or_breaks_off_runs_nothing_else() {
     let cut = calls.clone().map(|call| call.withheld("max_tokens"));
     let report = batch.finish(&Turn::from_calls(cut));
     assert_eq!(names(&report), ["cancelled", "withheld"]);
+    assert!(report.message_ended().is_some(), "both sides of what was saved include the wait");
 
     let mut batch = executor.begin();
     calls.iter().for_each(|call| batch.push(call.clone()));
@@ -661,6 +662,8 @@ fn a_deferred_call_is_counted_once_it_ends() {
     let turn = Turn::from_calls([call("1", "pay", 1)]);
     let suspended = executor.run(&turn).into_suspended(&turn).unwrap();
     assert!(executor.stats().tools.is_empty());
+    let header = suspended.report().timeline().to_string();
+    assert!(header.starts_with("1 call, 1 deferred: wall"), "{header}");
     assert!(executor.resume(suspended, [(0, Resolution::Allow)]).unwrap().run().all_succeeded());
     let counted = &executor.stats().tools["pay"];
     assert_eq!((counted.calls, counted.failures), (1, 0));

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toolpool::{
     CallContext, CancelToken, Executor, FailurePolicy, Group, Lane, NotStarted, Note, Outcome,
-    Rejected, Report, ScopedTool, ScopedToolSet, Tool, ToolCall, ToolError, ToolErrorKind, ToolSet,
-    Turn, execute_tool_calls,
+    Rejected, Report, Retry, ScopedTool, ScopedToolSet, Tool, ToolCall, ToolError, ToolErrorKind,
+    ToolSet, Turn, execute_tool_calls,
 };
 
 use crate::faults::harness::{Gate, eventually};
@@ -635,7 +635,7 @@ fn a_closer_registered_when_the_call_is_over_runs_at_once() {
     assert!(executor.run(&calls([("tries", "")]))[0].outcome.is_success());
     let contexts: Vec<_> = contexts.try_iter().collect();
     assert_eq!(contexts.len(), 2);
-    eventually(|| contexts[1].is_cancelled());
+    assert!(eventually(|| contexts[1].is_cancelled()));
     let closed = Arc::new(AtomicUsize::new(0));
     for cx in &contexts {
         let count = Arc::clone(&closed);
@@ -647,13 +647,41 @@ fn a_closer_registered_when_the_call_is_over_runs_at_once() {
 }
 
 #[test]
+fn a_closer_registered_when_the_call_ended_between_attempts_runs_at_once() {
+    let (kept, contexts) = std::sync::mpsc::channel();
+    let tries = Tool::new("tries", "", move |_: (), cx: &CallContext| {
+        kept.send(cx.clone()).unwrap();
+        Err::<(), _>(ToolError::of_kind(ToolErrorKind::Unavailable))
+    });
+    let retry = Retry::times(1).backoff(ms(20_000)).max_backoff(ms(20_000)).jitter(0.0);
+    let executor = Executor::new(ToolSet::new().with(tries.read_only().retry(retry))).unwrap();
+    let hangup = CancelToken::new();
+    let turn = calls([("tries", "")]);
+    let (cx, report) = thread::scope(|scope| {
+        let run = executor.turn(&turn).cancel(&hangup);
+        let running = scope.spawn(move || run.run());
+        let cx = contexts.recv().unwrap();
+        assert!(eventually(|| executor.stats().running == 0));
+        hangup.cancel();
+        (cx, running.join().unwrap())
+    });
+    assert!(!report[0].outcome.is_success());
+    assert!(eventually(|| cx.is_cancelled()));
+    let closed = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&closed);
+    let _closer = cx.on_cancel(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    assert_eq!(closed.load(Ordering::SeqCst), 1);
+}
+
+#[test]
 fn a_directory_for_cut_results_must_be_there_when_the_executor_is_built() {
     let directory = std::env::temp_dir();
     let with = |directory| Executor::builder(ToolSet::new()).keep_cut_results_in(directory).build();
     assert!(with(directory.clone()).is_ok());
     let missing = directory.join("there").join("is none");
     let error = with(missing.clone()).map(|_| ()).unwrap_err();
-    let expected =
-        format!("keep_cut_results_in({}): there is no such directory", missing.display());
+    let expected = format!("keep_cut_results_in({}): no directory is there", missing.display());
     assert!(error.is_config() && error.to_string() == expected, "{error}");
 }

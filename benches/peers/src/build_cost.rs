@@ -1,6 +1,5 @@
 //! What a program that uses a crate costs to build: crates, seconds, bytes. Builds each clean, one
-//! after another, in a folder of its own below `target`. Those that a goal compares are built
-//! several times, in turns, because one and the same build takes a fifth more or less here.
+//! after another, in a folder of its own below `target`.
 
 use std::error::Error;
 use std::path::Path;
@@ -8,8 +7,6 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-
-use crate::measure::median;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BuildCost {
@@ -77,33 +74,16 @@ const fn source(
     Source { name, dependencies, main }
 }
 
-/// The two that a goal compares, and how often they are built.
-const COMPARED: [&str; 2] = ["toolpool, core", "rig-core"];
-const ROUNDS: usize = 3;
-
 pub fn measure(here: &Path) -> Result<BuildCost, Box<dyn Error>> {
-    let folder = here.join("target/build-cost");
-    let mut builds = SOURCES.each_ref().map(|_| Vec::new());
+    let mut programs = Vec::new();
     // The first build after a rest brings the compiler back into memory, so it doesn't count.
-    SOURCES[0].build(&folder)?;
-    for round in 0..ROUNDS {
-        for (source, builds) in SOURCES.iter().zip(&mut builds) {
-            if round == 0 || COMPARED.contains(&source.name) {
-                let program = source.build(&folder)?;
-                println!("{program:?}");
-                builds.push(program);
-            }
-        }
+    SOURCES[0].build(&here.join("target/build-cost"))?;
+    for source in &SOURCES {
+        let program = source.build(&here.join("target/build-cost"))?;
+        println!("{program:?}");
+        programs.push(program);
     }
-    let programs = builds.into_iter().filter_map(middle).collect();
     Ok(BuildCost { date: crate::machine::today(), programs })
-}
-
-/// A program as it was built, with the medians of what its builds took.
-fn middle(builds: Vec<Program>) -> Option<Program> {
-    let seconds = median(builds.iter().map(|build| build.seconds).collect());
-    let cpu: Option<Vec<_>> = builds.iter().map(|build| build.cpu_seconds).collect();
-    Some(Program { seconds, cpu_seconds: cpu.map(median), ..builds.into_iter().next()? })
 }
 
 impl Source {

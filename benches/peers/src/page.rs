@@ -180,7 +180,6 @@ fn build_cost(results: &Results) -> String {
         "## What it costs to build\n\n\
          A program that uses the crate once, built clean with `cargo build --release`, sources already\n\
          fetched, on {}. Crates are those of `cargo tree -e normal`, the program not counted.\n\
-         Of \"toolpool, core\" and rig-core the medians of three builds, in turns; of the others one.\n\
          Where the machine did other work meanwhile, the processor time is the better guide.\n\
          \"toolpool, core\" is without features and runs calls that are already known; \"core and wire\"\n\
          also reads a provider's body and writes the reply; \"toolpool\" is as it comes, an agent with\n\

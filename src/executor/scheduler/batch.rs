@@ -62,6 +62,13 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
+    /// What is given instead of an outcome.
+    pub(crate) fn fallback_of(&self, outcome: &Outcome) -> Option<&Output> {
+        let failed =
+            matches!(outcome, Outcome::Failed(_) | Outcome::Panicked(_) | Outcome::TimedOut { .. });
+        self.fallback.as_ref().filter(|_| failed)
+    }
+
     /// How long before its end a call that is given `span` is told to stop.
     pub(super) fn grace_of(&self, span: Duration) -> Duration {
         match self.grace {

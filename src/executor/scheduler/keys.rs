@@ -3,7 +3,7 @@
 //! A call enters all its queues at once, under one ticket, so every queue has the same order and
 //! waiting can't go round in a circle.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::CallRef;
@@ -18,15 +18,14 @@ pub(super) struct KeyTable {
 /// Those who have the key, and those who wait for it, by ticket. Of both there may be very many.
 #[derive(Debug, Default)]
 struct Queue {
-    holders: Line,
-    waiting: Line,
+    holders: BTreeMap<u64, Entry>,
+    waiting: BTreeMap<u64, Entry>,
     /// How many holders were walked away from.
     abandoned: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    ticket: u64,
     call: CallRef,
     access: Access,
     abandoned: bool,
@@ -45,54 +44,23 @@ impl Ticket {
     }
 }
 
-/// Entries by ticket. New ones mostly go to the end, and the first mostly leave first.
-#[derive(Debug, Default)]
-struct Line(VecDeque<Entry>);
-
-impl Line {
-    fn find(&self, ticket: u64) -> Result<usize, usize> {
-        self.0.binary_search_by_key(&ticket, |entry| entry.ticket)
-    }
-
-    fn insert(&mut self, entry: Entry) {
-        let at = self.find(entry.ticket).unwrap_or_else(|at| at);
-        self.0.insert(at, entry);
-    }
-
-    fn remove(&mut self, ticket: u64) -> Option<Entry> {
-        self.0.remove(self.find(ticket).ok()?)
-    }
-
-    /// Those of the tickets from `from` up to `to`.
-    fn range(&self, from: u64, to: u64) -> impl Iterator<Item = &Entry> {
-        let at = |ticket| self.find(ticket).unwrap_or_else(|at| at);
-        let (from, to) = (at(from), at(to));
-        self.0.range(from..to.max(from))
-    }
-}
-
 impl Queue {
     /// Whether a call that comes now would have the key. Holders are either one writer or readers
     /// only, so a look at one is enough.
     fn admits(&self, access: Access) -> bool {
-        match self.holders.0.front() {
+        match self.holders.first_key_value() {
             None => true,
-            Some(held) => held.access == Access::Read && access == Access::Read,
+            Some((_, held)) => held.access == Access::Read && access == Access::Read,
         }
-    }
-
-    /// Those who have it and those who wait, of the tickets from `from` up to `to`.
-    fn range(&self, from: u64, to: u64) -> impl Iterator<Item = &Entry> {
-        self.holders.range(from, to).chain(self.waiting.range(from, to))
     }
 
     /// Admits from the front of the queue while that is possible.
     fn admit(&mut self, admitted: &mut Vec<CallRef>) {
-        while let Some(&entry) = self.waiting.0.front()
+        while let Some((&ticket, &entry)) = self.waiting.first_key_value()
             && self.admits(entry.access)
         {
-            self.waiting.0.pop_front();
-            self.holders.insert(entry);
+            self.waiting.remove(&ticket);
+            self.holders.insert(ticket, entry);
             admitted.push(entry.call);
         }
     }
@@ -112,12 +80,12 @@ impl KeyTable {
         let mut blocked = 0;
         for KeyUse { key, access } in keys.iter() {
             let queue = self.queues.entry(Arc::clone(key)).or_default();
-            let entry = Entry { ticket: number, call, access: *access, abandoned: false };
-            let is_first = queue.waiting.0.is_empty() && queue.admits(*access);
+            let entry = Entry { call, access: *access, abandoned: false };
+            let is_first = queue.waiting.is_empty() && queue.admits(*access);
             if is_first || shared.contains(key) {
-                queue.holders.insert(entry);
+                queue.holders.insert(number, entry);
             } else {
-                queue.waiting.insert(entry);
+                queue.waiting.insert(number, entry);
                 blocked += 1;
             }
         }
@@ -128,12 +96,12 @@ impl KeyTable {
     pub(super) fn leave(&mut self, ticket: &Ticket, admitted: &mut Vec<CallRef>) {
         for KeyUse { key, .. } in ticket.keys.iter() {
             let Some(queue) = self.queues.get_mut(key) else { continue };
-            if queue.holders.remove(ticket.number).is_some_and(|entry| entry.abandoned) {
+            if queue.holders.remove(&ticket.number).is_some_and(|entry| entry.abandoned) {
                 queue.abandoned -= 1;
             }
-            queue.waiting.remove(ticket.number);
+            queue.waiting.remove(&ticket.number);
             queue.admit(admitted);
-            if queue.holders.0.is_empty() && queue.waiting.0.is_empty() {
+            if queue.holders.is_empty() && queue.waiting.is_empty() {
                 self.queues.remove(key);
             }
         }
@@ -142,21 +110,21 @@ impl KeyTable {
     /// Who has `key`.
     pub(super) fn holders(&self, key: &str) -> impl Iterator<Item = (CallRef, Access)> {
         let queue = self.queues.get(key).into_iter();
-        queue.flat_map(|queue| queue.holders.0.iter().map(|entry| (entry.call, entry.access)))
+        queue.flat_map(|queue| queue.holders.values().map(|entry| (entry.call, entry.access)))
     }
 
     /// Who waits for `key`.
     pub(super) fn waiting(&self, key: &str) -> impl Iterator<Item = CallRef> {
         let queue = self.queues.get(key).into_iter();
-        queue.flat_map(|queue| queue.waiting.0.iter().map(|entry| entry.call))
+        queue.flat_map(|queue| queue.waiting.values().map(|entry| entry.call))
     }
 
     /// The call that has these keys was walked away from.
     pub(super) fn abandon(&mut self, ticket: &Ticket) {
         for KeyUse { key, .. } in ticket.keys.iter() {
             let Some(queue) = self.queues.get_mut(key) else { continue };
-            if let Ok(at) = queue.holders.find(ticket.number) {
-                queue.holders.0[at].abandoned = true;
+            if let Some(entry) = queue.holders.get_mut(&ticket.number) {
+                entry.abandoned = true;
                 queue.abandoned += 1;
             }
         }
@@ -166,10 +134,10 @@ impl KeyTable {
     pub(super) fn abandoned_holder(&self, ticket: &Ticket) -> Option<CallRef> {
         let conflict = |wanted: &KeyUse| {
             let queue = self.queues.get(&wanted.key)?;
-            if queue.abandoned == 0 || queue.waiting.find(ticket.number).is_err() {
+            if queue.abandoned == 0 || !queue.waiting.contains_key(&ticket.number) {
                 return None;
             }
-            let mut holders = queue.holders.0.iter();
+            let mut holders = queue.holders.values();
             let holder = holders.find(|entry| entry.abandoned)?;
             let conflicts = wanted.access == Access::Write || holder.access == Access::Write;
             conflicts.then_some(holder.call)
@@ -186,18 +154,26 @@ impl KeyTable {
         wanted: &KeyUse,
     ) -> impl Iterator<Item = CallRef> {
         let access = wanted.access;
+        let tickets = from..ticket.max(from);
         self.queues
             .get(&wanted.key)
             .into_iter()
-            .flat_map(move |queue| queue.range(from, ticket))
-            .filter(move |other| access == Access::Write || other.access == Access::Write)
-            .map(|other| other.call)
+            .flat_map(move |queue| {
+                queue.holders.range(tickets.clone()).chain(queue.waiting.range(tickets.clone()))
+            })
+            .filter(move |(_, other)| access == Access::Write || other.access == Access::Write)
+            .map(|(_, other)| other.call)
     }
 
     /// Whether a write of one of `keys` was entered after `ticket` and isn't over.
     pub(super) fn written_after(&self, ticket: u64, keys: &[KeyUse]) -> bool {
         keys.iter().filter_map(|KeyUse { key, .. }| self.queues.get(key)).any(|queue| {
-            queue.range(ticket + 1, u64::MAX).any(|entry| entry.access == Access::Write)
+            let later = (ticket + 1)..;
+            queue
+                .holders
+                .range(later.clone())
+                .chain(queue.waiting.range(later))
+                .any(|(_, entry)| entry.access == Access::Write)
         })
     }
 

@@ -67,6 +67,8 @@ pub(crate) enum Action<P> {
     Start(CallRef, Track, P),
     /// Tell a running call to stop.
     Signal(P),
+    /// Tell what an earlier attempt left behind that its call is over.
+    Over(P),
     /// Run a call's closers.
     Close(P),
     /// A call of an observed batch was settled.

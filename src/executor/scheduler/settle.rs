@@ -14,14 +14,12 @@ use crate::time::Deadline;
 impl<P> Slot<P> {
     /// What is given instead, where the tool failed and has a fallback.
     fn or_fallback(&mut self, outcome: Outcome) -> Outcome {
-        let failed =
-            matches!(outcome, Outcome::Failed(_) | Outcome::Panicked(_) | Outcome::TimedOut { .. });
-        match &self.terms.fallback {
-            Some(fallback) if failed => {
+        match self.terms.fallback_of(&outcome) {
+            Some(fallback) => {
                 self.notes.push(Note::Fallback(Box::new(outcome)));
                 Outcome::Succeeded(fallback.clone())
             }
-            _ => outcome,
+            None => outcome,
         }
     }
 
@@ -151,10 +149,9 @@ impl<P: Clone> Scheduler<P> {
             _ => self.queued -= 1,
         }
         if slot.thread == Thread::None {
-            // What an earlier attempt left behind learns that the call is over.
             if slot.attempts > 0 && was != State::Running && !slot.signalled {
                 slot.signalled = true;
-                out.push(Action::Signal(slot.payload.clone()));
+                out.push(Action::Over(slot.payload.clone()));
             }
             self.give_permits(call);
             self.over(call, now, out);

@@ -46,7 +46,7 @@ pub enum StreamEvent<'a> {
     /// what [`Batch::push`](crate::Batch::push) heeds.
     Call(&'a ToolCall),
     /// The message began anew, as proxies do when their connection fails: what was told before is
-    /// not part of it.
+    /// not part of it. A [`Batch`](crate::Batch) that was begun with it is begun anew, too.
     Restarted,
 }
 
@@ -68,6 +68,10 @@ pub enum StreamEvent<'a> {
 /// let mut tell = |event: StreamEvent<'_>| match event {
 ///     StreamEvent::Text(piece) => said += piece,
 ///     StreamEvent::Call(call) => batch.push(call.clone()), // runs from now on
+///     StreamEvent::Restarted => {
+///         said.clear();
+///         batch = executor.begin(); // the old one is cancelled
+///     }
 ///     _ => {}
 /// };
 ///

@@ -53,7 +53,7 @@ pub(super) fn other<'a, A: MapAccess<'a>>(
 ) -> Result<(), A::Error> {
     let other: Option<&RawValue> = fields::value(map)?;
     let other = other.filter(|value| Kept::is_worth_it(value));
-    others.extend(other.map(|value| (String::from_utf8_lossy(key).into_owned(), value)));
+    others.extend(other.map(|value| (fields::key_text(key), value)));
     Ok(())
 }
 

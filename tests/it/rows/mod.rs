@@ -468,27 +468,58 @@ fn a_message_of_several_lines_is_one_line_of_the_journal() {
 #[test]
 fn a_row_that_goes_on_names_the_container_of_its_code() {
     let folder = Folder::new();
-    let calls = r#"{"type":"message","role":"assistant","content":[{"type":"tool_use","id":"c",
-        "name":"look","input":{}}],"stop_reason":"tool_use","container":{"id":"container_1"}}"#;
-    let answer = r#"{"type":"message","role":"assistant","content":[{"type":"text","text":"fine"}],
-        "stop_reason":"end_turn"}"#;
+    let of = |content: &str, stop: &str, more: &str| {
+        let (role, stop) = (r#""role":"assistant""#, format!(r#""stop_reason":"{stop}""#));
+        format!(r#"{{"type":"message",{role},"content":[{content}],{stop}{more}}}"#)
+    };
+    let container = r#","container":{"id":"container_1"}"#;
+    let calls =
+        of(r#"{"type":"tool_use","id":"c","name":"look","input":{}}"#, "tool_use", container);
+    let runs = r#"{"type":"server_tool_use","id":"s","name":"code_execution","input":{}}"#;
+    let pause = of(runs, "pause_turn", container);
+    let answer = of(r#"{"type":"text","text":"fine"}"#, "end_turn", "");
     let done = |model: &ScriptedModel| {
         let tools = ToolSet::new().with(Tool::new("look", "Looks", || Ok("seen")));
         let agent = Agent::builder(model.clone(), tools).build().unwrap();
         let rows = Rows::builder(&agent).journal(folder.journal()).build().unwrap();
         run(rows, [Row::new("a", "a")]).0.done
     };
-    assert_eq!(done(&ScriptedModel::new(Wire::Anthropic).body(calls).body(answer)), 1);
-    let journal = std::fs::read_to_string(folder.journal()).unwrap();
-    let lines: Vec<&str> = journal.split_inclusive('\n').collect();
-    let answered = lines.iter().position(|line| line.starts_with("{\"answered\"")).unwrap();
-    for kept in [answered, answered + 1] {
-        std::fs::write(folder.journal(), lines[..kept].concat()).unwrap();
-        let model = ScriptedModel::new(Wire::Anthropic).body(answer);
-        assert_eq!(done(&model), 1);
-        let asked = model.asked()[0].body.as_str().to_owned();
-        assert!(asked.contains(r#""container":"container_1""#), "{kept} lines: {asked}");
+    for first in [calls, pause] {
+        std::fs::remove_file(folder.journal()).unwrap_or_default();
+        assert_eq!(done(&ScriptedModel::new(Wire::Anthropic).body(first).body(&*answer)), 1);
+        let journal = std::fs::read_to_string(folder.journal()).unwrap();
+        let lines: Vec<&str> = journal.split_inclusive('\n').collect();
+        let answered = lines.iter().position(|line| line.starts_with(r#"{"answered""#)).unwrap();
+        for kept in (answered..=answered + 1).filter(|kept| *kept > 1) {
+            std::fs::write(folder.journal(), lines[..kept].concat()).unwrap();
+            let model = ScriptedModel::new(Wire::Anthropic).body(&*answer);
+            assert_eq!(done(&model), 1);
+            let asked = model.asked()[0].body.as_str().to_owned();
+            assert!(asked.contains(r#""container":"container_1""#), "{kept} lines: {asked}");
+        }
     }
+}
+
+#[test]
+fn a_row_that_goes_on_is_told_the_fallback_of_a_call_that_had_failed() {
+    let folder = Folder::new();
+    let calls = r#"{"choices":[{"finish_reason":"tool_calls","message":{"role":"assistant",
+        "tool_calls":[{"id":"c","type":"function","function":{"name":"pay","arguments":"{}"}}]}}]}"#;
+    let told = |model: &ScriptedModel| {
+        let pay = Tool::new("pay", "Pays", || Err::<(), _>("broken".into())).fallback("later");
+        let agent = Agent::builder(model.clone(), ToolSet::new().with(pay)).build().unwrap();
+        let rows = Rows::builder(&agent).journal(folder.journal()).build().unwrap();
+        assert_eq!(run(rows, [Row::new("a", "a")]).0.done, 1);
+        let asked = model.asked();
+        asked.last().unwrap().messages.last().unwrap().as_str().to_owned()
+    };
+    let first = told(&ScriptedModel::new(Wire::OpenAi).body(calls).turn(body("fine")));
+    assert!(first.contains("later") && !first.contains("broken"), "{first}");
+    let journal = std::fs::read_to_string(folder.journal()).unwrap();
+    let kept = journal.find(r#"{"answered""#).unwrap();
+    assert!(journal[..kept].contains("broken"), "the call's own end is written down");
+    std::fs::write(folder.journal(), &journal[..kept]).unwrap();
+    assert_eq!(told(&ScriptedModel::new(Wire::OpenAi).turn(body("fine"))), first);
 }
 
 #[test]

@@ -128,7 +128,7 @@ impl Rig {
             match action {
                 Action::Start(call, ..) => self.starts.push(call),
                 Action::Prepare(call, _) => self.prepares.push(call),
-                Action::Signal(payload) => self.signals.push(payload),
+                Action::Signal(payload) | Action::Over(payload) => self.signals.push(payload),
                 Action::Close(payload) => self.closes.push(payload),
                 Action::Wake(id) => self.wakes.push(id),
                 Action::Drop(closed) => self.dropped.push((*closed).into()),

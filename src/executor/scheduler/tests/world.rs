@@ -502,7 +502,7 @@ impl World {
                 };
                 call.thread = Thread::Preparing { until };
             }
-            Action::Signal(payload) => self.tell(payload),
+            Action::Signal(payload) | Action::Over(payload) => self.tell(payload),
             Action::Close(_) | Action::Settled(..) | Action::Drop(_) => {}
             Action::Wake(id) => {
                 if let Some(batch) = self.batches.get_mut(&id) {
@@ -649,7 +649,7 @@ impl World {
                     self.settled(call, *payload);
                     continue;
                 }
-                Action::Signal(payload) => {
+                Action::Signal(payload) | Action::Over(payload) => {
                     self.calls[*payload].signals += 1;
                     assert_eq!(self.calls[*payload].signals, 1, "told twice to stop");
                 }

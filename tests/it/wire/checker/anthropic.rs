@@ -52,21 +52,42 @@ pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
 }
 
 /// Whether a block says nothing: no text, or what the provider itself would have had to answer, or
-/// what code made that it didn't finish.
+/// what is part of that.
 fn is_blank(block: &Value, blocks: &[Value]) -> bool {
-    let is_open = |id: &str| {
-        let has = |kind: &str, key: &str| {
-            blocks.iter().any(|other| text(other, "type").ends_with(kind) && text(other, key) == id)
-        };
-        !id.is_empty() && has("_tool_use", "id") && !has("_tool_result", "tool_use_id")
-    };
-    let made_by_open = |block: &Value| is_open(text(&block["caller"], "tool_id"));
-    let is_its = |call: &&Value| !text(call, "id").is_empty() && call["id"] == block["tool_use_id"];
     match text(block, "type") {
         "text" => text(block, "text").trim().is_empty(),
         "" | "server_tool_use" | "mcp_tool_use" => true,
-        _ => made_by_open(block) || blocks.iter().find(is_its).is_some_and(made_by_open),
+        _ => names(block).iter().any(|id| unfinished(blocks).contains(id)),
     }
+}
+
+/// The ids of the server's calls that have no result behind them, and of all that names one.
+fn unfinished(blocks: &[Value]) -> Vec<&str> {
+    let is_answered =
+        |at: usize, id: &str| blocks[at..].iter().any(|after| text(after, "tool_use_id") == id);
+    let servers = |block: &Value| matches!(text(block, "type"), "server_tool_use" | "mcp_tool_use");
+    let calls = blocks.iter().enumerate().filter(|(_, block)| servers(block));
+    let calls = calls.map(|(at, block)| (at, text(block, "id")));
+    let open = calls.filter(|(at, id)| !id.is_empty() && !is_answered(*at, id));
+    let mut found: Vec<_> = open.map(|(_, id)| id).collect();
+    let mut before = usize::MAX;
+    while before != found.len() {
+        before = found.len();
+        for block in blocks {
+            let [_, own @ ..] = names(block);
+            if names(block).iter().any(|id| found.contains(id)) {
+                found.extend(own.into_iter().filter(|id| !id.is_empty()));
+                found.sort_unstable();
+                found.dedup();
+            }
+        }
+    }
+    found
+}
+
+/// The ids of its caller, of itself and of its call.
+fn names(block: &Value) -> [&str; 3] {
+    [text(&block["caller"], "tool_id"), text(block, "id"), text(block, "tool_use_id")]
 }
 
 /// The ids of the calls that wait for a result: all but those that code in the provider's sandbox

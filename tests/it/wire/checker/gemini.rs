@@ -50,8 +50,9 @@ fn is_empty(part: &Value) -> bool {
     let no_call = |call: &Value| {
         !call["name"].is_string() && !call["id"].is_string() && call["args"].is_null()
     };
-    part.as_object().is_none_or(serde_json::Map::is_empty)
-        || part.get("functionCall").is_some_and(no_call)
+    let is_null = |(key, value): (&String, &Value)| key == "functionCall" && value.is_null();
+    part.as_object().is_none_or(|members| members.iter().all(is_null))
+        || part.get("functionCall").is_some_and(|call| !call.is_null() && no_call(call))
 }
 
 /// The signatures, each with how many calls stand before its part.

@@ -42,9 +42,12 @@ pub(crate) fn broken_rules(turn: &Turn, messages: &[Json]) -> Vec<String> {
     rules.broken
 }
 
-/// The message as it came; nothing for a turn of our own making, and where no tree can hold it.
+/// The message as it came, half a pair of surrogates as the character that stands for it; nothing
+/// for a turn of our own making, and where no tree can hold it.
 pub(crate) fn came(turn: &Turn) -> Option<Value> {
-    turn.message().and_then(|message| message.to_value().ok())
+    let message = turn.message()?;
+    let whole = || serde_json::from_str(&message.as_str().replace(r"\ud800", r"\ufffd")).ok();
+    message.to_value().ok().or_else(whole)
 }
 
 /// Whether nothing follows the calls but further ones, and what begins with the thinking that led to
