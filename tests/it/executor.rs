@@ -565,7 +565,7 @@ fn what_an_attempt_left_behind_learns_that_its_call_ended_before_the_next() {
             Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into())
         }
     });
-    let retry = toolpool::Retry::times(1).backoff(ms(60_000)).max_backoff(ms(60_000));
+    let retry = Retry::times(1).backoff(ms(60_000)).max_backoff(ms(60_000));
     let tools = ToolSet::new().with(flaky.read_only().retry(retry).timeout(ms(120_000)));
     let executor = Executor::builder(tools).no_deadline().build().unwrap();
     let hangup = CancelToken::new();

@@ -63,8 +63,10 @@ fn is_blank(block: &Value, blocks: &[Value]) -> bool {
 
 /// The ids of the server's calls that have no result behind them, and of all that names one.
 fn unfinished(blocks: &[Value]) -> Vec<&str> {
-    let is_answered =
-        |at: usize, id: &str| blocks[at..].iter().any(|after| text(after, "tool_use_id") == id);
+    let is_result = |block: &Value, id: &str| {
+        text(block, "type").ends_with("_tool_result") && text(block, "tool_use_id") == id
+    };
+    let is_answered = |at: usize, id: &str| blocks[at..].iter().any(|after| is_result(after, id));
     let servers = |block: &Value| matches!(text(block, "type"), "server_tool_use" | "mcp_tool_use");
     let calls = blocks.iter().enumerate().filter(|(_, block)| servers(block));
     let calls = calls.map(|(at, block)| (at, text(block, "id")));
