@@ -19,7 +19,13 @@ pub(super) enum Record {
     /// A turn with calls came; none that changes something has started.
     Turn { row: String, turn: u64, prompt: String, message: Turn },
     /// A mutating call is about to start.
-    Intent { row: String, turn: u64, index: usize, tool: String },
+    Intent {
+        row: String,
+        turn: u64,
+        index: usize,
+        #[serde(default)]
+        tool: String,
+    },
     /// A mutating call has ended.
     Result { row: String, turn: u64, index: usize, outcome: Outcome },
     /// A turn is answered: these messages were added, and the next request names this container.
