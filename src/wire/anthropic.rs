@@ -212,8 +212,7 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
     if fields::string(content.get()).is_some_and(|text| !text.trim().is_empty()) {
         return Reply { messages: vec![message], repairs: Vec::new() };
     }
-    let blocks = fields::list::<Block<'_>>(content).into_iter();
-    let blocks: Vec<_> = blocks.map(Option::unwrap_or_default).collect();
+    let blocks: Vec<Block<'_>> = fields::filled_list(content);
     let uses = || (0..blocks.len()).filter(|at| blocks[*at].is("tool_use"));
     let is_open = uses().any(|at| waits(&blocks, at));
     let may_stay_open = turn.stop().kind == StopKind::Pause || is_open;

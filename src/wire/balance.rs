@@ -119,8 +119,8 @@ impl<'a> Message<'a> {
                     Wire::Ollama => "".into(),
                     _ => id.unwrap_or_default(),
                 };
-                calls
-                    .extend(list::<Block<'a>>(self.tool_calls).into_iter().map(|call| id(call.id)));
+                let elements = list::<Block<'a>>(self.tool_calls).into_iter();
+                calls.extend(elements.map(|call| id(call.id)));
                 if self.role.as_deref() == Some("tool") {
                     results.push(id(self.tool_call_id));
                 }
@@ -133,8 +133,7 @@ impl<'a> Message<'a> {
 /// The elements of a list; none where it is no list.
 fn list<'a, T: fields::Value<'a> + Default>(list: Option<&'a RawValue>) -> Vec<T> {
     let list = list.filter(|list| list.get().starts_with('['));
-    let list = list.map(fields::list::<T>).unwrap_or_default();
-    list.into_iter().map(Option::unwrap_or_default).collect()
+    list.map(fields::filled_list).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -226,8 +226,7 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
         return Reply::default();
     };
     let content = came.content.unwrap_or(RawValue::NULL);
-    let blocks = fields::list::<Block<'_>>(content).into_iter();
-    let blocks: Vec<_> = blocks.map(Option::unwrap_or_default).collect();
+    let blocks: Vec<Block<'_>> = fields::filled_list(content);
     let given: Vec<_> =
         blocks.iter().filter_map(Block::call).map(|call| call.id.as_deref()).collect();
     let ids = ids::ids(&given, ID, turn);

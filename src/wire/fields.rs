@@ -131,6 +131,11 @@ pub(super) fn list<'de, T: Value<'de>>(raw: &'de RawValue) -> Vec<Option<T>> {
     }
 }
 
+/// As [`list`], with elements that hold nothing for those that can't be read.
+pub(super) fn filled_list<'de, T: Value<'de> + Default>(raw: &'de RawValue) -> Vec<T> {
+    list(raw).into_iter().map(Option::unwrap_or_default).collect()
+}
+
 /// What a JSON string token says. Lone surrogates, which JSON allows and Rust doesn't, become
 /// U+FFFD.
 pub(super) fn string(token: &str) -> Option<Cow<'_, str>> {

@@ -8,7 +8,10 @@ use super::{Rules, calls_come_last, came, elements, is_made_of, text, word};
 pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
     let came = came(turn);
     let Some((echo, results)) = messages.split_first() else {
-        let says_nothing = |blocks: &[Value]| blocks.iter().all(|block| is_blank(block, blocks));
+        let says_nothing = |blocks: &[Value]| {
+            let unfinished = unfinished(blocks);
+            blocks.iter().all(|block| is_blank(block, &unfinished))
+        };
         let nothing = came.is_none_or(|came| says_nothing(elements(&came, "content")));
         let holds = nothing && (turn.calls().is_empty() || turn.message().is_some());
         return rules.demand(holds, "the model's message is missing");
@@ -53,11 +56,11 @@ pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
 
 /// Whether a block says nothing: no text, or what the provider itself would have had to answer, or
 /// what is part of that.
-fn is_blank(block: &Value, blocks: &[Value]) -> bool {
+fn is_blank(block: &Value, unfinished: &[&str]) -> bool {
     match text(block, "type") {
         "text" => text(block, "text").trim().is_empty(),
         "" | "server_tool_use" | "mcp_tool_use" => true,
-        _ => names(block).iter().any(|id| unfinished(blocks).contains(id)),
+        _ => names(block).iter().any(|id| unfinished.contains(id)),
     }
 }
 
@@ -76,8 +79,9 @@ fn unfinished(blocks: &[Value]) -> Vec<&str> {
     while before != found.len() {
         before = found.len();
         for block in blocks {
-            let [_, own @ ..] = names(block);
-            if names(block).iter().any(|id| found.contains(id)) {
+            let names = names(block);
+            if names.iter().any(|id| found.contains(id)) {
+                let [_caller, own @ ..] = names;
                 found.extend(own.into_iter().filter(|id| !id.is_empty()));
                 found.sort_unstable();
                 found.dedup();
