@@ -208,7 +208,7 @@ impl ToolError {
         self.undecoded
     }
 
-    pub(crate) fn redact(&mut self, redact: &mut impl FnMut(&str) -> String) {
+    pub(crate) fn redact(&mut self, redact: &mut dyn FnMut(&str) -> String) {
         let texts = self.text.iter_mut().chain(&mut self.causes).chain([&mut self.details]);
         for text in texts {
             *text = redact(text);

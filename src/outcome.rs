@@ -216,7 +216,7 @@ impl Rejected {
 
 impl Outcome {
     /// Passes every text of the outcome through `redact`.
-    pub(crate) fn redact(&mut self, redact: &mut impl FnMut(&str) -> String) {
+    pub(crate) fn redact(&mut self, redact: &mut dyn FnMut(&str) -> String) {
         match self {
             Self::Succeeded(output) => output.redact(redact),
             Self::Failed(error) => error.redact(redact),

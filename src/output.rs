@@ -1,6 +1,7 @@
 //! What a handler gives: text, JSON, or content blocks.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{Error, ToolError};
 use crate::json::Json;
@@ -86,7 +87,7 @@ impl Output {
 
     pub(crate) fn from_json_text(text: String) -> Self {
         if text.starts_with('"')
-            && let Ok(text) = serde_json::from_str(&text)
+            && let Ok(Value::String(text)) = text.parse()
         {
             return Self::Text { text };
         }
@@ -105,7 +106,7 @@ impl Output {
         }
     }
 
-    pub(crate) fn redact(&mut self, redact: &mut impl FnMut(&str) -> String) {
+    pub(crate) fn redact(&mut self, redact: &mut dyn FnMut(&str) -> String) {
         match self {
             Self::Text { text } => *text = redact(text),
             Self::Json { text } => *self = Self::from_json_or_text(redact(text)),
@@ -136,7 +137,7 @@ impl Output {
     /// Blocks, or JSON of another shape.
     pub fn decode<T: serde::de::DeserializeOwned>(&self) -> Result<T, Error> {
         let decoded = match self {
-            Self::Text { text } => T::deserialize(serde_json::Value::from(text.as_str())),
+            Self::Text { text } => T::deserialize(Value::from(text.as_str())),
             Self::Json { text } => serde_json::from_str(text),
             Self::Blocks { .. } => return Err(Error::input("an output of blocks has no value")),
         };

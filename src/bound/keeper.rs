@@ -122,9 +122,10 @@ impl<'a> Keeper<'a> {
             };
             return output.into();
         };
-        self.kept[over.head..].rotate_left(over.at - over.head);
-        let (head, tail) = self.kept.split_at(over.head);
-        let (head, tail) = (whole_start(head), whole_end(tail));
+        let (head, _) = self.kept.split_at(over.head);
+        let (last, first) = self.kept.split_at(over.at);
+        let tail = [first, &last[over.head..]].concat();
+        let (head, tail) = (whole_start(head), whole_end(&tail));
         let left_out = self.total - (head.len() + tail.len()) as u64;
         let file = over.spill.and_then(Spill::keep);
         let text = head.to_owned() + &note(left_out, self.total, file.as_deref()) + tail;

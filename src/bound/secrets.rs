@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use memchr::memmem;
+use serde_json::Value;
 
 /// What stands in the place of a secret.
 const REDACTED: &str = "[redacted]";
@@ -25,8 +26,8 @@ impl Secrets {
     /// Adds one, and how it is spelled in JSON.
     pub(crate) fn add(&mut self, secret: String) {
         let secrets = Arc::make_mut(&mut self.0);
-        if let Ok(quoted) = serde_json::to_string(&secret)
-            && let Some(spelled) = quoted.get(1..quoted.len() - 1)
+        let quoted = Value::from(secret.as_str()).to_string();
+        if let Some(spelled) = quoted.get(1..quoted.len() - 1)
             && spelled != secret
         {
             secrets.push(spelled.to_owned());

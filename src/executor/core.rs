@@ -255,7 +255,7 @@ impl Core {
     }
 
     /// Has tasks done by threads of the Blocking lane.
-    fn hand_off(&self, tasks: impl IntoIterator<Item = Task>) {
+    fn hand_off(&self, tasks: Vec<Task>) {
         let refused = self.blocking.submit(tasks);
         self.perform(self.refused(refused));
     }
@@ -299,7 +299,7 @@ impl Core {
     /// Runs user code that must hold up nobody, each piece on a thread of its own if need be.
     pub(crate) fn run_callbacks(&self, callbacks: Vec<Callback>) {
         if !callbacks.is_empty() {
-            self.hand_off(callbacks.into_iter().map(Task::Errand));
+            self.hand_off(callbacks.into_iter().map(Task::Errand).collect());
         }
     }
 
@@ -383,7 +383,7 @@ impl Core {
     /// Nobody waits for the batch for now: a thread stands in and does what becomes due in it.
     pub(crate) fn leave(self: &Arc<Self>, id: BatchId) {
         if self.stand_in.add(id) {
-            self.hand_off([Task::StandIn(Arc::clone(self))]);
+            self.hand_off(vec![Task::StandIn(Arc::clone(self))]);
         }
     }
 

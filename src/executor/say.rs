@@ -42,7 +42,8 @@ impl Later {
     /// Starts a thread if one is needed.
     fn start(&mut self) {
         if !self.logging && !self.lines.is_empty() {
-            let spawned = thread::Builder::new().name("toolpool-log".to_owned()).spawn(log_lines);
+            let life: Box<dyn FnOnce() + Send> = Box::new(log_lines);
+            let spawned = thread::Builder::new().name("toolpool-log".to_owned()).spawn(life);
             self.logging = spawned.is_ok();
         }
     }

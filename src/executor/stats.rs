@@ -83,7 +83,11 @@ impl ToolCounts {
 
     fn snapshot(&self) -> BTreeMap<String, ToolStats> {
         let tools = self.0.lock();
-        tools.iter().map(|(name, histogram)| (name.clone(), histogram.stats())).collect()
+        let mut stats = BTreeMap::new();
+        for (name, histogram) in &*tools {
+            stats.insert(name.clone(), histogram.stats());
+        }
+        stats
     }
 }
 

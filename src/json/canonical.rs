@@ -72,7 +72,7 @@ impl Writer {
         let ends: Vec<_> = members.iter().skip(1).map(|(_, next)| next - 1).collect();
         let ends = ends.into_iter().chain([self.out.len()]);
         let mut members: Vec<_> = members.into_iter().zip(ends).collect();
-        members.sort_by(|((a, _), _), ((b, _), _)| a.cmp(b));
+        members.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         let mut sorted = String::with_capacity(self.out.len() - start);
         for (n, ((_, from), to)) in members.into_iter().enumerate() {
             if n > 0 {

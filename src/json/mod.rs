@@ -90,7 +90,8 @@ impl Json {
     /// # Ok::<(), toolpool::Error>(())
     /// ```
     pub fn to_value(&self) -> Result<serde_json::Value, Error> {
-        serde_json::from_str(self.as_str())
+        self.as_str()
+            .parse()
             .map_err(|error| Error::input(format_args!("no tree can hold this JSON: {error}")))
     }
 }

@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::{self, Write as _};
 
+use serde_json::Value;
+
 /// What one pass over a JSON text tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Scan {
@@ -157,11 +159,9 @@ impl Scanner<'_> {
 
 /// What a JSON string says; `quoted` is valid and has its quotes.
 pub(super) fn unquoted(quoted: &str, escaped: bool) -> Cow<'_, str> {
-    let plain = || Cow::Borrowed(&quoted[1..quoted.len() - 1]);
-    if escaped {
-        serde_json::from_str::<String>(quoted).map_or_else(|_| plain(), Cow::Owned)
-    } else {
-        plain()
+    match escaped.then(|| quoted.parse()) {
+        Some(Ok(Value::String(text))) => Cow::Owned(text),
+        _ => Cow::Borrowed(&quoted[1..quoted.len() - 1]),
     }
 }
 

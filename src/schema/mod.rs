@@ -17,9 +17,7 @@ pub(crate) use validator::Validator;
 
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
-use serde::{Serialize, Serializer};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use crate::error::Error;
 use crate::json::Json;
@@ -54,19 +52,16 @@ fn described(schema_of: fn(&mut SchemaGenerator) -> Schema) -> Type {
     let is_text = kind == Some("string");
     let schema = match kind {
         Some("null") => Ok(empty()),
-        _ => check(schema.as_value()).and_then(|()| Json::of(&Untitled(&schema))),
+        _ => check(schema.as_value()).map(|()| untitled(&schema)),
     };
     Type { schema, is_text }
 }
 
 /// A schema without its root's title, which is the Rust type's name.
-struct Untitled<'a>(&'a Schema);
-
-impl Serialize for Untitled<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let members = self.0.as_object().into_iter().flatten();
-        serializer.collect_map(members.filter(|(name, _)| *name != "title"))
-    }
+fn untitled(schema: &Schema) -> Json {
+    let members = schema.as_object().into_iter().flatten().filter(|(name, _)| *name != "title");
+    let written = members.map(|(name, value)| format!("{}:{value}", Value::from(name.as_str())));
+    Json::valid(format!("{{{}}}", written.collect::<Vec<_>>().join(",")))
 }
 
 /// The schema of a tool without arguments.
@@ -82,15 +77,10 @@ pub(crate) fn of_text() -> Json {
 }
 
 /// The text in arguments that are as [`of_text`] says, as a JSON string.
-pub(crate) fn text_of(arguments: &str) -> Option<&str> {
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Given<'a> {
-        #[serde(borrow)]
-        input: &'a RawValue,
-    }
-    let given: Given<'_> = serde_json::from_str(arguments).ok()?;
-    Some(given.input.get()).filter(|input| input.starts_with('"'))
+pub(crate) fn text_of(arguments: &str) -> Option<String> {
+    let given: Value = arguments.parse().ok()?;
+    let input = given.get("input").filter(|input| input.is_string())?;
+    (given.as_object()?.len() == 1).then(|| input.to_string())
 }
 
 /// A schema given by hand, refused unless its root is an object schema.

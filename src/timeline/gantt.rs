@@ -101,10 +101,9 @@ impl fmt::Display for Timeline<'_> {
         };
         let names: Vec<_> = calls.iter().map(shown).collect();
         let labels: Vec<_> = calls.iter().map(|call| self.label(call)).collect();
-        let widest = |texts: &[String]| texts.iter().map(|text| text.chars().count()).max();
-        let name_width = widest(&names).unwrap_or(0);
+        let name_width = widest(&names);
         let room = self.columns - name_width - LEAST_BAR - 2;
-        let label_width = widest(&labels).unwrap_or(0).min(room);
+        let label_width = widest(&labels).min(room);
         let bar_width = self.columns - name_width - label_width - 2;
         let end = calls.iter().map(|call| call.ended).fold(self.report.wall(), Duration::max);
         for ((call, name), label) in calls.iter().zip(&names).zip(&labels) {
@@ -122,11 +121,11 @@ impl Timeline<'_> {
         let count = report.calls().len();
         let mut header = format!("{count} call{}", if count == 1 { "" } else { "s" });
         let deferred = Outcome::NotStarted(NotStarted::Deferred);
-        let (waiting, failed): (Vec<_>, Vec<_>) =
-            report.failures().partition(|call| call.outcome == deferred);
+        let waiting = report.failures().filter(|call| call.outcome == deferred).count();
+        let failed = report.failures().count() - waiting;
         for (calls, what) in [(failed, "failed"), (waiting, "deferred")] {
-            if !calls.is_empty() {
-                header += &format!(", {} {what}", calls.len());
+            if calls > 0 {
+                header += &format!(", {calls} {what}");
             }
         }
         header += &format!(": wall {}", Span(report.wall()));
@@ -189,12 +188,20 @@ impl Timeline<'_> {
     }
 }
 
+fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+fn widest(texts: &[String]) -> usize {
+    texts.iter().map(|text| width(text)).max().unwrap_or(0)
+}
+
 /// The text in lines of at most `columns` characters, broken after commas.
 fn wrapped(text: &str, columns: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for part in text.split_inclusive(", ") {
         match lines.last_mut() {
-            Some(line) if line.chars().count() + part.trim_end().chars().count() <= columns => {
+            Some(line) if width(line) + width(part.trim_end()) <= columns => {
                 line.push_str(part);
             }
             _ => lines.push(part.to_owned()),

@@ -1,5 +1,6 @@
 //! A tool: what the model is told of it, and what the executor may do with it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -110,10 +111,10 @@ pub(crate) enum Takes {
 impl Definition {
     /// The arguments of a call as its handler takes them, as JSON text: of one that gives free text
     /// to a provider that has no such tools, the text. Nothing where there is none.
-    pub(crate) fn arguments_of<'a>(&self, call: &'a ToolCall) -> Option<&'a str> {
+    pub(crate) fn arguments_of<'a>(&self, call: &'a ToolCall) -> Option<Cow<'a, str>> {
         match self.free_text && !call.is_free_text() {
-            true => schema::text_of(call.arguments()),
-            false => Some(call.arguments()),
+            true => schema::text_of(call.arguments()).map(Cow::Owned),
+            false => Some(call.arguments().into()),
         }
     }
 

@@ -179,7 +179,8 @@ fn build_cost(results: &Results) -> String {
     let mut page = format!(
         "## What it costs to build\n\n\
          A program that uses the crate once, built clean with `cargo build --release`, sources already\n\
-         fetched, on {}. Crates are those of `cargo tree -e normal`, the program not counted.\n\
+         fetched, on {}. toolpool's core and rig-core are built three times, in turns, and the medians\n\
+         stand here. Crates are those of `cargo tree -e normal`, the program not counted.\n\
          Where the machine did other work meanwhile, the processor time is the better guide.\n\
          \"toolpool, core\" is without features and runs calls that are already known; \"core and wire\"\n\
          also reads a provider's body and writes the reply; \"toolpool\" is as it comes, an agent with\n\

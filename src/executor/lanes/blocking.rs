@@ -104,7 +104,7 @@ impl BlockingLane {
     /// Hands tasks to idle threads, or to new ones; gives as many back as the system gave no
     /// thread for. They need not be the same ones.
     #[must_use]
-    pub(crate) fn submit(self: &Arc<Self>, tasks: impl IntoIterator<Item = Task>) -> Vec<Task> {
+    pub(crate) fn submit(self: &Arc<Self>, tasks: Vec<Task>) -> Vec<Task> {
         let mut state = self.state.lock();
         state.queue.extend(tasks);
         self.queued.store(state.queue.len(), Ordering::Relaxed);
@@ -131,11 +131,13 @@ impl BlockingLane {
     /// Makes a thread; where the system gives none, the task that is left without one.
     fn spawn(self: &Arc<Self>) -> Option<Task> {
         let lane = Arc::clone(self);
+        // Of the one type that all threads start with, so that they start by the same code.
+        let life: Box<dyn FnOnce() + Send> = Box::new(move || lane.work());
         let number = self.named.fetch_add(1, Ordering::Relaxed);
         let spawned = thread::Builder::new()
             .name(format!("toolpool-blocking-{number}"))
             .stack_size(self.settings.stack_size)
-            .spawn(move || lane.work());
+            .spawn(life);
         let Err(error) = spawned else { return None };
         say::warn(format_args!("no thread for a call: {error}"));
         let mut state = self.state.lock();

@@ -51,25 +51,25 @@ fn fault_047_no_task_is_lost_between_an_idle_thread_that_leaves_and_a_hand_off()
     check(|| {
         let lane = lane();
         let done = Arc::new(AtomicUsize::new(0));
-        assert!(lane.submit([errand(&done)]).is_empty());
+        assert!(lane.submit(vec![errand(&done)]).is_empty());
         let other = thread::spawn({
             let (lane, done) = (Arc::clone(&lane), Arc::clone(&done));
             move || {
                 for _ in 0..2 {
-                    assert!(lane.submit([errand(&done)]).is_empty());
+                    assert!(lane.submit(vec![errand(&done)]).is_empty());
                     thread::yield_now();
                 }
             }
         });
         for _ in 0..2 {
-            assert!(lane.submit([errand(&done)]).is_empty());
+            assert!(lane.submit(vec![errand(&done)]).is_empty());
         }
         other.join().unwrap();
         until(|| done.load(Ordering::SeqCst) == 5);
         // Each leaves by itself when it was idle for a while.
         until(|| lane.threads() == 0);
         lane.close();
-        assert!(lane.submit([errand(&done)]).is_empty());
+        assert!(lane.submit(vec![errand(&done)]).is_empty());
         until(|| lane.threads() == 0);
         assert_eq!(done.load(Ordering::SeqCst), 6);
     });

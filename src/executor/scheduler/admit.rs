@@ -43,7 +43,7 @@ impl<P: Clone> Scheduler<P> {
             settled.extend(late);
         }
         if !settled.is_empty() {
-            self.settle_together(id, settled, now, out);
+            self.settle_together(id, &mut settled.into_iter(), now, out);
         }
         let mut full = false;
         for index in first..last {

@@ -180,7 +180,7 @@ impl<P: Clone> Scheduler<P> {
             _ => Some((index, slot.unfinished(now))),
         };
         let outcomes: Vec<_> = batch.slots.iter().enumerate().filter_map(outcome).collect();
-        self.settle_together(id, outcomes, now, out);
+        self.settle_together(id, &mut outcomes.into_iter(), now, out);
     }
 
     /// How a running call ends whose time is over.

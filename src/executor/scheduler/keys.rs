@@ -189,9 +189,13 @@ impl KeyTable {
 
 /// The keys of a call, each once; a key that is read and written is written.
 pub(super) fn merged(mut keys: Vec<KeyUse>) -> Arc<[KeyUse]> {
-    keys.sort_by(|a, b| {
-        a.key.cmp(&b.key).then((b.access == Access::Write).cmp(&(a.access == Access::Write)))
+    keys.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    keys.dedup_by(|later, kept| {
+        let is_same = later.key == kept.key;
+        if is_same && later.access == Access::Write {
+            kept.access = Access::Write;
+        }
+        is_same
     });
-    keys.dedup_by(|later, kept| later.key == kept.key);
     keys.into()
 }

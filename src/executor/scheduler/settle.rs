@@ -61,14 +61,15 @@ impl<P: Clone> Scheduler<P> {
         now: Instant,
         out: &mut Vec<Action<P>>,
     ) {
-        self.settle_together(call.batch, [(call.index, outcome)], now, out);
+        let mut one = std::iter::once((call.index, outcome));
+        self.settle_together(call.batch, &mut one, now, out);
     }
 
     /// Ends several calls of a batch at once: its policy is asked when all of them are settled.
     pub(super) fn settle_together(
         &mut self,
         id: BatchId,
-        calls: impl IntoIterator<Item = (usize, Outcome)>,
+        calls: &mut dyn Iterator<Item = (usize, Outcome)>,
         now: Instant,
         out: &mut Vec<Action<P>>,
     ) {
