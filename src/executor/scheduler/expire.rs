@@ -111,8 +111,8 @@ impl<P: Clone> Scheduler<P> {
         if holds(slot) || slot.state != State::Blocked {
             return holds(slot);
         }
-        let mut keys = slot.ticket().into_iter().flat_map(|ticket| ticket.keys.iter());
-        keys.any(|wanted| {
+        let Some(ticket) = slot.ticket() else { return false };
+        ticket.keys.iter().any(|wanted| {
             let first = self.keys.holders(&wanted.key).next().map(|(first, _)| first);
             first.is_some_and(|first| first.batch == call.batch && holds(&batch.slots[first.index]))
         })
@@ -138,8 +138,11 @@ impl<P: Clone> Scheduler<P> {
     /// A call with keys was walked away from: who waits for them won't wait for ever.
     pub(super) fn watch_keys(&mut self, holder: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
         let Some(ticket) = self.slot(holder).and_then(Slot::ticket).cloned() else { return };
-        let keys = ticket.keys.iter().flat_map(|wanted| self.keys.waiting(&wanted.key));
-        let waiting: Vec<CallRef> = keys.chain(self.exclusive.iter().copied()).collect();
+        let mut waiting: Vec<CallRef> = Vec::new();
+        for KeyUse { key, .. } in ticket.keys.iter() {
+            waiting.extend(self.keys.waiting(key));
+        }
+        waiting.extend(&self.exclusive);
         self.watch_all(waiting, now, out);
         if let Some(batch) = self.batches.get(holder.batch)
             && let Some(&index) = batch.behind.front()
@@ -160,12 +163,12 @@ impl<P: Clone> Scheduler<P> {
             return;
         }
         let Some(ticket) = self.slot(holder).and_then(Slot::ticket).cloned() else { return };
-        let is_first = |wanted: &&KeyUse| {
-            self.keys.holders(&wanted.key).next().is_some_and(|(first, _)| first == holder)
-        };
-        let keys = ticket.keys.iter().filter(is_first);
-        let waiting: Vec<CallRef> =
-            keys.flat_map(|wanted| self.keys.waiting(&wanted.key)).collect();
+        let mut waiting: Vec<CallRef> = Vec::new();
+        for KeyUse { key, .. } in ticket.keys.iter() {
+            if self.keys.holders(key).next().is_some_and(|(first, _)| first == holder) {
+                waiting.extend(self.keys.waiting(key));
+            }
+        }
         self.watch_all(waiting, now, out);
     }
 

@@ -4,6 +4,7 @@
 //! waiting can't go round in a circle.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::CallRef;
@@ -16,7 +17,7 @@ pub(super) struct KeyTable {
 }
 
 /// Those who have the key, and those who wait for it, by ticket. Of both there may be very many.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queue {
     holders: BTreeMap<u64, Entry>,
     waiting: BTreeMap<u64, Entry>,
@@ -45,6 +46,10 @@ impl Ticket {
 }
 
 impl Queue {
+    const fn new() -> Self {
+        Self { holders: BTreeMap::new(), waiting: BTreeMap::new(), abandoned: 0 }
+    }
+
     /// Whether a call that comes now would have the key. Holders are either one writer or readers
     /// only, so a look at one is enough.
     fn admits(&self, access: Access) -> bool {
@@ -52,6 +57,12 @@ impl Queue {
             None => true,
             Some((_, held)) => held.access == Access::Read && access == Access::Read,
         }
+    }
+
+    /// Those of these tickets, who have it and who wait for it.
+    fn entered(&self, tickets: Range<u64>) -> impl Iterator<Item = &Entry> {
+        let holders = self.holders.range(tickets.clone());
+        holders.chain(self.waiting.range(tickets)).map(|(_, entry)| entry)
     }
 
     /// Admits from the front of the queue while that is possible.
@@ -79,7 +90,7 @@ impl KeyTable {
         let number = self.last_ticket;
         let mut blocked = 0;
         for KeyUse { key, access } in keys.iter() {
-            let queue = self.queues.entry(Arc::clone(key)).or_default();
+            let queue = self.queues.entry(Arc::clone(key)).or_insert_with(Queue::new);
             let entry = Entry { call, access: *access, abandoned: false };
             let is_first = queue.waiting.is_empty() && queue.admits(*access);
             if is_first || shared.contains(key) {
@@ -109,14 +120,17 @@ impl KeyTable {
 
     /// Who has `key`.
     pub(super) fn holders(&self, key: &str) -> impl Iterator<Item = (CallRef, Access)> {
-        let queue = self.queues.get(key).into_iter();
-        queue.flat_map(|queue| queue.holders.values().map(|entry| (entry.call, entry.access)))
+        self.queue(key).holders.values().map(|entry| (entry.call, entry.access))
     }
 
     /// Who waits for `key`.
     pub(super) fn waiting(&self, key: &str) -> impl Iterator<Item = CallRef> {
-        let queue = self.queues.get(key).into_iter();
-        queue.flat_map(|queue| queue.waiting.values().map(|entry| entry.call))
+        self.queue(key).waiting.values().map(|entry| entry.call)
+    }
+
+    fn queue(&self, key: &str) -> &Queue {
+        static NOBODY: Queue = Queue::new();
+        self.queues.get(key).unwrap_or(&NOBODY)
     }
 
     /// The call that has these keys was walked away from.
@@ -155,25 +169,16 @@ impl KeyTable {
     ) -> impl Iterator<Item = CallRef> {
         let access = wanted.access;
         let tickets = from..ticket.max(from);
-        self.queues
-            .get(&wanted.key)
-            .into_iter()
-            .flat_map(move |queue| {
-                queue.holders.range(tickets.clone()).chain(queue.waiting.range(tickets.clone()))
-            })
-            .filter(move |(_, other)| access == Access::Write || other.access == Access::Write)
-            .map(|(_, other)| other.call)
+        let all = self.queue(&wanted.key).entered(tickets);
+        all.filter(move |other| access == Access::Write || other.access == Access::Write)
+            .map(|other| other.call)
     }
 
     /// Whether a write of one of `keys` was entered after `ticket` and isn't over.
     pub(super) fn written_after(&self, ticket: u64, keys: &[KeyUse]) -> bool {
-        keys.iter().filter_map(|KeyUse { key, .. }| self.queues.get(key)).any(|queue| {
-            let later = (ticket + 1)..;
-            queue
-                .holders
-                .range(later.clone())
-                .chain(queue.waiting.range(later))
-                .any(|(_, entry)| entry.access == Access::Write)
+        keys.iter().any(|KeyUse { key, .. }| {
+            let mut later = self.queue(key).entered(ticket + 1..u64::MAX);
+            later.any(|entry| entry.access == Access::Write)
         })
     }
 
