@@ -213,7 +213,7 @@ impl AgentBuilder {
             return Err(Error::config(why));
         }
         if let Some(policy) = &settings.policy {
-            policy.check(|name| executor.tools().get(name).is_some())?;
+            policy.check(|name| executor.tools().look_up(name))?;
         }
         let stats = Arc::new(parking_lot::Mutex::new(AgentStats::default()));
         Ok(Agent(Arc::new(Parts { model, executor, settings, stats })))

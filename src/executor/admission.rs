@@ -9,8 +9,6 @@ use crate::tool::{Definition, ToolSet};
 
 /// Most names told of an unknown tool's place.
 const NAMES_TOLD: usize = 20;
-/// Least likeness of a name that is suggested, from 0 to 1.
-const LIKENESS: f64 = 0.7;
 
 /// The place in its set of the tool that a call asks for, or how the call ends instead.
 pub(super) fn admit(
@@ -36,9 +34,8 @@ pub(super) fn admit(
             return Err(bad_arguments(why));
         }
     }
-    let Some(at) = tools.position(call.name()) else {
-        return Err(Outcome::Rejected(unknown(call.name(), tools)));
-    };
+    let found = tools.look_up(call.name());
+    let at = found.map_err(|nearest| Outcome::Rejected(unknown(nearest, tools)))?;
     check_arguments(call, &tools.definitions()[at], settings)?;
     Ok(at)
 }
@@ -81,21 +78,10 @@ fn quote(text: &str) -> String {
     format!("{:?}{dots}", &text[..end])
 }
 
-fn unknown(name: &str, tools: &ToolSet) -> Rejected {
-    let likeness = |other: &str| strsim::jaro_winkler(name, other);
-    let mut nearest: Option<(f64, &str)> = None;
-    // A name far longer than any tool's isn't a slip of the pen, and costs time to compare.
-    if name.len() <= 256 {
-        for definition in tools.definitions() {
-            let like = likeness(&definition.name);
-            if like >= LIKENESS && nearest.is_none_or(|(best, _)| like > best) {
-                nearest = Some((like, &definition.name));
-            }
-        }
-    }
+fn unknown(nearest: Option<&str>, tools: &ToolSet) -> Rejected {
     let names = tools.definitions().iter().map(|definition| definition.name.clone());
     Rejected::UnknownTool {
-        nearest: nearest.map(|(_, name)| name.to_owned()),
+        nearest: nearest.map(str::to_owned),
         available: names.take(NAMES_TOLD).collect(),
         more: tools.len().saturating_sub(NAMES_TOLD),
     }

@@ -303,7 +303,7 @@ impl ExecutorBuilder {
     pub fn build(self) -> Result<Executor, Error> {
         let Self { tools, settings, pool } = self;
         tools.check()?;
-        settings.policy.check(|name| tools.get(name).is_some())?;
+        settings.policy.check(|name| tools.look_up(name))?;
         let limits = [
             ("max_parallel", settings.max_parallel),
             ("blocking_threads", settings.blocking_threads),

@@ -188,8 +188,11 @@ impl Collector {
         let observer = options.observer.clone().or_else(|| core.settings.observer.clone());
         let (wake, wakes) = core.wake_channel();
         let starts = tooling.scoped.then(ScopedStarts::default);
-        let is_tool = |name: &str| tooling.set.get(name).is_some();
-        let mistake = options.policy.check(is_tool).err().filter(|_| options.own_policy);
+        let mistake = options
+            .policy
+            .check(|name| tooling.set.look_up(name))
+            .err()
+            .filter(|_| options.own_policy);
         let mut mistake = mistake.map(|error| error.to_string());
         let around = options.around.as_ref().and_then(|capture| {
             let captured = catch_unwind(AssertUnwindSafe(|| capture()));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::bound::ResultLimit;
 use crate::cancel::Callback;
-use crate::executor::attempt;
+use crate::executor::attempt::{self, Careful};
 use crate::executor::job::{self, Job};
 use crate::executor::lanes::{BlockingLane, ComputeLane, Task};
 use crate::executor::observer::{EventKind, Observation};
@@ -242,8 +242,7 @@ impl Core {
                     // What it holds of the user's may take long to drop.
                     Action::Drop(closed) => {
                         self.stand_in.remove(closed.id);
-                        let careful = attempt::Careful::new(closed);
-                        blocking.push(Task::Errand(Box::new(move || drop(careful))));
+                        blocking.push(Task::Drop(Careful::new(closed)));
                     }
                 }
             }
@@ -277,10 +276,11 @@ impl Core {
                 }
                 Task::Errand(errand) => {
                     say::warn(format_args!(
-                        "a cancellation callback was not run: the system gave no thread"
+                        "a closer or a cancellation callback was not run: the system gave no thread"
                     ));
                     attempt::let_go(errand);
                 }
+                Task::Drop(closed) => drop(closed),
                 Task::StandIn(_) => {
                     say::warn(format_args!(
                         "no thread watches an open batch's deadlines: the system gave none"

@@ -184,10 +184,14 @@ impl FailurePolicy {
         }
     }
 
-    /// Whether the policy makes sense where `is_tool` tells which names there are.
-    pub(crate) fn check(&self, is_tool: impl Fn(&str) -> bool) -> Result<(), Error> {
+    /// Whether the policy makes sense for these tools; `find` tells whether there is one of a
+    /// name, or else the name that was probably meant.
+    pub(crate) fn check<'a>(
+        &self,
+        find: impl Fn(&str) -> Result<usize, Option<&'a str>>,
+    ) -> Result<(), Error> {
         match &self.0 {
-            Kind::Require(policy) => policy.check(is_tool),
+            Kind::Require(policy) => policy.check(find),
             Kind::Inline | Kind::AbortAfter(_) | Kind::Custom(_) => Ok(()),
         }
     }

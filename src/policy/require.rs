@@ -22,13 +22,17 @@ impl Require {
         if required && !settled.outcome.is_success() { Decision::Abort } else { Decision::Continue }
     }
 
-    pub(super) fn check(&self, is_tool: impl Fn(&str) -> bool) -> Result<(), Error> {
-        match self.tools.iter().find(|name| !is_tool(name)) {
-            Some(name) => Err(Error::config(format_args!(
-                "the failure policy requires the tool {name:?}, which doesn't exist"
-            ))),
-            None => Ok(()),
-        }
+    pub(super) fn check<'a>(
+        &self,
+        find: impl Fn(&str) -> Result<usize, Option<&'a str>>,
+    ) -> Result<(), Error> {
+        let missing = self.tools.iter().find_map(|name| Some((name, find(name).err()?)));
+        let Some((name, nearest)) = missing else { return Ok(()) };
+        let hint = nearest.map(|nearest| format!("; did you mean {nearest:?}?"));
+        Err(Error::config(format_args!(
+            "the failure policy requires the tool {name:?}, which doesn't exist{}",
+            hint.unwrap_or_default()
+        )))
     }
 }
 
@@ -70,14 +74,20 @@ mod tests {
 
     #[test]
     fn requiring_a_tool_that_does_not_exist_is_a_mistake() {
-        let is_tool = |name: &str| name == "orders";
-        assert!(FailurePolicy::require(["orders"]).check(is_tool).is_ok());
-        let error = FailurePolicy::require(["orders", "order"]).check(is_tool).unwrap_err();
+        let find = |name: &str| match name {
+            "orders" => Ok(0),
+            "order" => Err(Some("orders")),
+            _ => Err(None),
+        };
+        assert!(FailurePolicy::require(["orders"]).check(find).is_ok());
+        let error = FailurePolicy::require(["orders", "order"]).check(find).unwrap_err();
         assert!(error.is_config());
         assert_eq!(
             error.to_string(),
-            r#"the failure policy requires the tool "order", which doesn't exist"#
+            r#"the failure policy requires the tool "order", which doesn't exist; did you mean "orders"?"#
         );
-        assert!(FailurePolicy::require(Vec::<String>::new()).check(is_tool).is_ok());
+        let error = FailurePolicy::require(["weather"]).check(find).unwrap_err();
+        assert!(error.to_string().ends_with(r#"the tool "weather", which doesn't exist"#));
+        assert!(FailurePolicy::require(Vec::<String>::new()).check(find).is_ok());
     }
 }

@@ -10,6 +10,9 @@ use crate::json::Json;
 use crate::tool::definition::{Definition, ScopedTool, Tool};
 use crate::tool::handler::Invoke;
 
+/// Least likeness of a name that is suggested, from 0 to 1.
+const LIKENESS: f64 = 0.7;
+
 /// Tools, unique by name. Cheap to clone.
 ///
 /// ```
@@ -144,6 +147,26 @@ impl ToolSet {
 
     pub(crate) fn find(&self, name: &str) -> Option<&Arc<Definition>> {
         self.0.by_name.get(name).map(|at| &self.0.tools[*at])
+    }
+
+    /// The tool of that name, or where there is none the name that was probably meant.
+    pub(crate) fn look_up(&self, name: &str) -> Result<usize, Option<&str>> {
+        self.position(name).ok_or_else(|| self.nearest(name))
+    }
+
+    fn nearest(&self, name: &str) -> Option<&str> {
+        // A name far longer than any tool's isn't a slip of the pen, and costs time to compare.
+        if name.len() > 256 {
+            return None;
+        }
+        let mut nearest: Option<(f64, &str)> = None;
+        for definition in self.definitions() {
+            let like = strsim::jaro_winkler(name, &definition.name);
+            if like >= LIKENESS && nearest.is_none_or(|(best, _)| like > best) {
+                nearest = Some((like, &definition.name));
+            }
+        }
+        nearest.map(|(_, name)| name)
     }
 
     pub(crate) fn position(&self, name: &str) -> Option<usize> {

@@ -9,10 +9,10 @@ pub(crate) use compute::{ComputeLane, ComputePool, LostWorker, leave};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::executor::attempt;
+use crate::executor::attempt::{self, Careful};
 use crate::executor::core::{Actions, Core};
 use crate::executor::job::Job;
-use crate::executor::scheduler::{CallRef, Grant, Scheduler};
+use crate::executor::scheduler::{CallRef, Closed, Grant, Scheduler};
 
 /// Something for a lane's thread to do.
 pub(crate) enum Task {
@@ -24,6 +24,8 @@ pub(crate) enum Task {
     Prepare(CallRef, Arc<Job>),
     /// Run a closer or a callback of the user's.
     Errand(Box<dyn FnOnce() + Send>),
+    /// Let go of what is left of a dropped batch.
+    Drop(Careful<Box<Closed<Arc<Job>>>>),
     /// Look after the batches that nobody waits for.
     StandIn(Arc<Core>),
 }
@@ -62,6 +64,10 @@ impl Task {
                 Self::Prepare(call, job) => job.prepare(call),
                 Self::Errand(errand) => {
                     attempt::guarded("a closer or a cancellation callback", errand);
+                    None
+                }
+                Self::Drop(closed) => {
+                    drop(closed);
                     None
                 }
                 Self::StandIn(core) => {
