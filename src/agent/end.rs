@@ -45,7 +45,7 @@ pub enum End {
     },
     /// The model refused, or a filter stopped it; what it said.
     Refused(String),
-    /// The message ended before the model was done, and held no calls.
+    /// The message ended before the model was done, and none of its calls was run, if it held any.
     CutShort {
         /// Why.
         stop: StopReason,

@@ -229,13 +229,14 @@ impl<'a> Going<'a> {
         let end = match turn.stop().kind {
             // To be sent again as it is, and the model goes on.
             StopKind::Pause => None,
-            StopKind::Refusal | StopKind::ContentFilter => Some(End::Refused(text)),
+            StopKind::Refusal | StopKind::ContentFilter | StopKind::ContextExceeded => {
+                ended_by_its_stop(turn)
+            }
             // Without a word it is hardly an answer.
             StopKind::Unknown if !text.trim().is_empty() => Some(End::Answer(text)),
-            StopKind::MaxTokens
-            | StopKind::ContextExceeded
-            | StopKind::Failed
-            | StopKind::Unknown => Some(End::CutShort { stop: turn.stop().clone(), text }),
+            StopKind::MaxTokens | StopKind::Failed | StopKind::Unknown => {
+                Some(End::CutShort { stop: turn.stop().clone(), text })
+            }
             _ => Some(End::Answer(text)),
         };
         let nothing = Report::new(Vec::new(), Duration::ZERO, None);
@@ -307,7 +308,7 @@ impl<'a> Going<'a> {
         let end = if self.terms.cancel.is_cancelled() {
             Some(End::Cancelled)
         } else {
-            self.ended_by_a_tool(&report)
+            self.ended_by_a_tool(&report).or_else(|| ended_by_its_stop(turn))
         };
         let mut told = Cow::Borrowed(&report);
         let nudge_at = self.agent.settings.nudge_at;
@@ -350,6 +351,17 @@ impl<'a> Going<'a> {
             log.answered(number, added, turn.usage(), said.container(), end)?;
         }
         Ok(())
+    }
+}
+
+/// The end of the run where the model must not be asked on, whether it has made calls or not: it
+/// would be urged to do what it refused, or has no room for more.
+fn ended_by_its_stop(turn: &Turn) -> Option<End> {
+    let text = turn.text().to_owned();
+    match turn.stop().kind {
+        StopKind::Refusal | StopKind::ContentFilter => Some(End::Refused(text)),
+        StopKind::ContextExceeded => Some(End::CutShort { stop: turn.stop().clone(), text }),
+        _ => None,
     }
 }
 

@@ -46,12 +46,16 @@ pub(crate) fn fault(wire: Wire, messages: &[Json]) -> Option<String> {
             return Some(format!("message {at} is no object"));
         };
         let is_item = wire == Wire::OpenAiResponses;
-        if message.role.is_none() && !(is_item && message.kind.is_some()) {
+        // A content of Gemini's without a role is the user's.
+        let needs_none = (is_item && message.kind.is_some()) || wire == Wire::Gemini;
+        if message.role.is_none() && !needs_none {
             let said = if is_item { "type" } else { "role" };
             return Some(format!("message {at} has no {said}"));
         }
-        let role = message.role.clone();
+        let is_tools = message.role.as_deref() == Some("tool");
         let (calls, results) = message.calls_and_results(wire);
+        // The results may come in messages of their own, which these providers take for one.
+        let goes_on = matches!(wire, Wire::Anthropic | Wire::Gemini) && !results.is_empty();
         for id in results {
             let Some(place) = open.iter().position(|waits| *waits == id) else {
                 return Some(format!("message {at} holds a result for a call that isn't there"));
@@ -59,7 +63,7 @@ pub(crate) fn fault(wire: Wire, messages: &[Json]) -> Option<String> {
             open.remove(place);
         }
         // In all formats but the flat one of items, the results follow at once.
-        if !is_item && !open.is_empty() && role.is_some_and(|role| role != "tool") {
+        if !is_item && !open.is_empty() && !is_tools && !goes_on {
             return Some(format!("a call before message {at} has no result"));
         }
         open.extend(calls);
@@ -178,6 +182,32 @@ mod tests {
         let call = json!({ "role": "assistant", "content": [{ "type": "tool_use", "id": "a" }] });
         let user = json!({ "role": "user", "content": "well?" });
         check(&[call, user], "a call before message 1 has no result");
+    }
+
+    #[test]
+    fn results_may_come_in_messages_of_their_own() {
+        let call = |name: &str| json!({ "functionCall": { "name": name } });
+        let calls = json!({ "role": "model", "parts": [call("a"), call("b")] });
+        let result = |role: &str, name: &str| {
+            let parts = json!([{ "functionResponse": { "name": name, "response": {} } }]);
+            json!({ "role": role, "parts": parts })
+        };
+        let asked = json!({ "parts": [{ "text": "hello" }] });
+        let messages = [asked, calls, result("user", "a"), result("function", "b")];
+        assert_eq!(fault_of(Wire::Gemini, &messages), None);
+        assert!(fault_of(Wire::Gemini, &messages[..3]).is_some());
+
+        let call = |id: &str| json!({ "type": "tool_use", "id": id, "name": "look" });
+        let calls = json!({ "role": "assistant", "content": [call("a"), call("b")] });
+        let result = |id: &str| {
+            let content = json!([{ "type": "tool_result", "tool_use_id": id }]);
+            json!({ "role": "user", "content": content })
+        };
+        let messages = [calls, result("a"), result("b")];
+        assert_eq!(fault_of(Wire::Anthropic, &messages), None);
+        let word = json!({ "role": "user", "content": "well?" });
+        let parted = [messages[0].clone(), messages[1].clone(), word, messages[2].clone()];
+        assert!(fault_of(Wire::Anthropic, &parted).is_some());
     }
 
     #[test]

@@ -62,6 +62,7 @@ fields! {
     struct Block<'a> {
         text: Cow<'a, str>,
         tool_use "toolUse": Given<ToolUse<'a>>,
+        tool_result "toolResult": ToolResult<'a>,
         cited "citationsContent": Cited<'a>,
     }
 
@@ -78,6 +79,10 @@ fields! {
         id "toolUseId": Cow<'a, str>,
         name: Cow<'a, str>,
         input: &'a RawValue,
+    }
+
+    struct ToolResult<'a> {
+        id "toolUseId": Cow<'a, str>,
     }
 
     struct Tokens<'a> {
@@ -120,6 +125,19 @@ impl<'a> Block<'a> {
     fn call(&self) -> Option<&ToolUse<'a>> {
         let theirs = |call: &&ToolUse<'_>| call.kind.as_deref() == Some("server_tool_use");
         self.tool_use.as_ref().map(|Given(call)| call).filter(|call| !theirs(call))
+    }
+
+    /// Why the provider would refuse a call of its own, if it would; `rest` is the content from
+    /// here on.
+    fn is_refused(&self, rest: &[Block<'_>], may_stay_open: bool) -> Option<&'static str> {
+        let Given(theirs) = self.tool_use.as_ref().filter(|_| self.call().is_none())?;
+        let mut results = rest.iter().filter_map(|block| block.tool_result.as_ref());
+        let is_cut = theirs.input.is_some_and(|input| !input.get().starts_with('{'));
+        match results.any(|result| result.id == theirs.id) {
+            true => None,
+            false if is_cut => Some("its input was cut off"),
+            false => (!may_stay_open).then_some("its result is missing"),
+        }
     }
 
     /// The visible text, in its pieces; nothing for a block of another kind.
@@ -248,7 +266,9 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
             echo.leave_out(at, "it is no block");
             continue;
         }
-        if let Some((answer, id)) = block.call().and_then(|_| calls.next()) {
+        if let Some(why) = block.is_refused(&blocks[at..], !answers.is_empty()) {
+            echo.leave_out(at, why);
+        } else if let Some((answer, id)) = block.call().and_then(|_| calls.next()) {
             echo_call(raw, object, answer, &id, &mut echo);
             results.push((answer, id));
         } else if object.get("text").is_some() && is_blank(block.text.as_deref()) {

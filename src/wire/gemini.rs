@@ -100,6 +100,12 @@ pub(super) fn parse(body: &str) -> Result<Turn, Failure> {
     ))
 }
 
+/// Whether the feedback on a prompt says that it was blocked.
+pub(super) fn is_block(feedback: &RawValue) -> bool {
+    let feedback: Option<Feedback<'_>> = fields::part(feedback);
+    feedback.is_some_and(|feedback| feedback.block_reason.is_some())
+}
+
 fn parts(content: &RawValue) -> Result<Vec<Part<'_>>, Failure> {
     const CONTENT: &str = "candidates[0].content";
     let content = fields::parse::<Parts<'_>>(content.get())?
@@ -270,6 +276,11 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
         let had_null = object.remove_null("functionCall");
         if !holds(&object) {
             echo.leave_out(at, "nothing is in it");
+            continue;
+        }
+        let only_text = object.entries().all(|(name, _)| matches!(name, "text" | "thought"));
+        if only_text && part.text.as_deref().is_none_or(str::is_empty) {
+            echo.leave_out(at, "its text is empty");
             continue;
         }
         if let Some((answer, id)) = part.call().and_then(|_| calls.next()) {

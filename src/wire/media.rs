@@ -1,4 +1,4 @@
-//! Which images the providers take: one of another kind fails the request, and with it every later
+//! Which images and files the providers take: one of another kind fails the request, and with it every later
 //! one of the conversation, so words stand in its place.
 
 /// The media type of an image that all providers read, in its usual spelling; nothing for others.
@@ -9,9 +9,36 @@ pub(super) fn image_type(media_type: &str) -> Option<&'static str> {
     TYPES.into_iter().find(|known| known.eq_ignore_ascii_case(given))
 }
 
+/// Whether OpenAI reads files of that type: text, PDF and what offices write.
+pub(super) fn is_file_type(media_type: &str) -> bool {
+    let given = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let Some(format) = given.strip_prefix("application/") else {
+        return given.starts_with("text/");
+    };
+    let known = ["pdf", "json", "xml", "rtf", "msword", "vnd.ms-excel", "vnd.ms-powerpoint"];
+    let families = ["vnd.openxmlformats-officedocument.", "vnd.oasis.opendocument."];
+    known.contains(&format) || families.iter().any(|family| format.starts_with(family))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_that_hold_words_are_read() {
+        for (given, known) in [
+            ("application/pdf", true),
+            ("Text/CSV; charset=utf-8", true),
+            ("application/vnd.openxmlformats-officedocument.wordprocessingml.document", true),
+            ("audio/mpeg", false),
+            ("video/mp4", false),
+            ("application/zip", false),
+            ("application/octet-stream", false),
+            ("", false),
+        ] {
+            assert_eq!(is_file_type(given), known, "{given}");
+        }
+    }
 
     #[test]
     fn spellings_of_known_types_are_known() {

@@ -6,6 +6,7 @@
 //! is the caller's to answer.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -22,7 +23,7 @@ use crate::wire::content;
 use crate::wire::failure::{Failure, check_list};
 use crate::wire::fields::{self, fields};
 use crate::wire::ids::{self, IdRule};
-use crate::wire::media::image_type;
+use crate::wire::media::{image_type, is_file_type};
 use crate::wire::openai::{TokenDetails, data_url};
 use crate::wire::raw::{self, RawObject};
 use crate::wire::{Repair, Reply, multi_tool_use, texts, tool_calls};
@@ -229,29 +230,34 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
         None => ids::ids(&given, IDS, turn),
     };
     let mut repairs = Vec::new();
-    let (mut messages, callers) = match turn.message() {
+    let (items, kinds, callers) = match turn.message() {
         Some(message) => echo(message, &answers, &ids, &mut repairs),
-        None => (made(turn, &answers, &ids), Vec::new()),
+        None => (made(turn, &answers, &ids), Vec::new(), Vec::new()),
     };
     let callers = callers.into_iter().chain(std::iter::repeat(None));
     let results = answers.iter().zip(&ids).zip(callers);
-    messages.extend(results.map(|((answer, id), caller)| {
+    let outputs = results.map(|((answer, id), caller)| {
         let kind = match answer.call.is_free_text() {
             true => "custom_tool_call_output",
             false => "function_call_output",
         };
         raw::json(&CallOutput { kind, call_id: id, output: content(answer), caller })
-    }));
+    });
+    let outputs: Vec<_> = outputs.collect();
+    let messages = match mixed(&kinds).is_some() {
+        true => parted(items, &kinds, outputs),
+        false => items.into_iter().chain(outputs).collect(),
+    };
     Reply { messages, repairs }
 }
 
-/// The items as they came, or repaired; and the `caller` of each call that has one.
+/// The items as they came, or repaired; what they are; and the `caller` of each call that has one.
 fn echo<'a>(
     message: &'a Json,
     answers: &[Answer<'_>],
     ids: &[Cow<'_, str>],
     repairs: &mut Vec<Repair>,
-) -> (Vec<Json>, Vec<Option<&'a RawValue>>) {
+) -> (Vec<Json>, Vec<Place>, Vec<Option<&'a RawValue>>) {
     let mut items = Vec::new();
     let mut kinds = Vec::new();
     let mut callers = Vec::new();
@@ -286,11 +292,11 @@ fn echo<'a>(
             None => Place::Other,
         });
     }
-    if join_calls(&mut items, &kinds) {
-        let what = "messages between calls were put before them".to_owned();
+    if join_calls(&mut items, &mut kinds) {
+        let what = "messages behind a call were put before the calls".to_owned();
         repairs.push(Repair { index: None, what });
     }
-    (items, callers)
+    (items, kinds, callers)
 }
 
 /// What an item is to the order of items.
@@ -302,25 +308,46 @@ enum Place {
     Other,
 }
 
-/// Puts messages that stand between calls before the first of them, because DeepSeek looks for
-/// results right after the calls that follow each other; whether there were any. Where reasoning
-/// is near, nothing is moved: OpenAI wants it before the item it led to; nor past anything else.
-fn join_calls(items: &mut [Json], kinds: &[Place]) -> bool {
-    let first = kinds.iter().position(|kind| *kind == Place::Call);
-    let last = kinds.iter().rposition(|kind| *kind == Place::Call);
-    let Some((first, last)) = first.zip(last) else { return false };
-    let between = &kinds[first..=last];
-    if !between.contains(&Place::Message)
-        || between.contains(&Place::Other)
-        || kinds[first.saturating_sub(1)..=last].contains(&Place::Reasoning)
-    {
+/// From the first call to the last call or message, where a message is behind a call: DeepSeek looks
+/// for results right after the calls that follow each other. Nothing where there is something else
+/// among them, such as a call of the server's.
+fn mixed(kinds: &[Place]) -> Option<Range<usize>> {
+    let first = kinds.iter().position(|kind| *kind == Place::Call)?;
+    let last = kinds.iter().rposition(|kind| matches!(kind, Place::Call | Place::Message))?;
+    let among = &kinds[first..=last];
+    let is_mixed = among.contains(&Place::Message) && !among.contains(&Place::Other);
+    is_mixed.then_some(first..last + 1)
+}
+
+/// Puts messages behind a call before the first call; whether there were any. Where reasoning is
+/// near, nothing is moved: OpenAI wants it before the item it led to.
+fn join_calls(items: &mut [Json], kinds: &mut [Place]) -> bool {
+    let Some(mixed) = mixed(kinds) else { return false };
+    if kinds[mixed.start.saturating_sub(1)..mixed.end].contains(&Place::Reasoning) {
         return false;
     }
-    let mut order: Vec<_> = (first..=last).collect();
+    let mut order: Vec<_> = mixed.clone().collect();
     order.sort_by_key(|at| kinds[*at] != Place::Message);
-    let moved: Vec<_> = order.into_iter().map(|at| items[at].clone()).collect();
-    items[first..=last].clone_from_slice(&moved);
+    let moved: Vec<_> = order.iter().map(|at| items[*at].clone()).collect();
+    items[mixed.clone()].clone_from_slice(&moved);
+    kinds[mixed].sort_by_key(|kind| *kind != Place::Message);
     true
+}
+
+/// The items with the outputs of calls right behind them, where other items part the calls.
+fn parted(items: Vec<Json>, kinds: &[Place], outputs: Vec<Json>) -> Vec<Json> {
+    let mut outputs = outputs.into_iter();
+    let mut messages = Vec::new();
+    let mut open = 0;
+    for (item, kind) in items.into_iter().zip(kinds) {
+        match kind {
+            Place::Call => open += 1,
+            _ => messages.extend(outputs.by_ref().take(std::mem::take(&mut open))),
+        }
+        messages.push(item);
+    }
+    messages.extend(outputs);
+    messages
 }
 
 fn repaired<'a>(
@@ -400,9 +427,12 @@ fn content<'a>(answer: &'a Answer<'_>) -> Content<'a> {
             Some(known) => ContentPart::Image { image_url: data_url(known, base64) },
             None => ContentPart::Text { text: block.to_text().into() },
         }),
-        Block::Document { media_type, base64, name } => Some(ContentPart::File {
-            filename: name.as_deref().unwrap_or("document"),
-            file_data: data_url(media_type, base64),
+        Block::Document { media_type, base64, name } => Some(match is_file_type(media_type) {
+            true => ContentPart::File {
+                filename: name.as_deref().unwrap_or("document"),
+                file_data: data_url(media_type, base64),
+            },
+            false => ContentPart::Text { text: block.to_text().into() },
         }),
     });
     Content::Parts(parts.collect())

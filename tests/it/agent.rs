@@ -265,6 +265,9 @@ fn a_refusal_and_an_answer_cut_short_are_ends_of_their_own() {
     let agent = |model| Agent::builder(model, ToolSet::new().with(double())).build().unwrap();
     let (end, _) = run(&agent(script().body(stopped("content_filter", "no"))));
     assert_eq!(end.unwrap(), End::Refused("no".to_owned()));
+    let (end, conversation) = run(&agent(script().body(body("content_filter", &[1]))));
+    assert_eq!(end.unwrap(), End::Refused(String::new()), "nobody asks for the call again");
+    assert_eq!(conversation.messages().len(), 3, "the call is answered");
     let (end, _) = run(&agent(script().body(stopped("length", "it was a dark and"))));
     let end = end.unwrap();
     assert!(matches!(&end, End::CutShort { text, .. } if text == "it was a dark and"), "{end:?}");

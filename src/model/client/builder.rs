@@ -185,7 +185,7 @@ impl ClientBuilder {
     /// be asked again; never past the request's deadline. Defaults to 2.
     ///
     /// Failures that may pass are a host that can't be reached, a broken connection, and the
-    /// statuses 408, 409, 425, 429, 500 and above but 501 and 505, unless the provider says
+    /// statuses 408, 409, 424, 425, 429, 500 and above but 501 and 505, unless the provider says
     /// otherwise (`x-should-retry`). Spent quotas don't pass.
     pub fn retries(mut self, retries: u32) -> Self {
         self.settings.retries.most = retries;

@@ -106,7 +106,8 @@ impl Facts {
             401 | 403 => Kind::Unauthorized,
             402 => Kind::OutOfQuota,
             404 => Kind::NotFound,
-            408 | 504 => Kind::ServerFailed,
+            // Bedrock says 424 when the model itself failed.
+            408 | 424 | 504 => Kind::ServerFailed,
             413 => Kind::RequestTooLarge,
             429 if out_of_quota => Kind::OutOfQuota,
             // Told to slow down and not until when: Anthropic says so when the money is used up.
@@ -147,7 +148,7 @@ fn kind_named(name: &str) -> Option<ModelErrorKind> {
         | "toomanyrequests" => Kind::RateLimited,
         "overloaded" | "unavailable" | "serviceunavailable" | "modelnotready" => Kind::Overloaded,
         "api" | "server" | "internal" | "internalserver" | "internalfailure" | "timeout"
-        | "deadlineexceeded" | "modeltimeout" | "modelstream" => Kind::ServerFailed,
+        | "deadlineexceeded" | "modeltimeout" | "modelstream" | "model" => Kind::ServerFailed,
         _ => return None,
     })
 }

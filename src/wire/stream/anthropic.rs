@@ -119,7 +119,7 @@ struct Open {
 
 impl Format for Stream {
     fn event(&mut self, name: &str, data: &str, tell: &mut Tell<'_>) -> Result<(), Problem> {
-        if data == "[DONE]" {
+        if data.trim_ascii() == "[DONE]" {
             return Ok(());
         }
         let mut event = None;

@@ -146,7 +146,7 @@ impl Format for Stream {
 
 impl Stream {
     fn named(&mut self, data: &str, tell: &mut Tell<'_>) -> Result<(), Problem> {
-        if data == "[DONE]" {
+        if data.trim_ascii() == "[DONE]" {
             return Ok(());
         }
         let event = serde_json::from_str::<&RawValue>(data);

@@ -124,7 +124,7 @@ struct Usage {
 
 impl Format for Stream {
     fn event(&mut self, _name: &str, data: &str, tell: &mut Tell<'_>) -> Result<(), Problem> {
-        if data == "[DONE]" {
+        if data.trim_ascii() == "[DONE]" {
             return Ok(());
         }
         let mut event = None;
@@ -133,7 +133,8 @@ impl Format for Stream {
         if event.error.is_some() {
             return Err(Problem::of_the_provider(data));
         }
-        if let Some(feedback) = event.prompt_feedback {
+        // Without a reason it only rates the prompt, and the message goes on.
+        if let Some(feedback) = event.prompt_feedback.filter(|given| gemini::is_block(given)) {
             self.prompt_feedback = Some(feedback.to_owned());
         }
         self.usage.update(event.usage.take().unwrap_or_default());

@@ -61,6 +61,7 @@ fn outcome(at: usize) -> Outcome {
                 name: Some("maps (2).pdf".into()),
             },
             Block::Image { media_type: "image/tiff".into(), base64: "SUkqAA==".into() },
+            Block::Document { media_type: "audio/mpeg".into(), base64: "SUQz".into(), name: None },
         ])),
         5 => Outcome::Succeeded(Output::text("")),
         6 => Outcome::Succeeded(Output::blocks([png(), Block::text("")])),

@@ -125,6 +125,18 @@ fn stops_that_forbid_the_calls() {
 }
 
 #[test]
+fn ratings_of_the_prompt_end_no_message() {
+    let rated = r#"{"candidates":[{"content":{"parts":[{"text":"Half a"}]}}],"promptFeedback":{"safetyRatings":[]}}"#;
+    let call =
+        r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"a","args":{}}}]}}]}"#;
+    let cut = sse(&[rated, call]).concat();
+    check_broken(Wire::Gemini, &cut, "gemini stream ended before the message did");
+    let whole = r#"{"candidates":[{"content":{"role":"model","parts":[{"text":"Half a"},{"functionCall":{"name":"a","args":{}}}]},"finishReason":"STOP"}]}"#;
+    let stop = r#"{"candidates":[{"finishReason":"STOP"}]}"#;
+    check(Wire::Gemini, [cut, sse(&[stop]).concat()].concat(), whole);
+}
+
+#[test]
 fn errors_and_cuts_break_the_stream() {
     let began = sse(&PARALLEL[..5]).concat();
     check_broken(Wire::Gemini, &began, "gemini stream ended before the message did");

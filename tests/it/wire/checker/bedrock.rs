@@ -16,6 +16,11 @@ pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
     for (at, block) in blocks.iter().enumerate() {
         check_block(block, &format!("echo: content.{at}"), rules);
     }
+    for theirs in blocks.iter().filter(|block| is_theirs(block)).map(|block| &block["toolUse"]) {
+        let of = |block: &Value| block["toolResult"]["toolUseId"] == theirs["toolUseId"];
+        let is_open = theirs["input"].is_object() && blocks.iter().any(is_call);
+        rules.demand(is_open || blocks.iter().any(of), format!("echo: no result for {theirs}"));
+    }
     if let Some(came) = came(turn) {
         let reasoning = |block: &&Value| block.get("reasoningContent").is_some();
         let came = elements(&came, "content").iter().filter(reasoning);

@@ -17,6 +17,8 @@ pub(super) fn check(turn: &Turn, contents: &[Value], rules: &mut Rules) {
     let parts = elements(echo, "parts");
     rules.demand(!parts.is_empty(), "echo: parts must not be empty");
     let calls: Vec<&Value> = parts.iter().filter_map(|part| part.get("functionCall")).collect();
+    let is_empty_text = |part: &Value| part["text"] == "" && is_empty(part);
+    rules.demand(!parts.iter().any(is_empty_text), "echo: it has an empty text parameter");
     for call in &calls {
         check_call(call, rules);
     }
@@ -45,13 +47,19 @@ pub(super) fn check(turn: &Turn, contents: &[Value], rules: &mut Rules) {
     }
 }
 
-/// Whether nothing is in a part, or a call that is none.
+/// Whether nothing is in a part, or no more than an empty text or a call that is none.
 fn is_empty(part: &Value) -> bool {
     let no_call = |call: &Value| {
         !call["name"].is_string() && !call["id"].is_string() && call["args"].is_null()
     };
     let is_null = |(key, value): (&String, &Value)| key == "functionCall" && value.is_null();
+    let is_text = |(key, value): (&String, &Value)| match key.as_str() {
+        "text" => value == "" || !value.is_string(),
+        "thought" => true,
+        _ => false,
+    };
     part.as_object().is_none_or(|members| members.iter().all(is_null))
+        || part.as_object().is_some_and(|members| members.iter().all(is_text))
         || part.get("functionCall").is_some_and(|call| !call.is_null() && no_call(call))
 }
 

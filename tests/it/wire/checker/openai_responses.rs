@@ -6,13 +6,11 @@ use toolpool::{ToolCall, Turn};
 use super::{Rules, came, is_image, is_json_object, is_made_of, text, word};
 
 pub(super) fn check(turn: &Turn, items: &[Value], rules: &mut Rules) {
-    let first = items.iter().position(is_output).unwrap_or(items.len());
-    let (echo, outputs) = items.split_at(first);
-    rules.demand(outputs.iter().all(is_output), "an item after the outputs");
+    let (outputs, echo): (Vec<_>, Vec<_>) = items.iter().cloned().partition(is_output);
     if let Some(came) = came(turn) {
-        all_items_are_there(came.as_array().map_or(&[], Vec::as_slice), echo, rules);
+        all_items_are_there(came.as_array().map_or(&[], Vec::as_slice), &echo, rules);
     }
-    for item in echo {
+    for item in &echo {
         let typed = !text(item, "type").is_empty() || !text(item, "role").is_empty();
         rules.demand(typed, format!("echo: no type in {item}"));
     }
@@ -34,7 +32,7 @@ pub(super) fn check(turn: &Turn, items: &[Value], rules: &mut Rules) {
     for (output, call) in outputs.iter().zip(&calls) {
         check_output(output, call, rules);
     }
-    calls_are_together(echo, rules);
+    outputs_follow_their_calls(&echo, items, rules);
 }
 
 /// Whether an item is a call whose output we owe.
@@ -98,7 +96,8 @@ fn check_output(output: &Value, call: &Value, rules: &mut Rules) {
                     "input_text" => !text(part, "text").is_empty(),
                     "input_image" => is_image(text(part, "image_url")),
                     "input_file" => {
-                        text(part, "file_data").starts_with("data:")
+                        let types = ["data:application/pdf;", "data:text/"];
+                        types.iter().any(|read| text(part, "file_data").starts_with(read))
                             && !text(part, "filename").is_empty()
                     }
                     _ => false,
@@ -110,15 +109,23 @@ fn check_output(output: &Value, call: &Value, rules: &mut Rules) {
     }
 }
 
-/// DeepSeek looks for the outputs right after calls that follow each other. Reasoning keeps its
-/// place all the same.
-fn calls_are_together(echo: &[Value], rules: &mut Rules) {
-    let first = echo.iter().position(is_call).unwrap_or_default();
-    let last = echo.iter().rposition(is_call).unwrap_or_default();
-    let near = &echo[first.saturating_sub(1)..echo.len().min(last + 1)];
-    let reasoning = near.iter().any(|item| text(item, "type") == "reasoning");
-    let message = near.iter().skip(1).any(|item| text(item, "type") == "message");
-    let other = near.iter().skip(1).any(|item| !is_call(item) && text(item, "type") != "message");
-    let apart = last > first && message && !reasoning && !other;
-    rules.demand(!apart, "echo: No tool output found for tool call");
+/// DeepSeek, which knows no calls of the server's, looks for the outputs right after calls that
+/// follow each other. Elsewhere they stand behind all items.
+fn outputs_follow_their_calls(echo: &[Value], items: &[Value], rules: &mut Rules) {
+    let is = |item: &Value, kind: &str| text(item, "type") == kind;
+    let behind = echo.iter().skip_while(|item| !is_call(item));
+    let ours = |item: &&Value| is_call(item) || is(item, "message");
+    let mut behind: Vec<_> = behind.collect();
+    behind.truncate(behind.iter().rposition(ours).map_or(0, |last| last + 1));
+    let has_message = behind.iter().any(|item| is(item, "message"));
+    if !has_message || !behind.iter().all(|item| ours(item) || is(item, "reasoning")) {
+        let is_last = items.iter().skip_while(|item| !is_output(item)).all(is_output);
+        return rules.demand(is_last, "an item after the outputs");
+    }
+    for (at, output) in items.iter().enumerate().filter(|(_, item)| is_output(item)) {
+        let id = text(output, "call_id");
+        let mut near = items[..at].iter().rev().take_while(|item| is_call(item) || is_output(item));
+        let follows = near.any(|item| is_call(item) && text(item, "call_id") == id);
+        rules.demand(follows, format!("No tool output found for tool call {id}"));
+    }
 }
