@@ -2,11 +2,13 @@
 //!
 //! No lock is held while a callback runs, and a parent keeps no dropped child.
 
+use log::Level;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use crate::logging::log;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex};
 use crate::time::Deadline;
@@ -244,11 +246,9 @@ impl State {
 
 fn run(callback: Callback) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(callback)) {
-        // Its drop may panic, too, and so may the logger: the other callbacks are still to run.
+        // Its drop may panic, too: the other callbacks are still to run.
         std::mem::forget(payload);
-        if let Err(payload) = catch_unwind(|| log::warn!("a cancellation callback panicked")) {
-            std::mem::forget(payload);
-        }
+        log(Level::Warn, format_args!("a cancellation callback panicked"));
     }
 }
 

@@ -361,6 +361,7 @@ mod cancel;
 mod effect;
 mod error;
 mod json;
+mod logging;
 mod sync;
 mod text;
 mod time;

@@ -101,3 +101,69 @@ fn every_attempt_has_a_span_below_the_callers() {
             .any(|span| span.metadata.name() == "caller" && Some(span.id) == attempt.parent)
     );
 }
+
+/// Panics when it is asked for the current span, or when one is given back.
+struct Panics {
+    when_asked: bool,
+}
+
+impl Subscriber for Panics {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, _: &Event<'_>) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+
+    fn current_span(&self) -> Current {
+        assert!(!self.when_asked, "as asked");
+        static CALLSITE: Callsite = Callsite;
+        static METADATA: Metadata<'static> = tracing_core::metadata! {
+            name: "caller",
+            target: "spans",
+            level: tracing_core::Level::INFO,
+            fields: &[],
+            callsite: &CALLSITE,
+            kind: tracing_core::metadata::Kind::SPAN,
+        };
+        Current::new(Id::from_u64(7), &METADATA)
+    }
+
+    fn try_close(&self, id: Id) -> bool {
+        assert!(id.into_u64() != 7, "as asked");
+        true
+    }
+}
+
+struct Callsite;
+
+impl tracing_core::Callsite for Callsite {
+    fn set_interest(&self, _: tracing_core::Interest) {}
+
+    fn metadata(&self) -> &Metadata<'_> {
+        unreachable!("nobody registers it")
+    }
+}
+
+#[test]
+fn a_subscriber_that_panics_for_the_caller_costs_no_report() {
+    let executor = Executor::new(ToolSet::new().with(Tool::new("look", "", || Ok(1)))).unwrap();
+    let turn = Turn::from_calls([ToolCall::new("call_8", "look", "")]);
+    for when_asked in [true, false] {
+        let report =
+            tracing::subscriber::with_default(Panics { when_asked }, || executor.run(&turn));
+        assert!(report.all_succeeded(), "{report:?}");
+        assert_eq!(executor.stats().batches, 0);
+    }
+}

@@ -3,6 +3,7 @@
 //! Whatever leaves it, the conversation's last message with calls has its results behind it: a turn
 //! goes into the conversation only together with them.
 
+use log::Level;
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use crate::effect::{Effect, Lane};
 use crate::error::{ToolError, ToolErrorKind};
 use crate::executor::{Batch, Executor, Run};
 use crate::json::Json;
+use crate::logging::log;
 use crate::model::{ModelError, ModelErrorKind, Request, StreamEvent};
 use crate::outcome::Outcome;
 use crate::output::{Block, Output};
@@ -252,9 +254,12 @@ impl<'a> Going<'a> {
         is_last: bool,
     ) -> Result<Option<End>, AgentError> {
         if self.independence.calls(turn.calls()) {
-            log::info!(
-                "the model makes one call a turn though they don't depend on each other; \
+            log(
+                Level::Info,
+                format_args!(
+                    "the model makes one call a turn though they don't depend on each other; \
                  ParallelPolicy::Encourage may help"
+                ),
             );
         }
         let settings = &self.agent.settings;

@@ -5,6 +5,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use log::Level;
+
+use crate::logging::log;
+
 /// A file being written. Dropped before [`keep`](Spill::keep), it is removed: half a result would
 /// be taken for the whole.
 #[derive(Debug)]
@@ -28,7 +32,10 @@ impl Spill {
         match created {
             Some(Ok(spill)) => Some(spill),
             Some(Err(error)) => {
-                log::warn!("no file for a long result in {}: {error}", directory.display());
+                log(
+                    Level::Warn,
+                    format_args!("no file for a long result in {}: {error}", directory.display()),
+                );
                 None
             }
             None => None,
@@ -57,7 +64,10 @@ impl Spill {
         match written {
             Ok(()) => Some(self),
             Err(error) => {
-                log::warn!("the file {} was not written: {error}", self.path.display());
+                log(
+                    Level::Warn,
+                    format_args!("the file {} was not written: {error}", self.path.display()),
+                );
                 None
             }
         }
@@ -69,7 +79,10 @@ impl Drop for Spill {
         if self.file.take().is_some()
             && let Err(error) = std::fs::remove_file(&self.path)
         {
-            log::warn!("the file {} was not removed: {error}", self.path.display());
+            log(
+                Level::Warn,
+                format_args!("the file {} was not removed: {error}", self.path.display()),
+            );
         }
     }
 }

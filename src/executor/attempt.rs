@@ -44,6 +44,11 @@ impl<T> Careful<T> {
     pub(crate) fn new(value: T) -> Self {
         Self(Some(value))
     }
+
+    #[cfg(feature = "tracing")]
+    pub(crate) fn get(&self) -> &T {
+        self.0.as_ref().expect("it holds its value until it is dropped")
+    }
 }
 
 impl<T> Drop for Careful<T> {
@@ -81,7 +86,7 @@ pub(super) fn invoke(
     cx: &CallContext,
 ) -> Result<Result<Bounded, ToolError>, Panic> {
     let arguments = definition.arguments_of(call).unwrap_or_default();
-    let invoke = || around::wrap(run.around.as_ref(), cx, || handler.invoke(&arguments, cx));
+    let invoke = || around::wrap(run.around.as_ref(), cx, || handler.invoke(arguments, cx));
     #[cfg(feature = "tracing")]
     let invoke = || crate::executor::spans::in_span(&run.caller, call, cx, invoke);
     contained(invoke)
@@ -128,7 +133,7 @@ pub(super) fn prepare(definition: &Definition, call: &ToolCall) -> Result<Prepar
     let mut prepared = Prepared::default();
     let arguments = definition.arguments_of(call).unwrap_or_default();
     for keys in &definition.keys {
-        match contained(|| keys(&arguments)) {
+        match contained(|| keys(arguments)) {
             Ok(Ok(keys)) => prepared.keys.extend(keys),
             Ok(Err(error)) => {
                 let text = error.model_text().to_owned();
@@ -147,7 +152,7 @@ pub(super) fn prepare(definition: &Definition, call: &ToolCall) -> Result<Prepar
         return Err(Outcome::Rejected(Rejected::BadArguments(why)));
     }
     if definition.coalesce {
-        prepared.identity = Some(format!("{}\n{}", definition.id, json::canonical(&arguments)));
+        prepared.identity = Some(format!("{}\n{}", definition.id, json::canonical(arguments)));
     }
     Ok(prepared)
 }

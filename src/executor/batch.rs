@@ -7,7 +7,8 @@ use log::Level;
 
 use crate::call::ToolCall;
 use crate::executor::Executor;
-use crate::executor::approval;
+use crate::executor::approval::{self, Planned};
+use crate::executor::attempt;
 use crate::executor::collector::{self, Collector, Options};
 use crate::executor::core::{Core, Tooling};
 use crate::executor::job::{self, Job, Lent};
@@ -107,7 +108,9 @@ impl Batch {
         self.core.attend(self.collector.id);
         let _waiting = self.wait();
         self.collector.complete(planned, &self.options);
-        self.collector.finish()
+        let report = self.collector.finish();
+        attempt::let_go(self.options);
+        report
     }
 
     /// The message broke off: cancels what runs, starts nothing else, and gives a complete report
@@ -120,11 +123,9 @@ impl Batch {
     /// Cancels the batch without waiting, and answers a turn of which nothing is run.
     fn disown(self, turn: &Turn) -> Report {
         let Self { core, tooling, collector, options, .. } = self;
-        drop(collector);
+        attempt::let_go(collector);
         let mut planned = approval::plan(turn.calls(), 0, &tooling.set, &core.settings);
-        for call in planned.iter_mut().filter(|call| call.admitted.is_ok()) {
-            call.admitted = Err(Outcome::NotStarted(NotStarted::StreamBroken));
-        }
+        withhold(&mut planned, &NotStarted::StreamBroken);
         collector::run_planned(&core, &tooling, planned, options)
     }
 
@@ -133,15 +134,18 @@ impl Batch {
         self.core.attend(self.collector.id);
         let id = self.collector.id;
         let ended = self.core.with(|scheduler, now, out| {
-            scheduler.end(id, Ending::Withheld(reason), now, out);
+            scheduler.end(id, Ending::Withheld(reason.clone()), now, out);
             now
         });
         self.collector.message_ended(ended);
         let first = self.collector.calls();
-        let planned = approval::plan(&calls[first..], first, tools, settings);
+        let mut planned = approval::plan(&calls[first..], first, tools, settings);
+        withhold(&mut planned, &reason);
         self.collector.push(planned, true);
         let _waiting = self.wait();
-        self.collector.finish()
+        let report = self.collector.finish();
+        attempt::let_go(self.options);
+        report
     }
 
     /// While this thread waits others may have the permits of the call it runs, or the one that
@@ -150,6 +154,15 @@ impl Batch {
         let current = job::current(&self.core).map(|(_, job)| job);
         let lost = job::lose_worker(&self.core);
         (current.or(self.parent.clone()).map(|job| job.lend()), lost)
+    }
+}
+
+/// Ends those planned calls that would run or be answered from outside.
+fn withhold(planned: &mut [Planned], reason: &NotStarted) {
+    for call in planned {
+        if matches!(call.admitted, Ok(_) | Err(Outcome::NotStarted(NotStarted::Deferred))) {
+            call.admitted = Err(Outcome::NotStarted(reason.clone()));
+        }
     }
 }
 

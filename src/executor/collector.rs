@@ -11,6 +11,7 @@ use log::Level;
 use crate::cancel::{CancelToken, OnCancel};
 use crate::executor::approval::{self, Approver, Planned};
 use crate::executor::around::AroundFactory;
+use crate::executor::attempt;
 use crate::executor::core::{Core, Reach, ScopedStarts, Tooling};
 use crate::executor::job::{self, Job, RunShared};
 use crate::executor::observer::{EventKind, Watch, Watched};
@@ -160,6 +161,7 @@ pub(crate) fn run_planned(
     options: Options,
 ) -> Report {
     if planned.is_empty() {
+        attempt::let_go(options);
         return Report::new(Vec::new(), Duration::ZERO, None);
     }
     let _lost = job::lose_worker(core);
@@ -205,6 +207,8 @@ impl Collector {
                 })
                 .ok()
         });
+        #[cfg(feature = "tracing")]
+        let caller = crate::executor::spans::Caller::current();
         let (id, opened) = core.with(|scheduler, now, out| {
             let id = scheduler.open(
                 BatchSpec {
@@ -247,7 +251,7 @@ impl Collector {
                 batch: id,
                 around,
                 #[cfg(feature = "tracing")]
-                caller: crate::executor::spans::Caller::current(),
+                caller,
                 watch: observer.clone().map(|observer| Watch::new(observer, id, opened)),
                 observer,
             }),
@@ -389,7 +393,11 @@ impl Collector {
             match next {
                 Next::Wait { due, few } => self.wait(due, few, start),
                 Next::Decide(undecided) => self.decide(&undecided),
-                Next::Report(closed) => return self.report(closed),
+                Next::Report(closed) => {
+                    let report = self.report(closed);
+                    attempt::let_go(self);
+                    return report;
+                }
             }
             next = self.core.with(|scheduler, now, out| self.look(scheduler, now, out));
         }

@@ -315,7 +315,8 @@ impl Core {
     /// [`Executor::shutdown`](crate::Executor::shutdown).
     pub(crate) fn shut_down(self: &Arc<Self>, timeout: Duration) -> bool {
         let until = Deadline::after(Instant::now(), timeout);
-        let own = usize::from(job::current(self).is_some());
+        // The call it is called from, and those that this one is nested in.
+        let own = job::current(self).map_or(0, |(_, job)| 1 + job.run.depth);
         self.with(|scheduler, now, out| scheduler.shut_down(now, out));
         self.blocking.close();
         loop {

@@ -7,12 +7,13 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use log::Level;
 use parking_lot::Mutex;
+
+pub(super) use crate::logging::log as say;
 
 /// Most lines that wait to be logged. What comes beyond them is counted.
 const MOST_LINES: usize = 4096;
@@ -69,18 +70,6 @@ pub(super) fn say_or_later(level: Level, what: fmt::Arguments<'_>) {
     } else {
         say(level, what);
         SAYING.store(false, Ordering::Relaxed);
-    }
-}
-
-/// Logs on this thread.
-pub(super) fn say(level: Level, what: fmt::Arguments<'_>) {
-    if level > log::max_level() {
-        return;
-    }
-    let logged = catch_unwind(AssertUnwindSafe(|| log::log!(target: "toolpool", level, "{what}")));
-    if let Err(payload) = logged {
-        // Its drop may panic, too.
-        mem::forget(payload);
     }
 }
 

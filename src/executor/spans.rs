@@ -5,17 +5,20 @@ use tracing::{Dispatch, Span, dispatcher};
 
 use crate::call::ToolCall;
 use crate::error::ToolError;
+use crate::executor::attempt::{self, Careful};
 use crate::tool::CallContext;
 
-/// The caller's span, and who is told of spans on its thread.
-pub(crate) struct Caller {
-    span: Span,
-    dispatch: Dispatch,
-}
+/// The caller's span, and who is told of spans on its thread. Nothing where the subscriber, which
+/// is the user's, panicked when it was asked.
+pub(crate) struct Caller(Careful<(Span, Dispatch)>);
 
 impl Caller {
     pub(super) fn current() -> Self {
-        Self { span: Span::current(), dispatch: dispatcher::get_default(Dispatch::clone) }
+        let mut current = (Span::none(), Dispatch::none());
+        attempt::guarded("a subscriber of spans", || {
+            current = (Span::current(), dispatcher::get_default(Dispatch::clone));
+        });
+        Self(Careful::new(current))
     }
 }
 
@@ -26,9 +29,10 @@ pub(super) fn in_span<T>(
     cx: &CallContext,
     run: impl FnOnce() -> Result<T, ToolError>,
 ) -> Result<T, ToolError> {
-    dispatcher::with_default(&caller.dispatch, || {
+    let (parent, dispatch) = caller.0.get();
+    dispatcher::with_default(dispatch, || {
         let span = tracing::info_span!(
-            parent: &caller.span,
+            parent: parent,
             "execute_tool",
             otel.name = format!("execute_tool {}", call.name()),
             gen_ai.operation.name = "execute_tool",

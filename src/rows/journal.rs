@@ -4,6 +4,7 @@
 //! that was torn by a crash is taken off; any other line that can't be read is an error. Once a
 //! line couldn't be written nothing is written any more.
 
+use log::Level;
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 
 use crate::error::{Error, ErrorKind};
+use crate::logging::log;
 use crate::rows::record::{Record, VERSION};
 use crate::rows::state::RowState;
 
@@ -69,7 +71,7 @@ impl Journal {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
             let synced = File::open(folder.unwrap_or(Path::new("."))).and_then(|f| f.sync_all());
             if let Err(error) = synced {
-                log::debug!("the journal's folder wasn't synced: {error}");
+                log(Level::Debug, format_args!("the journal's folder wasn't synced: {error}"));
             }
         }
         Ok((journal, states))
@@ -99,9 +101,12 @@ impl Journal {
                 Err(error) => {
                     // What was written of the line is a torn one; take it off if that can be done.
                     let mended = lines.file.set_len(length);
-                    log::error!("the journal {} failed: {error}", self.path.display());
+                    log(
+                        Level::Error,
+                        format_args!("the journal {} failed: {error}", self.path.display()),
+                    );
                     if let Err(error) = mended {
-                        log::error!("and its last line is torn: {error}");
+                        log(Level::Error, format_args!("and its last line is torn: {error}"));
                     }
                     lines.error = Some(error.to_string());
                 }
@@ -142,7 +147,7 @@ fn is_first(line: &[u8]) -> bool {
 impl Drop for Lines {
     fn drop(&mut self) {
         if let Err(error) = self.file.unlock() {
-            log::debug!("a journal wasn't unlocked: {error}");
+            log(Level::Debug, format_args!("a journal wasn't unlocked: {error}"));
         }
     }
 }
@@ -169,7 +174,12 @@ impl Lines {
             }
             if line.last() != Some(&b'\n') {
                 if read > 0 {
-                    log::warn!("the last line of the journal {shown} was torn; it is taken off");
+                    log(
+                        Level::Warn,
+                        format_args!(
+                            "the last line of the journal {shown} was torn; it is taken off"
+                        ),
+                    );
                 }
                 break;
             }

@@ -1,5 +1,6 @@
 //! What is written down of one row.
 
+use log::Level;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -9,6 +10,7 @@ use crate::call::ToolCall;
 use crate::error::{Error, ToolError, ToolErrorKind};
 use crate::executor::Recorder;
 use crate::json::Json;
+use crate::logging::log;
 use crate::outcome::Outcome;
 use crate::rows::journal::Journal;
 use crate::rows::record::Record;
@@ -109,7 +111,7 @@ impl Recorder for TurnLog {
         let result = Record::Result { row, turn: self.turn, index, outcome };
         if let Err(error) = self.journal.append(&result) {
             // The run stops at its next line; the intent is left open, which is the truth.
-            log::error!("the result of a call is lost: {error}");
+            log(Level::Error, format_args!("the result of a call is lost: {error}"));
         }
     }
 }

@@ -1,11 +1,13 @@
 //! A model whose requests are made no faster than all rows together may.
 
+use log::Level;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use crate::cancel::CancelToken;
+use crate::logging::log;
 use crate::model::{Model, ModelError, ModelErrorKind, Request, StreamEvent};
 use crate::rows::pace::Pace;
 use crate::rows::row::Stopped;
@@ -127,7 +129,7 @@ impl Shared {
     fn pause(&self, error: &ModelError, attempt: u32) {
         let doubled = Duration::from_secs(1 << attempt.min(6)).min(LONGEST_PAUSE);
         let wait = error.retry_after().unwrap_or(doubled);
-        log::info!("all rows wait {wait:?}: {error}");
+        log(Level::Info, format_args!("all rows wait {wait:?}: {error}"));
         let now = Instant::now();
         if let Some(until) = now.checked_add(wait).or_else(|| now.checked_add(FOR_EVER)) {
             self.state.lock().pace.pause(until);

@@ -77,10 +77,11 @@ pub(crate) fn of_text() -> Json {
 }
 
 /// The text in arguments that are as [`of_text`] says, as a JSON string.
-pub(crate) fn text_of(arguments: &str) -> Option<String> {
-    let given: Value = arguments.parse().ok()?;
-    let input = given.get("input").filter(|input| input.is_string())?;
-    (given.as_object()?.len() == 1).then(|| input.to_string())
+pub(crate) fn text_of(arguments: &str) -> Option<&str> {
+    let member = arguments.trim().strip_prefix('{')?.strip_suffix('}')?.trim();
+    let input = member.strip_prefix(r#""input""#)?.trim_start().strip_prefix(':')?.trim();
+    let read: Value = input.parse().ok()?;
+    read.is_string().then_some(input)
 }
 
 /// A schema given by hand, refused unless its root is an object schema.

@@ -1,6 +1,5 @@
 //! A tool: what the model is told of it, and what the executor may do with it.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -111,10 +110,10 @@ pub(crate) enum Takes {
 impl Definition {
     /// The arguments of a call as its handler takes them, as JSON text: of one that gives free text
     /// to a provider that has no such tools, the text. Nothing where there is none.
-    pub(crate) fn arguments_of<'a>(&self, call: &'a ToolCall) -> Option<Cow<'a, str>> {
+    pub(crate) fn arguments_of<'a>(&self, call: &'a ToolCall) -> Option<&'a str> {
         match self.free_text && !call.is_free_text() {
-            true => schema::text_of(call.arguments()).map(Cow::Owned),
-            false => Some(call.arguments().into()),
+            true => schema::text_of(call.arguments()),
+            false => Some(call.arguments()),
         }
     }
 
@@ -296,8 +295,9 @@ impl<A> Tool<A> {
     }
 
     /// Runs identical calls of one turn (the same arguments but for white space and key order)
-    /// once, and answers each. Only for a tool that is read-only; refused at registration
-    /// otherwise. Defaults to no.
+    /// once, and answers each: those that wait or run at the same time, and without keys also what
+    /// comes after one that succeeded. Never across a write of one of its keys. Only for a tool
+    /// that is read-only; refused at registration otherwise. Defaults to no.
     #[must_use]
     pub fn coalesce(mut self) -> Self {
         self.definition.coalesce = true;

@@ -40,12 +40,14 @@ pub(crate) use failure::{SHOWN, providers_words};
 pub use request::{Parameters, Prompt, ToolChoice};
 pub use stream::{Assembler, StreamEvent};
 
+use log::Level;
 use std::borrow::Cow;
 
 use serde_json::Value;
 
 use crate::error::Error;
 use crate::json::Json;
+use crate::logging::log;
 use crate::report::Report;
 use crate::tool::ToolSet;
 use crate::turn::{Turn, Wire};
@@ -190,7 +192,10 @@ impl Turn {
         let count = answered.filter(|(call, report)| answers::is_its(call, report)).count();
         if count < self.calls().len() {
             let missing = self.calls().len() - count;
-            log::error!("the report is of another turn: it has no result for {missing} calls");
+            log(
+                Level::Error,
+                format_args!("the report is of another turn: it has no result for {missing} calls"),
+            );
         }
         self.wire().reply(self, report).messages
     }

@@ -107,6 +107,34 @@ fn a_message_that_isnt_the_pushed_ones_has_answers_of_its_own() {
 }
 
 #[test]
+fn a_call_for_somebody_outside_is_withheld_with_the_message_it_stands_in() {
+    let ask = Tool::deferred("ask", "", &serde_json::json!({ "type": "object" }));
+    let executor = Executor::new(ToolSet::new().with(ask).with(pay())).unwrap();
+    let calls = [call("1", "ask", 0), call("2", "pay", 0), call("3", "ask", 0)];
+    let cut = Turn::from_calls(calls.clone().map(|call| call.withheld("max_tokens")));
+    for pushed in 0..=3 {
+        let begun = || {
+            let mut batch = executor.begin();
+            calls[..pushed].iter().for_each(|call| batch.push(call.clone()));
+            batch
+        };
+        let report = begun().finish(&cut);
+        assert_eq!(names(&report), ["withheld"; 3]);
+        assert!(report.into_suspended(&cut).is_err(), "nobody may go and get the answers");
+        assert_eq!(names(&begun().broken()), vec!["stream_broken"; pushed]);
+    }
+    let mut batch = executor.begin();
+    batch.push(call("1", "pay", 7));
+    let report = batch.finish(&Turn::from_calls(calls.clone()));
+    assert_eq!(names(&report), ["stream_broken"; 3]);
+
+    let mut batch = executor.begin();
+    batch.push(calls[0].clone());
+    let report = batch.finish(&Turn::from_calls(calls));
+    assert_eq!(names(&report), ["deferred", "succeeded", "deferred"]);
+}
+
+#[test]
 fn a_dropped_batch_is_cancelled_without_waiting() {
     let _shared = machine::shared();
     let executor = Executor::new(ToolSet::new().with(look())).unwrap();
@@ -347,7 +375,7 @@ fn a_borrowed_tool_takes_free_text() {
     let tools = ScopedToolSet::new().with(count.set(|tool| tool.takes_free_text()));
     let calls = [
         ToolCall::free_text("1", "count", "to be or not to be"),
-        ToolCall::new("2", "count", r#"{"input": "to be"}"#),
+        ToolCall::new("2", "count", r#" { "input" : "to be" } "#),
     ];
     let executor = Executor::new(ToolSet::new()).unwrap();
     let report = executor.run_scoped(&Turn::from_calls(calls), tools).unwrap();

@@ -9,7 +9,7 @@ use crate::faults::EXCLUDED;
 /// The layers: their modules, and the layers they may use beside their own. Within a layer a
 /// module may use those that stand before it, so there is no cycle anywhere.
 const LAYERS: &[(&str, &[&str], &[&str])] = &[
-    ("base", &["sync", "text", "error", "time", "json", "cancel", "effect"], &[]),
+    ("base", &["sync", "text", "error", "time", "logging", "json", "cancel", "effect"], &[]),
     ("data", &["call", "output", "outcome", "turn", "report", "schema", "bound"], &["base"]),
     ("policies", &["policy"], &["base", "data"]),
     ("tools", &["tool"], &["base", "data", "policies"]),
@@ -36,6 +36,11 @@ const KEPT_TO: &[(&[&str], &[&str], &str)] = &[
         &["Instant::now", "SystemTime"],
         &["sync", "time", "cancel", "tool", "executor", "model", "agent", "rows"],
         "time is an argument in all that only decides",
+    ),
+    (
+        &["log::log!", "log::error!", "log::warn!", "log::info!", "log::debug!", "log::trace!"],
+        &["logging"],
+        "the logger may panic, and is called in one place only",
     ),
     (
         &["crossbeam_channel::"],

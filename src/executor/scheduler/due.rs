@@ -170,6 +170,8 @@ impl<P: Clone> Scheduler<P> {
         if wake {
             out.push(Action::Wake(id));
         }
+        // Where the one before was reached this very moment, nothing was prepared any more.
+        self.prepare_next(id, now, out);
     }
 
     fn reach_deadline(&mut self, id: BatchId, now: Instant, out: &mut Vec<Action<P>>) {

@@ -377,6 +377,11 @@ impl<P: Clone> Scheduler<P> {
         let Some(batch) = self.batches.get_mut(call.batch) else { return };
         let slot = &mut batch.slots[call.index];
         match slot.state {
+            // It waits for its result from outside, which nobody may go and get any more.
+            State::Settled if slot.is_deferred() && matches!(ending, Ending::Withheld(_)) => {
+                batch.deferred -= 1;
+                slot.outcome = Some(ending.unstarted());
+            }
             State::Settled => {}
             State::Running => {
                 slot.hasten(now);

@@ -16,7 +16,7 @@ use crate::model::client::lines::Lines;
 use crate::model::client::provider::{Auth, Provider};
 use crate::model::client::resolve::Names;
 use crate::model::client::retry::Retries;
-use crate::model::client::secret::Secret;
+use crate::model::client::secret::{self, Secret};
 use crate::time::FOR_EVER;
 use crate::wire::ToolChoice;
 
@@ -199,8 +199,9 @@ impl ClientBuilder {
         self
     }
 
-    /// Whether a request is made again whose connection broke after it was sent. Nothing is done
-    /// twice by that, but the provider may count the tokens twice. Defaults to yes.
+    /// Whether a request is made again whose connection broke after it was sent. The provider may
+    /// count the tokens twice, and what it runs itself, such as tools of its own, may run twice.
+    /// Defaults to yes.
     pub fn resend(mut self, resend: bool) -> Self {
         self.settings.retries.resend = resend;
         self
@@ -313,6 +314,7 @@ impl ClientBuilder {
                 .user_agent(concat!("toolpool/", env!("CARGO_PKG_VERSION")))
                 .build()
         });
+        let in_address = secret::in_address(&base_url);
         Ok(Client {
             provider,
             provider_name,
@@ -320,6 +322,7 @@ impl ClientBuilder {
             has_key: key.is_some(),
             secrets: key
                 .into_iter()
+                .chain(in_address)
                 .chain(self.headers.into_iter().flat_map(|(_, value)| value.and_its_token()))
                 .collect(),
             headers,
@@ -452,5 +455,9 @@ mod tests {
         let shown = format!("{:?} {client:?} {:#?}", builder(), client.headers);
         assert!(!shown.contains("canary"), "{shown}");
         assert!(shown.contains("x-more") && shown.contains(r#"key: "set""#), "{shown}");
+        let versioned = "https://x/v1?api-version=2024-10-21&sig=canary-34";
+        let client = build(builder().base_url(versioned), &[]).unwrap();
+        let told = client.hidden("of https://x/v1?api-version=2024-10-21&sig=canary-34");
+        assert_eq!(told, "of https://x/v1?api-version=2024-10-21&sig=[key]");
     }
 }

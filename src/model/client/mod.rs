@@ -17,6 +17,7 @@ pub use builder::ClientBuilder;
 pub use provider::Server;
 pub use secret::Secret;
 
+use log::Level;
 use std::cell::Cell;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -26,6 +27,7 @@ use std::time::Instant;
 use ureq::http::{HeaderName, HeaderValue};
 
 use crate::json::Json;
+use crate::logging::log;
 use crate::model::Model;
 use crate::model::client::builder::Settings;
 use crate::model::client::lines::Lines;
@@ -189,7 +191,7 @@ impl Client {
             }
             if error.is_worth_another() && !asked_again {
                 asked_again = true;
-                log::debug!("asking again: {error}");
+                log(Level::Debug, format_args!("asking again: {error}"));
                 continue;
             }
             let remaining = request.deadline.remaining(Instant::now());
@@ -197,7 +199,7 @@ impl Client {
             let Some(wait) = self.settings.retries.wait(number, &error, remaining, random) else {
                 return Err(error);
             };
-            log::debug!("asking again in {wait:?}: {error}");
+            log(Level::Debug, format_args!("asking again in {wait:?}: {error}"));
             if !request.cancel.sleep(wait) {
                 return Err(self.error(ModelErrorKind::Cancelled, "").after_attempts(number));
             }

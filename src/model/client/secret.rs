@@ -37,6 +37,14 @@ impl Secret {
     }
 }
 
+/// What may stand for a key in an address: the values of its query, but for the API's version.
+pub(super) fn in_address(url: &str) -> Vec<Secret> {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let pairs = query.split('#').next().unwrap_or_default().split('&');
+    let secrets = pairs.filter_map(|pair| pair.split_once('='));
+    secrets.filter(|(name, _)| *name != "api-version").map(|(_, value)| value.into()).collect()
+}
+
 /// White space around it, which a file or an environment variable may have brought along, is
 /// taken off.
 impl<T: AsRef<str>> From<T> for Secret {

@@ -31,6 +31,7 @@ const ARGUMENTS: &[(&str, Option<&str>)] = &[
     (r#"{"a":NaN}"#, None),
     ("{\"a\":\"\n\"}", None),
     ("```json\n{}\n```", None),
+    ("\u{feff}{}", None),
 ];
 
 #[test]
@@ -175,6 +176,28 @@ fn fault_087_numbers_come_to_the_tool_as_they_were_written() {
             }
         }
     });
+}
+
+#[test]
+fn fault_087_a_typed_number_is_the_nearest_one_to_what_was_written() {
+    // Without care the last bit of these is another one.
+    let numbers = ["0.4288885300000001", "7.120236347223045e-307", "9007199254740993", "2.1e67"];
+    let bits = Tool::new("bits", "", |args: Number| Ok(args.n.to_bits().to_string()));
+    Case::new(ToolSet::new().with(bits)).check(|case| {
+        let calls: Vec<_> = numbers.iter().map(|n| ("bits", format!(r#"{{"n":{n}}}"#))).collect();
+        let report = case.run(&turn(calls.iter().map(|(name, n)| (*name, n.as_str()))));
+        for (index, number) in numbers.iter().enumerate() {
+            let nearest: f64 = number.parse().unwrap();
+            assert_eq!(told(&report, index), nearest.to_bits().to_string(), "{number}");
+        }
+        let report = case.run(&turn([("bits", r#"{"n":1e999}"#)]));
+        assert_eq!(names(&report), ["bad_arguments"]);
+    });
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Number {
+    n: f64,
 }
 
 #[test]

@@ -167,6 +167,36 @@ fn fault_142_a_shutdown_doesnt_wait_for_the_call_it_is_called_from() {
 }
 
 #[test]
+fn fault_142_a_shutdown_doesnt_wait_for_the_calls_that_its_own_is_nested_in() {
+    let own: Arc<Mutex<Option<Executor>>> = Arc::default();
+    let ended: Arc<Mutex<Option<(bool, Duration)>>> = Arc::default();
+    let shuts = {
+        let (own, ended) = (Arc::clone(&own), Arc::clone(&ended));
+        Tool::new("shuts", "", move || {
+            let executor = own.lock().unwrap().clone().ok_or("no executor")?;
+            let began = Instant::now();
+            let ended_all = executor.shutdown(MINUTE);
+            *ended.lock().unwrap() = Some((ended_all, began.elapsed()));
+            Ok(())
+        })
+    };
+    let nests = |name: &str, of: &'static str| {
+        Tool::new(name, "", move |(): (), cx: &CallContext| Ok(told(&cx.run(&repeat(of, 1)), 0)))
+    };
+    let tools = ToolSet::new().with(shuts).with(nests("inner", "shuts"));
+    let tools = tools.with(nests("outer", "inner"));
+    for name in ["inner", "outer"] {
+        let executor = Executor::builder(tools.clone()).grace(MINUTE).build().unwrap();
+        *own.lock().unwrap() = Some(executor.clone());
+        let _ = executor.run(&repeat(name, 1));
+        let told = ended.lock().unwrap().take();
+        let (ended_all, took) = told.unwrap();
+        assert!(ended_all && took < slack(), "{name}: {ended_all} after {took:?}");
+        *own.lock().unwrap() = None;
+    }
+}
+
+#[test]
 fn fault_143_after_a_shutdown_nothing_runs_and_every_call_is_answered() {
     let keyed = Tool::new("keyed", "", || Ok(())).writes(|(): &()| "key");
     let tools = ToolSet::new().with(quick()).with(keyed);

@@ -514,6 +514,18 @@ fn fault_138_logs_are_bounded_and_a_logger_that_misbehaves_loses_nothing() {
         });
         hangup.cancel();
         assert_eq!(ran.load(Ordering::Relaxed), 1);
+        // A result that is to be kept whole and can't be, and a report of another turn.
+        let folder = std::env::temp_dir().join(format!("toolpool-{}-gone", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let long = Tool::new("long", "", || Ok("x".repeat(1 << 20)));
+        let builder = Executor::builder(ToolSet::new().with(long)).keep_cut_results_in(&folder);
+        let keeps = builder.build().unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        let asked_long = turn([("long", "")]);
+        let report = keeps.run(&asked_long);
+        assert!(report.all_succeeded(), "{report:?}");
+        let other = asked.clone().for_wire(toolpool::Wire::OpenAi);
+        assert_eq!(other.reply(&report).len(), asked.calls().len() + 1);
         LOGGER.0.store(BLOCKS, Ordering::Relaxed);
         // Nor does it hold up the call that comes next, or a batch whose policy panics.
         LOGGER.1.store(0, Ordering::Relaxed);

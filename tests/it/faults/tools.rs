@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use toolpool::{
-    CallContext, Executor, Limit, NotStarted, Outcome, ScopedTool, ScopedToolSet, Tool, ToolError,
-    ToolSet,
+    CallContext, Decision, Executor, FailurePolicy, Limit, NotStarted, Outcome, ScopedTool,
+    ScopedToolSet, Tool, ToolError, ToolSet,
 };
 
 use super::harness::{
@@ -267,6 +267,30 @@ fn fault_006_a_runs_value_that_panics_when_a_late_worker_drops_it_costs_no_threa
             assert!(eventually(|| case.stats().blocking_threads == 0), "{:?}", case.stats());
         });
     }
+}
+
+#[test]
+fn fault_006_a_runs_value_that_panics_when_its_caller_drops_it_costs_no_report() {
+    let panics = || OnDrop(|| panic!("in drop"));
+    Case::new(ToolSet::new().with(quick())).check(|case| {
+        for count in [0, 2] {
+            let turn = repeat("quick", count);
+            let report = case.run_with(&turn, |run| run.context(panics()));
+            assert_eq!(names(&report), vec!["succeeded"; count]);
+            let held = panics();
+            let policy = FailurePolicy::custom(move |_| {
+                let _ = &held;
+                Decision::Continue
+            });
+            assert!(case.run_with(&turn, |run| run.policy(policy)).all_succeeded());
+        }
+    });
+    let executor = Executor::new(ToolSet::new().with(quick())).unwrap();
+    let held = panics();
+    let observer = move |_: &toolpool::Event| {
+        let _ = &held;
+    };
+    assert!(executor.turn(&repeat("quick", 2)).observer(observer).run().all_succeeded());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::plan::PolicyPlan;
+use super::plan::{self, PolicyPlan};
 use super::rig::Ended;
 use super::world::{Batch, Call, Thread, World};
 use crate::executor::scheduler::batch::{Due, SlotReport, State};
@@ -156,7 +156,9 @@ fn aborted_truly(batch: &Batch, closed: &Ended) {
     let mut expected = None;
     for (n, index) in batch.settle_order.iter().enumerate().take_while(|(n, _)| *n < until) {
         let outcome = &closed.slots[*index].outcome;
-        let is_deferred = *outcome == Outcome::NotStarted(NotStarted::Deferred);
+        // Before the end of the message only one that was deferred can be among the withheld.
+        let deferred = [NotStarted::Deferred, plan::withheld()].map(Outcome::NotStarted);
+        let is_deferred = deferred.contains(outcome);
         let is_failure = !outcome.is_success() && !is_deferred;
         failed += usize::from(is_failure);
         let required = |tool| closed.slots[*index].call.name() == format!("tool_{tool}");
