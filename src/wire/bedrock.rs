@@ -132,7 +132,7 @@ impl<'a> Block<'a> {
     fn is_refused(&self, rest: &[Block<'_>], may_stay_open: bool) -> Option<&'static str> {
         let Given(theirs) = self.tool_use.as_ref().filter(|_| self.call().is_none())?;
         let mut results = rest.iter().filter_map(|block| block.tool_result.as_ref());
-        let is_cut = theirs.input.is_some_and(|input| !input.get().starts_with('{'));
+        let is_cut = theirs.input.is_none_or(|input| !input.get().starts_with('{'));
         match results.any(|result| result.id == theirs.id) {
             true => None,
             false if is_cut => Some("its input was cut off"),

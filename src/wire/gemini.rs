@@ -279,7 +279,7 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
             continue;
         }
         let only_text = object.entries().all(|(name, _)| matches!(name, "text" | "thought"));
-        if only_text && part.text.as_deref().is_none_or(str::is_empty) {
+        if only_text && part.text.as_deref() == Some("") {
             echo.leave_out(at, "its text is empty");
             continue;
         }

@@ -48,7 +48,8 @@ pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
     rules.demand(answered == pending, format!("results for {answered:?}, calls {pending:?}"));
     for result in results {
         check_result(result, rules);
-        let call = blocks.iter().find(|block| text(block, "id") == text(result, "tool_use_id"));
+        let mut calls = blocks.iter().filter(|block| text(block, "type") == "tool_use");
+        let call = calls.find(|block| text(block, "id") == text(result, "tool_use_id"));
         let toolset = call.map(|call| &call["toolset_name"]);
         rules.demand(toolset == Some(&result["toolset_name"]), "results: toolset_name");
     }
@@ -64,7 +65,8 @@ fn is_blank(block: &Value, unfinished: &[&str]) -> bool {
     }
 }
 
-/// The ids of the server's calls that have no result behind them, and of all that names one.
+/// The ids of the server's calls that were cut or have no result behind them, and of all that names
+/// one.
 fn unfinished(blocks: &[Value]) -> Vec<&str> {
     let is_result = |block: &Value, id: &str| {
         text(block, "type").ends_with("_tool_result") && text(block, "tool_use_id") == id
@@ -72,9 +74,13 @@ fn unfinished(blocks: &[Value]) -> Vec<&str> {
     let is_answered = |at: usize, id: &str| blocks[at..].iter().any(|after| is_result(after, id));
     let servers = |block: &Value| matches!(text(block, "type"), "server_tool_use" | "mcp_tool_use");
     let calls = blocks.iter().enumerate().filter(|(_, block)| servers(block));
-    let calls = calls.map(|(at, block)| (at, text(block, "id")));
-    let open = calls.filter(|(at, id)| !id.is_empty() && !is_answered(*at, id));
-    let mut found: Vec<_> = open.map(|(_, id)| id).collect();
+    let is_whole = |block: &Value| block["input"].is_null() || block["input"].is_object();
+    let open = calls.filter(|(at, block)| {
+        let id = text(block, "id");
+        let is_done = is_whole(block) && is_answered(*at, id);
+        !id.is_empty() && !is_done
+    });
+    let mut found: Vec<_> = open.map(|(_, block)| text(block, "id")).collect();
     let mut before = usize::MAX;
     while before != found.len() {
         before = found.len();

@@ -53,13 +53,13 @@ fn is_empty(part: &Value) -> bool {
         !call["name"].is_string() && !call["id"].is_string() && call["args"].is_null()
     };
     let is_null = |(key, value): (&String, &Value)| key == "functionCall" && value.is_null();
-    let is_text = |(key, value): (&String, &Value)| match key.as_str() {
-        "text" => value == "" || !value.is_string(),
-        "thought" => true,
-        _ => false,
+    let beside_text = |(key, value): (&String, &Value)| {
+        key == "text" || key == "thought" || is_null((key, value))
     };
-    part.as_object().is_none_or(|members| members.iter().all(is_null))
-        || part.as_object().is_some_and(|members| members.iter().all(is_text))
+    let says_nothing = part["text"] == ""
+        && part.as_object().is_some_and(|members| members.iter().all(beside_text));
+    says_nothing
+        || part.as_object().is_none_or(|members| members.iter().all(is_null))
         || part.get("functionCall").is_some_and(|call| !call.is_null() && no_call(call))
 }
 
