@@ -27,6 +27,9 @@ use crate::tool::{CallContext, Lane, ToolSet};
 /// `max_abandoned`; beside them the Compute lane's pools. Each has a stack of `stack_size`, of
 /// which the system maps what is used. An observer has a thread and one that watches it; lines that
 /// can't be logged where they arise share one for the whole process.
+///
+/// A turn's results take at most `max_calls` times what one may take: `max_result_bytes` of text, and
+/// `max_media` images and documents of `max_media_bytes` each.
 #[must_use = "a builder does nothing until `build`"]
 pub struct ExecutorBuilder {
     tools: ToolSet,
