@@ -155,8 +155,11 @@ fn fault_017_tools_that_use_rayon_dont_run_on_top_of_one_another() {
         }
     };
     let slow =
-        Tool::new("slow", "", || Ok((0..2).into_par_iter().for_each(|_| thread::sleep(ms(500)))));
-    let naps = Tool::new("naps", "", || Ok(thread::sleep(ms(5))));
+        Tool::new("slow", "", || Ok((0..2).into_par_iter().for_each(|_| thread::sleep(ms(1500)))));
+    let naps = {
+        let pool = Arc::clone(&pool);
+        Tool::new("naps", "", move || Ok(pool.install(|| thread::sleep(ms(5)))))
+    };
     let tools = ToolSet::new()
         .with(Tool::new("computes", "", computes.clone()))
         .with(slow)

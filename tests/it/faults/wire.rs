@@ -8,7 +8,9 @@ use std::time::Instant;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use toolpool::wire::StreamEvent;
-use toolpool::{Executor, Note, Outcome, Rejected, Tool, ToolCall, ToolSet, Turn, Wire};
+use toolpool::{
+    CallReport, Executor, Json, Note, Outcome, Rejected, Tool, ToolCall, ToolSet, Turn, Wire,
+};
 
 #[cfg(target_os = "linux")]
 use super::bodies::peak;
@@ -355,6 +357,18 @@ fn fault_094_a_message_that_calls_nothing_though_it_says_so() {
     });
 }
 
+/// Which results say that they are errors, in the formats that have a sign for it.
+fn flagged(wire: Wire, replies: &[Json]) -> Option<Vec<bool>> {
+    let results = replies.last()?.to_value().ok()?;
+    let (list, is_error): (&str, fn(&Value) -> bool) = match wire {
+        Wire::Anthropic => ("content", |block| block["is_error"] == true),
+        Wire::Bedrock => ("content", |block| block["toolResult"]["status"] == "error"),
+        Wire::Gemini => ("parts", |part| part["functionResponse"]["response"]["error"].is_string()),
+        _ => return None,
+    };
+    Some(results[list].as_array()?.iter().map(is_error).collect())
+}
+
 #[test]
 fn fault_095_every_kind_of_result_is_written_as_each_provider_wants_it() {
     let gate = Gate::default();
@@ -394,6 +408,10 @@ fn fault_095_every_kind_of_result_is_written_as_each_provider_wants_it() {
             let (turn, report) = answer(case, wire, &body(wire, &calls));
             assert_eq!(names(&report), expected, "{wire}");
             let replies = turn.reply(&report);
+            let failed: Vec<_> = report.calls().iter().map(CallReport::is_error).collect();
+            if let Some(flagged) = flagged(wire, &replies) {
+                assert_eq!(flagged, failed, "{wire}: {replies:?}");
+            }
             let all: String = replies.iter().map(|message| message.as_str()).collect();
             let mut from = 0;
             for index in 0..order.len() {
