@@ -2,11 +2,12 @@
 //!
 //! No lock is held while a callback runs, and a parent keeps no dropped child.
 
-use log::Level;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
+
+use log::Level;
 
 use crate::logging::log;
 use crate::sync::atomic::{AtomicBool, Ordering};

@@ -3,9 +3,10 @@
 //! Whatever leaves it, the conversation's last message with calls has its results behind it: a turn
 //! goes into the conversation only together with them.
 
-use log::Level;
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
+
+use log::Level;
 
 use crate::agent::Parts;
 use crate::agent::conversation::Conversation;
@@ -231,15 +232,12 @@ impl<'a> Going<'a> {
         let end = match turn.stop().kind {
             // To be sent again as it is, and the model goes on.
             StopKind::Pause => None,
-            StopKind::Refusal | StopKind::ContentFilter | StopKind::ContextExceeded => {
-                ended_by_its_stop(turn)
-            }
             // Without a word it is hardly an answer.
             StopKind::Unknown if !text.trim().is_empty() => Some(End::Answer(text)),
             StopKind::MaxTokens | StopKind::Failed | StopKind::Unknown => {
                 Some(End::CutShort { stop: turn.stop().clone(), text })
             }
-            _ => Some(End::Answer(text)),
+            _ => Some(ended_by_its_stop(turn).unwrap_or(End::Answer(text))),
         };
         let nothing = Report::new(Vec::new(), Duration::ZERO, None);
         self.answer(turn, &nothing, end.as_ref())?;
@@ -258,7 +256,7 @@ impl<'a> Going<'a> {
                 Level::Info,
                 format_args!(
                     "the model makes one call a turn though they don't depend on each other; \
-                 ParallelPolicy::Encourage may help"
+                     ParallelPolicy::Encourage may help"
                 ),
             );
         }
@@ -362,10 +360,12 @@ impl<'a> Going<'a> {
 /// The end of the run where the model must not be asked on, whether it has made calls or not: it
 /// would be urged to do what it refused, or has no room for more.
 fn ended_by_its_stop(turn: &Turn) -> Option<End> {
-    let text = turn.text().to_owned();
+    let text = || turn.text().to_owned();
     match turn.stop().kind {
-        StopKind::Refusal | StopKind::ContentFilter => Some(End::Refused(text)),
-        StopKind::ContextExceeded => Some(End::CutShort { stop: turn.stop().clone(), text }),
+        StopKind::Refusal | StopKind::ContentFilter => Some(End::Refused(text())),
+        StopKind::ContextExceeded => {
+            Some(End::CutShort { stop: turn.stop().clone(), text: text() })
+        }
         _ => None,
     }
 }

@@ -122,10 +122,8 @@ impl<'a> Keeper<'a> {
             };
             return output.into();
         };
-        let (head, _) = self.kept.split_at(over.head);
-        let (last, first) = self.kept.split_at(over.at);
-        let tail = [first, &last[over.head..]].concat();
-        let (head, tail) = (whole_start(head), whole_end(&tail));
+        let tail = [&self.kept[over.at..], &self.kept[over.head..over.at]].concat();
+        let (head, tail) = (whole_start(&self.kept[..over.head]), whole_end(&tail));
         let left_out = self.total - (head.len() + tail.len()) as u64;
         let file = over.spill.and_then(Spill::keep);
         let text = head.to_owned() + &note(left_out, self.total, file.as_deref()) + tail;

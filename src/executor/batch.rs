@@ -108,9 +108,7 @@ impl Batch {
         self.core.attend(self.collector.id);
         let _waiting = self.wait();
         self.collector.complete(planned, &self.options);
-        let report = self.collector.finish();
-        attempt::let_go(self.options);
-        report
+        self.report()
     }
 
     /// The message broke off: cancels what runs, starts nothing else, and gives a complete report
@@ -143,6 +141,10 @@ impl Batch {
         withhold(&mut planned, &reason);
         self.collector.push(planned, true);
         let _waiting = self.wait();
+        self.report()
+    }
+
+    fn report(self) -> Report {
         let report = self.collector.finish();
         attempt::let_go(self.options);
         report

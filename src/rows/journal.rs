@@ -4,7 +4,6 @@
 //! that was torn by a crash is taken off; any other line that can't be read is an error. Once a
 //! line couldn't be written nothing is written any more.
 
-use log::Level;
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -12,6 +11,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use log::Level;
 use parking_lot::Mutex;
 
 use crate::error::{Error, ErrorKind};

@@ -1,8 +1,8 @@
 //! What is written down of one row.
 
-use log::Level;
 use std::sync::Arc;
 
+use log::Level;
 use parking_lot::Mutex;
 
 use crate::agent::{End, Log};

@@ -1,9 +1,9 @@
 //! A model whose requests are made no faster than all rows together may.
 
-use log::Level;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use log::Level;
 use parking_lot::Mutex;
 
 use crate::cancel::CancelToken;

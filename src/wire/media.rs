@@ -1,23 +1,27 @@
-//! Which images and files the providers take: one of another kind fails the request, and with it every later
-//! one of the conversation, so words stand in its place.
+//! Which images and files the providers take: one of another kind fails the request, and with it
+//! every later one of the conversation, so words stand in its place.
 
 /// The media type of an image that all providers read, in its usual spelling; nothing for others.
 pub(super) fn image_type(media_type: &str) -> Option<&'static str> {
     const TYPES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
-    let given = media_type.split(';').next().unwrap_or_default().trim();
+    let given = without_parameters(media_type);
     let given = if given.eq_ignore_ascii_case("image/jpg") { "image/jpeg" } else { given };
     TYPES.into_iter().find(|known| known.eq_ignore_ascii_case(given))
 }
 
 /// Whether OpenAI reads files of that type: text, PDF and what offices write.
 pub(super) fn is_file_type(media_type: &str) -> bool {
-    let given = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let given = without_parameters(media_type).to_ascii_lowercase();
     let Some(format) = given.strip_prefix("application/") else {
         return given.starts_with("text/");
     };
     let known = ["pdf", "json", "xml", "rtf", "msword", "vnd.ms-excel", "vnd.ms-powerpoint"];
     let families = ["vnd.openxmlformats-officedocument.", "vnd.oasis.opendocument."];
     known.contains(&format) || families.iter().any(|family| format.starts_with(family))
+}
+
+fn without_parameters(media_type: &str) -> &str {
+    media_type.split(';').next().unwrap_or_default().trim()
 }
 
 #[cfg(test)]

@@ -40,9 +40,9 @@ pub(crate) use failure::{SHOWN, providers_words};
 pub use request::{Parameters, Prompt, ToolChoice};
 pub use stream::{Assembler, StreamEvent};
 
-use log::Level;
 use std::borrow::Cow;
 
+use log::Level;
 use serde_json::Value;
 
 use crate::error::Error;

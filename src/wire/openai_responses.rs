@@ -230,9 +230,9 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
         None => ids::ids(&given, IDS, turn),
     };
     let mut repairs = Vec::new();
-    let (items, kinds, callers) = match turn.message() {
+    let (items, callers) = match turn.message() {
         Some(message) => echo(message, &answers, &ids, &mut repairs),
-        None => (made(turn, &answers, &ids), Vec::new(), Vec::new()),
+        None => (made(turn, &answers, &ids), Vec::new()),
     };
     let callers = callers.into_iter().chain(std::iter::repeat(None));
     let results = answers.iter().zip(&ids).zip(callers);
@@ -243,23 +243,17 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
         };
         raw::json(&CallOutput { kind, call_id: id, output: content(answer), caller })
     });
-    let outputs: Vec<_> = outputs.collect();
-    let messages = match mixed(&kinds).is_some() {
-        true => parted(items, &kinds, outputs),
-        false => items.into_iter().chain(outputs).collect(),
-    };
-    Reply { messages, repairs }
+    Reply { messages: with_outputs(items, outputs), repairs }
 }
 
-/// The items as they came, or repaired; what they are; and the `caller` of each call that has one.
+/// The items as they came, or repaired; and the `caller` of each call that has one.
 fn echo<'a>(
     message: &'a Json,
     answers: &[Answer<'_>],
     ids: &[Cow<'_, str>],
     repairs: &mut Vec<Repair>,
-) -> (Vec<Json>, Vec<Place>, Vec<Option<&'a RawValue>>) {
+) -> (Vec<(Place, Json)>, Vec<Option<&'a RawValue>>) {
     let mut items = Vec::new();
-    let mut kinds = Vec::new();
     let mut callers = Vec::new();
     for (at, text) in raw::array(message.as_str()).into_iter().enumerate() {
         let item: Option<Item<'_>> = fields::part(text);
@@ -284,19 +278,19 @@ fn echo<'a>(
             }
             callers.push(item.caller);
         }
-        items.push(json);
-        kinds.push(match kind {
+        let place = match kind {
             Some(_) => Place::Call,
             None if item.kind.as_deref() == Some("message") => Place::Message,
             None if item.kind.as_deref() == Some("reasoning") => Place::Reasoning,
             None => Place::Other,
-        });
+        };
+        items.push((place, json));
     }
-    if join_calls(&mut items, &mut kinds) {
+    if join_calls(&mut items) {
         let what = "messages behind a call were put before the calls".to_owned();
         repairs.push(Repair { index: None, what });
     }
-    (items, kinds, callers)
+    (items, callers)
 }
 
 /// What an item is to the order of items.
@@ -311,38 +305,38 @@ enum Place {
 /// From the first call to the last call or message, where a message is behind a call: DeepSeek looks
 /// for results right after the calls that follow each other. Nothing where there is something else
 /// among them, such as a call of the server's.
-fn mixed(kinds: &[Place]) -> Option<Range<usize>> {
-    let first = kinds.iter().position(|kind| *kind == Place::Call)?;
-    let last = kinds.iter().rposition(|kind| matches!(kind, Place::Call | Place::Message))?;
-    let among = &kinds[first..=last];
-    let is_mixed = among.contains(&Place::Message) && !among.contains(&Place::Other);
-    is_mixed.then_some(first..last + 1)
+fn mixed(items: &[(Place, Json)]) -> Option<Range<usize>> {
+    let is = |item: &(Place, Json), place| item.0 == place;
+    let first = items.iter().position(|item| is(item, Place::Call))?;
+    let last =
+        items.iter().rposition(|(place, _)| matches!(place, Place::Call | Place::Message))?;
+    let among = &items[first..=last];
+    let has = |place| among.iter().any(|item| is(item, place));
+    (has(Place::Message) && !has(Place::Other)).then_some(first..last + 1)
 }
 
 /// Puts messages behind a call before the first call; whether there were any. Where reasoning is
 /// near, nothing is moved: OpenAI wants it before the item it led to.
-fn join_calls(items: &mut [Json], kinds: &mut [Place]) -> bool {
-    let Some(mixed) = mixed(kinds) else { return false };
-    if kinds[mixed.start.saturating_sub(1)..mixed.end].contains(&Place::Reasoning) {
+fn join_calls(items: &mut [(Place, Json)]) -> bool {
+    let Some(mixed) = mixed(items) else { return false };
+    let mut near = items[mixed.start.saturating_sub(1)..mixed.end].iter();
+    if near.any(|(place, _)| *place == Place::Reasoning) {
         return false;
     }
-    let mut order: Vec<_> = mixed.clone().collect();
-    order.sort_by_key(|at| kinds[*at] != Place::Message);
-    let moved: Vec<_> = order.iter().map(|at| items[*at].clone()).collect();
-    items[mixed.clone()].clone_from_slice(&moved);
-    kinds[mixed].sort_by_key(|kind| *kind != Place::Message);
+    items[mixed].sort_by_key(|(place, _)| *place != Place::Message);
     true
 }
 
-/// The items with the outputs of calls right behind them, where other items part the calls.
-fn parted(items: Vec<Json>, kinds: &[Place], outputs: Vec<Json>) -> Vec<Json> {
-    let mut outputs = outputs.into_iter();
+/// The items and the outputs of the calls: behind all, or right behind the calls that messages part.
+fn with_outputs(items: Vec<(Place, Json)>, mut outputs: impl Iterator<Item = Json>) -> Vec<Json> {
+    let are_parted = mixed(&items).is_some();
     let mut messages = Vec::new();
     let mut open = 0;
-    for (item, kind) in items.into_iter().zip(kinds) {
-        match kind {
-            Place::Call => open += 1,
-            _ => messages.extend(outputs.by_ref().take(std::mem::take(&mut open))),
+    for (place, item) in items {
+        if place == Place::Call {
+            open += 1;
+        } else if are_parted {
+            messages.extend(outputs.by_ref().take(std::mem::take(&mut open)));
         }
         messages.push(item);
     }
@@ -462,7 +456,7 @@ enum Made<'a> {
 }
 
 /// Items for a turn that came in no format, or in another.
-fn made(turn: &Turn, answers: &[Answer<'_>], ids: &[Cow<'_, str>]) -> Vec<Json> {
+fn made(turn: &Turn, answers: &[Answer<'_>], ids: &[Cow<'_, str>]) -> Vec<(Place, Json)> {
     let text = (!turn.text().is_empty())
         .then(|| Made::Message { role: "assistant", content: turn.text() });
     let calls = answers.iter().zip(ids).map(|(answer, call_id)| {
@@ -474,5 +468,6 @@ fn made(turn: &Turn, answers: &[Answer<'_>], ids: &[Cow<'_, str>]) -> Vec<Json> 
         }
         Made::FunctionCall { call_id, name, namespace, arguments: tool_calls::object_text(call) }
     });
-    text.into_iter().chain(calls).map(|item| raw::json(&item)).collect()
+    let text = text.into_iter().map(|text| (Place::Message, raw::json(&text)));
+    text.chain(calls.map(|call| (Place::Call, raw::json(&call)))).collect()
 }

@@ -17,13 +17,13 @@ pub use builder::ClientBuilder;
 pub use provider::Server;
 pub use secret::Secret;
 
-use log::Level;
 use std::cell::Cell;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 use std::time::Instant;
 
+use log::Level;
 use ureq::http::{HeaderName, HeaderValue};
 
 use crate::json::Json;

@@ -15,7 +15,7 @@ use crate::wire::fields::{self, fields};
 use crate::wire::raw::{self, RawObject};
 use crate::wire::stream::parts::{self, push_list};
 use crate::wire::stream::tell::Tell;
-use crate::wire::stream::{Format, Problem, push_json, push_string};
+use crate::wire::stream::{Format, Problem, is_done, push_json, push_string};
 
 fields! {
     struct Event<'a> {
@@ -119,7 +119,7 @@ struct Open {
 
 impl Format for Stream {
     fn event(&mut self, name: &str, data: &str, tell: &mut Tell<'_>) -> Result<(), Problem> {
-        if data.trim_ascii() == "[DONE]" {
+        if is_done(data) {
             return Ok(());
         }
         let mut event = None;

@@ -14,7 +14,7 @@ use crate::wire::fields::{self, fields};
 use crate::wire::raw::{self, RawObject};
 use crate::wire::stream::parts::{self, push_list};
 use crate::wire::stream::tell::Tell;
-use crate::wire::stream::{Format, Problem, push_string, to_json};
+use crate::wire::stream::{Format, Problem, is_done, push_string, to_json};
 
 fields! {
     struct Event<'a> {
@@ -146,7 +146,7 @@ impl Format for Stream {
 
 impl Stream {
     fn named(&mut self, data: &str, tell: &mut Tell<'_>) -> Result<(), Problem> {
-        if data.trim_ascii() == "[DONE]" {
+        if is_done(data) {
             return Ok(());
         }
         let event = serde_json::from_str::<&RawValue>(data);

@@ -9,7 +9,7 @@ use crate::wire::call_element::arguments;
 use crate::wire::fields::{self, Given, fields};
 use crate::wire::stream::parts::{self, push_list, push_raw, push_text};
 use crate::wire::stream::tell::Tell;
-use crate::wire::stream::{Format, Problem, push_json};
+use crate::wire::stream::{Format, Problem, is_done, push_json};
 
 fields! {
     struct Event<'a> {
@@ -82,7 +82,7 @@ struct Call {
 
 impl Format for Stream {
     fn event(&mut self, name: &str, data: &str, tell: &mut Tell<'_>) -> Result<(), Problem> {
-        if data.trim_ascii() == "[DONE]" {
+        if is_done(data) {
             return Ok(());
         }
         let event: Option<Event<'_>> = fields::parse(data).map_err(|e| Problem::event(&e, data))?;

@@ -17,7 +17,7 @@ use crate::wire::gemini::{self, Tokens};
 use crate::wire::raw::{self, RawObject};
 use crate::wire::stream::parts::{check_list, push_list};
 use crate::wire::stream::tell::Tell;
-use crate::wire::stream::{Format, Problem, push_json, push_string};
+use crate::wire::stream::{Format, Problem, is_done, push_json, push_string};
 use arguments::{Arguments, Piece};
 
 fields! {
@@ -124,7 +124,7 @@ struct Usage {
 
 impl Format for Stream {
     fn event(&mut self, _name: &str, data: &str, tell: &mut Tell<'_>) -> Result<(), Problem> {
-        if data.trim_ascii() == "[DONE]" {
+        if is_done(data) {
             return Ok(());
         }
         let mut event = None;

@@ -231,6 +231,13 @@ struct Problem {
     unfinished: bool,
 }
 
+/// What OpenAI ends its streams with, and servers that copy it those of other formats.
+const DONE: &str = "[DONE]";
+
+fn is_done(data: &str) -> bool {
+    data.trim_ascii() == DONE
+}
+
 impl Problem {
     fn new(text: String) -> Self {
         Self { text, quoted: None, broken: None, unfinished: false }
@@ -253,7 +260,7 @@ impl Problem {
         // Neither takes every end for one that came too early: `tr` is one to serde, `1.` to ours.
         let unfinished = error.is_eof()
             || json::scan(data).is_err_and(|ours| ours.at == data.len())
-            || "[DONE]".starts_with(data.trim_ascii());
+            || DONE.starts_with(data.trim_ascii());
         Self { quoted, unfinished, ..Self::unreadable(format_args!("an event is no JSON: {why}")) }
     }
 

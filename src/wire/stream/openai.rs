@@ -25,7 +25,7 @@ use crate::wire::fields::{self, Fields, Given, fields};
 use crate::wire::openai::stop;
 use crate::wire::stream::parts::{self, Kept, push_list, push_raw, push_text};
 use crate::wire::stream::tell::Tell;
-use crate::wire::stream::{Format, Problem, push_json};
+use crate::wire::stream::{Format, Problem, is_done, push_json};
 
 mod content;
 mod reasoning;
@@ -149,7 +149,7 @@ impl Format for Stream {
         if self.done {
             return Ok(());
         }
-        if data.trim_ascii() == "[DONE]" {
+        if is_done(data) {
             self.done = true;
             return Ok(());
         }

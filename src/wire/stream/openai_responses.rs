@@ -19,7 +19,7 @@ use crate::wire::openai_responses::Item;
 use crate::wire::raw::{self, RawObject};
 use crate::wire::stream::parts::push_list;
 use crate::wire::stream::tell::Tell;
-use crate::wire::stream::{Format, Problem, push_json};
+use crate::wire::stream::{Format, Problem, is_done, push_json};
 
 fields! {
     struct Event<'a> {
@@ -69,7 +69,7 @@ struct Slot {
 
 impl Format for Stream {
     fn event(&mut self, name: &str, data: &str, tell: &mut Tell<'_>) -> Result<(), Problem> {
-        if data.trim_ascii() == "[DONE]" || self.last.is_some() {
+        if is_done(data) || self.last.is_some() {
             return Ok(());
         }
         let event: Option<Event<'_>> = fields::parse(data).map_err(|e| Problem::event(&e, data))?;
