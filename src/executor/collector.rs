@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use log::Level;
 
 use crate::cancel::{CancelToken, OnCancel};
+use crate::executor::ahead::Ahead;
 use crate::executor::approval::{self, Approver, Planned};
 use crate::executor::around::AroundFactory;
 use crate::executor::attempt;
@@ -143,6 +144,7 @@ pub(crate) fn run(
     options: Options,
 ) -> Report {
     let (tools, settings) = (&tooling.set, &core.settings);
+    core.blocking.call_ahead(turn.calls().len());
     let mut planned = approval::plan(turn.calls(), 0, tools, settings);
     for (index, outcome) in &options.known {
         if let Some(planned) = planned.get_mut(*index) {
@@ -189,6 +191,7 @@ impl Collector {
     pub(crate) fn open(core: &Arc<Core>, tooling: &Arc<Tooling>, options: Options) -> Self {
         let observer = options.observer.clone().or_else(|| core.settings.observer.clone());
         let (wake, wakes) = core.wake_channel();
+        let ahead = Ahead::new(wake.clone());
         let starts = tooling.scoped.then(ScopedStarts::default);
         let mistake = options
             .policy
@@ -254,6 +257,7 @@ impl Collector {
                 caller,
                 watch: observer.clone().map(|observer| Watch::new(observer, id, opened)),
                 observer,
+                ahead,
             }),
             policy: options.policy,
             policy_failed: false,
@@ -310,6 +314,7 @@ impl Collector {
                 watch.send(&self.core.observation, now, first + n, &spec.call, queued);
             }
         }
+        self.run.ahead.expect(specs.iter().filter(|spec| spec.settled.is_none()).count());
         scheduler.submit(self.id, specs, now, out);
     }
 
@@ -415,7 +420,7 @@ impl Collector {
         } else if scheduler.is_done(self.id) {
             Next::Report(scheduler.close(self.id, now))
         } else {
-            let few = scheduler.is_nearly_done(self.id);
+            let few = scheduler.is_nearly_done(self.id, now);
             Next::Wait { due: scheduler.next_due(self.id, now), few }
         }
     }
@@ -448,10 +453,10 @@ impl Collector {
     /// Waits for a wake or `due`, whichever comes first.
     fn wait(&self, due: Deadline, few: bool, start: &mut dyn FnMut(CallRef, Arc<Job>)) {
         if !(few && self.look_out(due)) {
-            match due {
+            self.run.ahead.asleep(|| match due {
                 Deadline::At(at) => drop(self.wakes.recv_deadline(at)),
                 Deadline::Never => drop(self.wakes.recv()),
-            }
+            });
         }
         let Some(starts) = &self.starts else { return };
         let starts = std::mem::take(&mut *starts.lock());

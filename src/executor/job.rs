@@ -10,6 +10,7 @@ use crate::call::ToolCall;
 use crate::cancel::{Callback, CancelToken, LateToken};
 use crate::effect::Effect;
 use crate::error::bounded;
+use crate::executor::ahead::Ahead;
 use crate::executor::approval::Approver;
 use crate::executor::around::Around;
 use crate::executor::attempt;
@@ -42,6 +43,7 @@ pub(crate) struct RunShared {
     pub(crate) caller: crate::executor::spans::Caller,
     pub(crate) watch: Option<Watch>,
     pub(crate) observer: Option<Arc<Watched>>,
+    pub(crate) ahead: Ahead,
 }
 
 /// One call on its way.
@@ -202,8 +204,9 @@ impl Job {
             (fate, next.map(|next| next.granted(scheduler, now, out)))
         });
         let next = next.and_then(|next| next.map_err(attempt::let_go).ok());
-        if !matches!(fate, Fate::Retried) {
-            core.run_callbacks(self.over());
+        match fate {
+            Fate::Retried => self.run.ahead.expect(1),
+            Fate::Settled | Fate::Late(_) => core.run_callbacks(self.over()),
         }
         // Only now, because a logger that blocks must not hold up the result. Nor what comes next.
         let is_free = next.is_none() && self.track == Track::Blocking;
@@ -374,6 +377,10 @@ impl Host for Job {
 
     fn is_cancelled(&self) -> bool {
         self.cancel.is_cancelled()
+    }
+
+    fn returned(&self) {
+        self.run.ahead.returned();
     }
 
     fn seed(&self) -> &str {

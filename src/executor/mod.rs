@@ -11,6 +11,7 @@
 //! why no result is lost.
 
 mod admission;
+mod ahead;
 mod approval;
 mod around;
 mod attempt;

@@ -44,6 +44,8 @@ pub(crate) trait Host: Send + Sync {
     fn run_nested(self: Arc<Self>, turn: &Turn, cx: &CallContext) -> Report;
     /// The closers of the call.
     fn closers(&self) -> &Closers;
+    /// The handler has returned; what it gave is still to become an output.
+    fn returned(&self);
     /// Offers progress to the observer; doesn't block.
     fn progress(&self, text: &str);
 }
@@ -100,6 +102,10 @@ impl Drop for Closer {
 impl CallContext {
     pub(crate) fn new(host: Arc<dyn Host>, attempt: u32, signal_at: Deadline) -> Self {
         Self { host, attempt, signal_at }
+    }
+
+    pub(crate) fn returned(&self) {
+        self.host.returned();
     }
 
     pub(crate) fn result_limit(&self) -> &ResultLimit {

@@ -172,7 +172,7 @@ where
         _: impl FnOnce() -> Result<(), ToolError>,
         cx: &CallContext,
     ) -> Result<Bounded, ToolError> {
-        to_output(self()?, cx)
+        returned(self(), cx)
     }
 
     fn arguments(&self, _: impl FnOnce() -> schema::Type) -> schema::Type {
@@ -190,7 +190,7 @@ where
         args: impl FnOnce() -> Result<A, ToolError>,
         cx: &CallContext,
     ) -> Result<Bounded, ToolError> {
-        to_output(self(args()?)?, cx)
+        returned(self(args()?), cx)
     }
 }
 
@@ -204,11 +204,17 @@ where
         args: impl FnOnce() -> Result<A, ToolError>,
         cx: &CallContext,
     ) -> Result<Bounded, ToolError> {
-        to_output(self(args()?, cx)?, cx)
+        returned(self(args()?, cx), cx)
     }
 }
 
-fn to_output<R: Serialize + 'static>(value: R, cx: &CallContext) -> Result<Bounded, ToolError> {
+/// The handler has returned: what it gave becomes an output.
+fn returned<R: Serialize + 'static>(
+    result: Result<R, ToolError>,
+    cx: &CallContext,
+) -> Result<Bounded, ToolError> {
+    cx.returned();
+    let value = result?;
     let limit = cx.result_limit();
     let mut value = Some(value);
     let any: &mut dyn Any = &mut value;
@@ -314,6 +320,9 @@ mod tests {
     }
 
     impl Host for NoHost {
+        fn returned(&self) {}
+
+
         fn call(&self) -> &ToolCall {
             &self.call
         }

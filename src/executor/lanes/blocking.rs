@@ -81,13 +81,27 @@ fn wake(sleepers: impl IntoIterator<Item = Arc<Sleeper>>) {
 impl State {
     /// The next thread to wake, if tasks are left for it.
     fn next(&mut self) -> Option<Arc<Sleeper>> {
-        if self.coming >= COMING.min(self.queue.len()) {
+        self.next_of(self.queue.len())
+    }
+
+    /// The next thread to wake, if of so many tasks some are left for it.
+    fn next_of(&mut self, tasks: usize) -> Option<Arc<Sleeper>> {
+        if self.coming >= COMING.min(tasks) {
             return None;
         }
         let sleeper = self.idle.pop()?;
         sleeper.woken.store(true, Ordering::Relaxed);
         self.coming += 1;
         Some(sleeper)
+    }
+
+    /// The next threads to wake, as far as of so many tasks some are left for them.
+    fn next_few(&mut self, tasks: usize) -> [Option<Arc<Sleeper>>; COMING] {
+        let mut woken = [const { None }; COMING];
+        for sleeper in &mut woken {
+            *sleeper = self.next_of(tasks);
+        }
+        woken
     }
 }
 
@@ -107,14 +121,11 @@ impl BlockingLane {
     pub(crate) fn submit(self: &Arc<Self>, tasks: Vec<Task>) -> Vec<Task> {
         let mut state = self.state.lock();
         state.queue.extend(tasks);
-        self.queued.store(state.queue.len(), Ordering::Relaxed);
-        let served = state.idle.len() + state.coming;
-        let missing = state.queue.len().saturating_sub(served);
+        let queued = state.queue.len();
+        self.queued.store(queued, Ordering::Relaxed);
+        let missing = queued.saturating_sub(state.idle.len() + state.coming);
         state.threads += missing;
-        let mut woken = [const { None }; COMING];
-        for sleeper in &mut woken {
-            *sleeper = state.next();
-        }
+        let woken = state.next_few(queued);
         state.coming += missing;
         drop(state);
         wake(woken.into_iter().flatten());
@@ -126,6 +137,15 @@ impl BlockingLane {
             say::catch_up();
         }
         refused
+    }
+
+    /// Wakes idle threads for tasks that are about to be submitted, because to be woken takes longer
+    /// than to get them ready. One that comes too early looks out for its task.
+    pub(crate) fn call_ahead(&self, tasks: usize) {
+        let mut state = self.state.lock();
+        let woken = state.next_few(tasks);
+        drop(state);
+        wake(woken.into_iter().flatten());
     }
 
     /// Makes a thread; where the system gives none, the task that is left without one.

@@ -15,8 +15,12 @@ use crate::policy::FailurePolicy;
 use crate::report::Note;
 use crate::time::Deadline;
 
-/// With how few calls still to settle a batch's collector is woken ahead.
+/// With how few calls still to settle a batch's collector is woken ahead; and with how few after it
+/// has slept for long, when its core takes longer to wake and a wake-up more costs little beside
+/// what the batch took.
 const NEARLY_DONE: usize = 3;
+const NEARLY_DONE_AFTER_LONG: usize = 9;
+const LONG: Duration = Duration::from_millis(1);
 
 /// Which threads run a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -389,8 +393,10 @@ impl<P> Batch<P> {
     }
 
     /// Whether so few calls are left that its collector is woken ahead.
-    pub(super) fn is_nearly_done(&self) -> bool {
-        self.sealed && self.pending < NEARLY_DONE
+    pub(super) fn is_nearly_done(&self, now: Instant) -> bool {
+        let is_long = now.saturating_duration_since(self.opened) >= LONG;
+        let few = if is_long { NEARLY_DONE_AFTER_LONG } else { NEARLY_DONE };
+        self.sealed && self.pending < few
     }
 
     /// Whether its policy has still to say what a settled call means for the others. As long as the

@@ -214,8 +214,8 @@ impl<P: Clone> Scheduler<P> {
     }
 
     /// Whether the batch will be done within a few calls.
-    pub(crate) fn is_nearly_done(&self, id: BatchId) -> bool {
-        self.batches.get(id).is_some_and(|batch| batch.is_nearly_done())
+    pub(crate) fn is_nearly_done(&self, id: BatchId, now: Instant) -> bool {
+        self.batches.get(id).is_some_and(|batch| batch.is_nearly_done(now))
     }
 
     /// The first settled call that a custom policy hasn't seen, with what it is to be shown.

@@ -423,7 +423,7 @@ impl<P: Clone> Scheduler<P> {
         let Some(batch) = self.batches.get(id) else { return };
         if !batch.is_done() {
             // A thread takes some microseconds to wake: so it is awake when the last call ends.
-            if !batch.detached && batch.is_nearly_done() {
+            if !batch.detached && batch.is_nearly_done(now) {
                 out.push(Action::Wake(id));
             }
             return;
