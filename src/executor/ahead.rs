@@ -1,20 +1,33 @@
-//! Wakes a collector ahead of its batch's last result: to be woken takes longer than to settle it.
+//! What a batch's workers do for its collector, which takes long to wake: they wake it ahead, and
+//! close the batch meanwhile.
 
+use std::sync::Arc;
+
+use crate::executor::job::Job;
+use crate::executor::scheduler::Closed;
+use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::channel::Sender;
 
-/// What a batch's workers know of its collector. A hint: where it is wrong, the collector is woken
-/// for nothing, or not ahead.
+/// What a batch's workers know of its collector, and have for it.
 pub(crate) struct Ahead {
     collector: Sender<()>,
-    /// Calls that were handed in and whose handlers haven't returned.
+    /// Calls that were handed in and whose handlers haven't returned. A hint, as `asleep` is: where
+    /// it is wrong, the collector is woken for nothing, or not ahead.
     running: AtomicUsize,
     asleep: AtomicBool,
+    /// The batch, once it is closed. Locked after the scheduler.
+    closed: Mutex<Option<Closed<Arc<Job>>>>,
 }
 
 impl Ahead {
     pub(crate) fn new(collector: Sender<()>) -> Self {
-        Self { collector, running: AtomicUsize::new(0), asleep: AtomicBool::new(false) }
+        Self {
+            collector,
+            running: AtomicUsize::new(0),
+            asleep: AtomicBool::new(false),
+            closed: Mutex::new(None),
+        }
     }
 
     /// So many handlers more are to return.
@@ -35,5 +48,15 @@ impl Ahead {
         self.asleep.store(true, Ordering::Relaxed);
         sleep();
         self.asleep.store(false, Ordering::Relaxed);
+    }
+
+    /// The batch is over. Said under the scheduler's lock, so that a batch that isn't there any more
+    /// is found here; the collector takes it out in any case, because its calls hold this.
+    pub(crate) fn close(&self, closed: Closed<Arc<Job>>) {
+        *self.closed.lock() = Some(closed);
+    }
+
+    pub(crate) fn closed(&self) -> Option<Closed<Arc<Job>>> {
+        self.closed.lock().take()
     }
 }

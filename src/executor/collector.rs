@@ -13,7 +13,7 @@ use crate::executor::ahead::Ahead;
 use crate::executor::approval::{self, Approver, Planned};
 use crate::executor::around::AroundFactory;
 use crate::executor::attempt;
-use crate::executor::core::{Core, Reach, ScopedStarts, Tooling};
+use crate::executor::core::{Core, ScopedStarts, Tooling};
 use crate::executor::job::{self, Job, RunShared};
 use crate::executor::observer::{EventKind, Watch, Watched};
 use crate::executor::recorder::Recorder;
@@ -190,8 +190,6 @@ type Locked = Scheduler<Arc<Job>>;
 impl Collector {
     pub(crate) fn open(core: &Arc<Core>, tooling: &Arc<Tooling>, options: Options) -> Self {
         let observer = options.observer.clone().or_else(|| core.settings.observer.clone());
-        let (wake, wakes) = core.wake_channel();
-        let ahead = Ahead::new(wake.clone());
         let starts = tooling.scoped.then(ScopedStarts::default);
         let mistake = options
             .policy
@@ -212,7 +210,7 @@ impl Collector {
         });
         #[cfg(feature = "tracing")]
         let caller = crate::executor::spans::Caller::current();
-        let (id, opened) = core.with(|scheduler, now, out| {
+        let (id, (wake, wakes), opened) = core.with(|scheduler, now, out| {
             let id = scheduler.open(
                 BatchSpec {
                     deadline: options.deadline(now),
@@ -223,12 +221,12 @@ impl Collector {
                 },
                 now,
             );
-            core.collect(id, Reach { wake, starts: starts.clone() });
+            let channel = core.collect(id, starts.clone());
             if let Some(cause) = mistake {
                 let abort = Abort { index: None, cause, satisfied: false };
                 scheduler.end(id, Ending::Aborted(abort), now, out);
             }
-            (id, now)
+            (id, channel, now)
         });
         let hangups = options.cancel.iter().map(|token| {
             let core = Arc::clone(core);
@@ -257,7 +255,7 @@ impl Collector {
                 caller,
                 watch: observer.clone().map(|observer| Watch::new(observer, id, opened)),
                 observer,
-                ahead,
+                ahead: Ahead::new(wake),
             }),
             policy: options.policy,
             policy_failed: false,
@@ -396,7 +394,13 @@ impl Collector {
     fn collect(mut self, mut next: Next, start: &mut dyn FnMut(CallRef, Arc<Job>)) -> Report {
         loop {
             match next {
-                Next::Wait { due, few } => self.wait(due, few, start),
+                Next::Wait { due, few } => {
+                    self.wait(due, few, start);
+                    if let Some(closed) = self.run.ahead.closed() {
+                        next = Next::Report(Some(closed));
+                        continue;
+                    }
+                }
                 Next::Decide(undecided) => self.decide(&undecided),
                 Next::Report(closed) => {
                     let report = self.report(closed);
@@ -411,14 +415,18 @@ impl Collector {
     /// Does what is due, under the lock, and says what comes next. A batch that is done is taken
     /// out.
     fn look(&self, scheduler: &mut Locked, now: Instant, out: &mut Vec<Action<Arc<Job>>>) -> Next {
+        let closed = |scheduler: &mut Locked| {
+            let closed = self.run.ahead.closed();
+            Next::Report(closed.or_else(|| scheduler.close(self.id, now)))
+        };
         if scheduler.is_done(self.id) {
-            return Next::Report(scheduler.close(self.id, now));
+            return closed(scheduler);
         }
         scheduler.tick(self.id, now, out);
         if let Some(undecided) = scheduler.next_undecided(self.id) {
             Next::Decide(undecided)
         } else if scheduler.is_done(self.id) {
-            Next::Report(scheduler.close(self.id, now))
+            closed(scheduler)
         } else {
             let few = scheduler.is_nearly_done(self.id, now);
             Next::Wait { due: scheduler.next_due(self.id, now), few }
@@ -480,9 +488,7 @@ impl Collector {
 
     fn report(&mut self, closed: Option<Closed<Arc<Job>>>) -> Report {
         self.closed = true;
-        if let Some(reach) = self.core.uncollect(self.id) {
-            self.core.keep_channel((reach.wake, self.wakes.clone()));
-        }
+        self.core.uncollect(self.id, &self.wakes);
         match closed {
             Some(closed) => {
                 let (report, uncounted) = report(closed, std::mem::take(&mut self.notes));
@@ -501,9 +507,10 @@ impl Collector {
 impl Drop for Collector {
     fn drop(&mut self) {
         if !self.closed {
-            self.core.uncollect(self.id);
+            self.core.uncollect(self.id, &self.wakes);
             self.core.leave(self.id);
             self.core.with(|scheduler, now, out| scheduler.detach(self.id, now, out));
+            attempt::let_go(self.run.ahead.closed());
         }
     }
 }
@@ -512,7 +519,7 @@ impl Drop for Collector {
 /// earlier run or will end in a later one, and those of no tool, whose names the model makes up
 /// without end.
 fn report(closed: Closed<Arc<Job>>, notes: Vec<(usize, Note)>) -> (Report, Vec<usize>) {
-    let (wall, abort) = (closed.wall, closed.abort.clone());
+    let (wall, abort) = (closed.wall, closed.abort().cloned());
     let mut planned = notes.into_iter().peekable();
     let slots = closed.into_calls();
     let mut calls = Vec::with_capacity(slots.len());

@@ -25,15 +25,22 @@ use crate::tool::{Definition, Lane, ToolSet};
 pub(crate) type ScopedStarts = Arc<Mutex<Vec<(CallRef, Arc<Job>)>>>;
 
 /// Wakes a collector. Holds one wake: one is as good as many.
-type WakeChannel = (Sender<()>, Receiver<()>);
+pub(crate) type WakeChannel = (Sender<()>, Receiver<()>);
 
 /// How many channels are kept for the next batches.
 const SPARE_CHANNELS: usize = 16;
 
 /// How a batch's collector is reached.
-pub(crate) struct Reach {
-    pub(crate) wake: Sender<()>,
-    pub(crate) starts: Option<ScopedStarts>,
+struct Reach {
+    wake: Sender<()>,
+    starts: Option<ScopedStarts>,
+}
+
+struct Collectors {
+    open: Sorted<BatchId, Reach>,
+    /// The channels of batches that are over. One may hold a late wake: a collector that is woken
+    /// for nothing looks and waits on.
+    spare: Vec<WakeChannel>,
 }
 
 pub(crate) type Actions = Vec<Action<Arc<Job>>>;
@@ -42,10 +49,7 @@ pub(crate) type Actions = Vec<Action<Arc<Job>>>;
 pub(crate) struct Core {
     scheduler: Mutex<Scheduler<Arc<Job>>>,
     /// Locked after the scheduler, never before.
-    collectors: Mutex<Sorted<BatchId, Reach>>,
-    /// Those of batches that are over. One may hold a late wake: a collector that is woken for
-    /// nothing looks and waits on.
-    spare: Mutex<Vec<WakeChannel>>,
+    collectors: Mutex<Collectors>,
     pub(crate) blocking: Arc<BlockingLane>,
     pub(crate) compute: Arc<ComputeLane>,
     pub(crate) settings: Settings,
@@ -164,8 +168,7 @@ impl Core {
     ) -> Arc<Self> {
         Arc::new(Self {
             scheduler: Mutex::new(scheduler),
-            collectors: Mutex::new(Sorted::new()),
-            spare: Mutex::default(),
+            collectors: Mutex::new(Collectors { open: Sorted::new(), spare: Vec::new() }),
             blocking,
             compute,
             settings,
@@ -222,7 +225,7 @@ impl Core {
                         refused.extend(self.compute.submit(Task::Call(call, job)).err());
                     }
                     Action::Start(call, Track::Scoped | Track::ScopedCompute, job) => {
-                        if let Some(reach) = self.collectors.lock().get(call.batch)
+                        if let Some(reach) = self.collectors.lock().open.get(call.batch)
                             && let Some(starts) = &reach.starts
                         {
                             starts.lock().push((call, job));
@@ -304,7 +307,7 @@ impl Core {
     }
 
     fn wake(&self, id: BatchId) {
-        let collector = self.collectors.lock().get(id).map(|reach| reach.wake.clone());
+        let collector = self.collectors.lock().open.get(id).map(|reach| reach.wake.clone());
         if let Some(collector) = collector {
             let _ = collector.try_send(());
         }
@@ -358,26 +361,21 @@ impl Core {
         self.stand_in.stand(self);
     }
 
-    pub(crate) fn collect(&self, id: BatchId, collector: Reach) {
-        self.collectors.lock().insert(id, collector);
+    /// How the collector of a new batch is woken.
+    pub(crate) fn collect(&self, id: BatchId, starts: Option<ScopedStarts>) -> WakeChannel {
+        let mut collectors = self.collectors.lock();
+        let (wake, wakes) = collectors.spare.pop().unwrap_or_else(|| channel::bounded(1));
+        collectors.open.insert(id, Reach { wake: wake.clone(), starts });
+        (wake, wakes)
     }
 
-    /// Takes out how a collector was reached.
-    pub(crate) fn uncollect(&self, id: BatchId) -> Option<Reach> {
-        self.collectors.lock().remove(id)
-    }
-
-    /// A channel for a collector's wakes.
-    pub(crate) fn wake_channel(&self) -> WakeChannel {
-        let spare = self.spare.lock().pop();
-        spare.unwrap_or_else(|| channel::bounded(1))
-    }
-
-    /// Keeps a channel that nobody waits at for the next batch.
-    pub(crate) fn keep_channel(&self, channel: WakeChannel) {
-        let mut spare = self.spare.lock();
-        if spare.len() < SPARE_CHANNELS {
-            spare.push(channel);
+    /// Nobody waits for the batch any more. Its channel is kept for the next one.
+    pub(crate) fn uncollect(&self, id: BatchId, wakes: &Receiver<()>) {
+        let mut collectors = self.collectors.lock();
+        if let Some(reach) = collectors.open.remove(id)
+            && collectors.spare.len() < SPARE_CHANNELS
+        {
+            collectors.spare.push((reach.wake, wakes.clone()));
         }
     }
 

@@ -200,6 +200,9 @@ impl Job {
                 self.tell(now, || EventKind::Retrying { outcome });
             }
             tell_settled(now, out);
+            if let Some(closed) = scheduler.close(call.batch, now) {
+                self.run.ahead.close(closed);
+            }
             let next = waiting.flatten().or_else(|| claim(self.track, out));
             (fate, next.map(|next| next.granted(scheduler, now, out)))
         });

@@ -322,7 +322,6 @@ mod tests {
     impl Host for NoHost {
         fn returned(&self) {}
 
-
         fn call(&self) -> &ToolCall {
             &self.call
         }

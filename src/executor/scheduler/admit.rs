@@ -27,7 +27,12 @@ impl<P: Clone> Scheduler<P> {
         let first = batch.slots.len();
         let mut settled = Vec::new();
         let calls = calls.into_iter();
-        batch.slots.reserve(calls.size_hint().0);
+        let expected = calls.size_hint().0;
+        match first {
+            // Most batches are handed in at once.
+            0 => batch.slots.reserve_exact(expected),
+            _ => batch.slots.reserve(expected),
+        }
         for (n, spec) in calls.enumerate() {
             let (slot, outcome) = Slot::new(spec, now);
             batch.slots.push(slot);

@@ -462,19 +462,22 @@ pub(crate) struct SlotReport<P> {
 
 /// How a closed batch went.
 pub(crate) struct Closed<P> {
-    pub(super) slots: Vec<Slot<P>>,
-    /// A custom one is dropped with what the user put into it, so never under the lock.
-    pub(super) _policy: FailurePolicy,
-    pub(super) opened: Instant,
+    /// Whole, because a custom policy is dropped with what the user put into it, so never under the
+    /// lock.
+    pub(super) batch: Box<Batch<P>>,
     pub(crate) wall: Duration,
-    pub(crate) abort: Option<Abort>,
     pub(crate) id: BatchId,
 }
 
 impl<P> Closed<P> {
+    pub(crate) fn abort(&self) -> Option<&Abort> {
+        self.batch.abort.as_ref()
+    }
+
     /// How its calls went, in call order.
     pub(crate) fn into_calls(self) -> impl ExactSizeIterator<Item = SlotReport<P>> {
-        let Self { slots, opened, wall, .. } = self;
+        let Self { mut batch, wall, .. } = self;
+        let (slots, opened) = (std::mem::take(&mut batch.slots), batch.opened);
         let offset = move |at: Instant| at.saturating_duration_since(opened);
         slots.into_iter().map(move |slot| SlotReport {
             submitted: offset(slot.submitted),

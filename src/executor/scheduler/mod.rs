@@ -240,7 +240,7 @@ impl<P: Clone> Scheduler<P> {
         if !self.batches.get(id)?.is_done() {
             return None;
         }
-        let batch = *self.batches.remove(id)?;
+        let batch = self.batches.remove(id)?;
         if batch.in_rotation {
             self.rotation.retain(|other| *other != id);
         }
@@ -257,9 +257,8 @@ impl<P: Clone> Scheduler<P> {
                 self.zombies.insert(CallRef { batch: id, index }, zombie(slot));
             }
         }
-        let Batch { slots, opened, abort, policy, .. } = batch;
-        let wall = now.saturating_duration_since(opened);
-        Some(Closed { slots, _policy: policy, opened, wall, abort, id })
+        let wall = now.saturating_duration_since(batch.opened);
+        Some(Closed { batch, wall, id })
     }
 
     pub(crate) fn counts(&self) -> Counts {

@@ -26,7 +26,7 @@ pub(super) struct Ended {
 
 impl From<Closed<usize>> for Ended {
     fn from(closed: Closed<usize>) -> Self {
-        let (abort, id) = (closed.abort.clone(), closed.id);
+        let (abort, id) = (closed.abort().cloned(), closed.id);
         Self { slots: closed.into_calls().collect(), abort, id }
     }
 }
