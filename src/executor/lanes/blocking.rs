@@ -47,6 +47,8 @@ struct State {
     /// Threads that were woken or made and haven't come yet.
     coming: usize,
     threads: usize,
+    /// Tasks that are about to be submitted and that no thread was called for yet.
+    announced: usize,
     /// Idle threads that look out for a task.
     looking: usize,
     closed: bool,
@@ -121,6 +123,7 @@ impl BlockingLane {
     pub(crate) fn submit(self: &Arc<Self>, tasks: Vec<Task>) -> Vec<Task> {
         let mut state = self.state.lock();
         state.queue.extend(tasks);
+        state.announced = 0;
         let queued = state.queue.len();
         self.queued.store(queued, Ordering::Relaxed);
         let missing = queued.saturating_sub(state.idle.len() + state.coming);
@@ -139,13 +142,14 @@ impl BlockingLane {
         refused
     }
 
-    /// Wakes idle threads for tasks that are about to be submitted, because to be woken takes longer
-    /// than to get them ready. One that comes too early looks out for its task.
+    /// Wakes an idle thread for tasks that are about to be submitted, because to be woken takes
+    /// longer than to get them ready. It calls others, and looks out for its task.
     pub(crate) fn call_ahead(&self, tasks: usize) {
         let mut state = self.state.lock();
-        let woken = state.next_few(tasks);
+        let woken = state.next_of(tasks.min(1));
+        state.announced = tasks.saturating_sub(1);
         drop(state);
-        wake(woken.into_iter().flatten());
+        wake(woken);
     }
 
     /// Makes a thread; where the system gives none, the task that is left without one.
@@ -223,6 +227,11 @@ impl BlockingLane {
         loop {
             if me.woken.swap(false, Ordering::Relaxed) {
                 state.coming -= 1;
+                if state.announced > 0 {
+                    let announced = std::mem::take(&mut state.announced);
+                    let others = state.next_few(announced);
+                    MutexGuard::unlocked(state, || wake(others.into_iter().flatten()));
+                }
                 return true;
             }
             if timed_out {
