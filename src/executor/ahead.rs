@@ -60,3 +60,28 @@ impl Ahead {
         self.closed.lock().take()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::channel::bounded;
+
+    #[test]
+    fn the_last_handler_to_return_wakes_a_collector_that_sleeps() {
+        let (collector, wakes) = bounded(1);
+        let ahead = Ahead::new(collector);
+        ahead.expect(2);
+        ahead.asleep(|| {
+            ahead.returned();
+            assert!(wakes.try_recv().is_err(), "one is still to return");
+            ahead.expect(1); // another attempt
+            ahead.returned();
+            assert!(wakes.try_recv().is_err(), "one is still to return");
+            ahead.returned();
+            assert!(wakes.try_recv().is_ok());
+        });
+        ahead.expect(1);
+        ahead.returned();
+        assert!(wakes.try_recv().is_err(), "it is awake");
+    }
+}
