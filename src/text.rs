@@ -103,6 +103,14 @@ pub(crate) fn digest<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     format!("{hash:032x}")
 }
 
+/// The order of so many texts; equal ones stay in theirs. The one sort of texts: it is long in
+/// machine code.
+pub(crate) fn sorted<'a>(texts: usize, text: impl Fn(usize) -> &'a str) -> Vec<usize> {
+    let mut order: Vec<(&str, usize)> = (0..texts).map(|at| (text(at), at)).collect();
+    order.sort_unstable();
+    order.into_iter().map(|(_, at)| at).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! One spelling for JSON texts that mean the same.
 
 use super::scan::{Events, unquoted, walk};
+use crate::text;
 
 /// The text without white space, with every object's keys sorted and every string escaped in the
 /// one way. Numbers keep their spelling: `1` and `1.0` stay two things. A text that isn't JSON
@@ -69,16 +70,13 @@ impl Writer {
     /// Writes the members of the innermost object again, by key; equal keys stay in order.
     fn sort(&mut self, members: Vec<(String, usize)>) {
         let Some(start) = members.first().map(|(_, start)| *start) else { return };
-        let ends: Vec<_> = members.iter().skip(1).map(|(_, next)| next - 1).collect();
-        let ends = ends.into_iter().chain([self.out.len()]);
-        let mut members: Vec<_> = members.into_iter().zip(ends).collect();
-        members.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         let mut sorted = String::with_capacity(self.out.len() - start);
-        for (n, ((_, from), to)) in members.into_iter().enumerate() {
+        for (n, at) in text::sorted(members.len(), |at| &members[at].0).into_iter().enumerate() {
             if n > 0 {
                 sorted.push(',');
             }
-            sorted += &self.out[from..to];
+            let end = members.get(at + 1).map_or(self.out.len(), |(_, next)| next - 1);
+            sorted += &self.out[members[at].1..end];
         }
         self.out.truncate(start);
         self.out += &sorted;

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::CallRef;
+use crate::text;
 use crate::tool::{Access, KeyUse};
 
 #[derive(Debug, Default)]
@@ -193,8 +194,9 @@ impl KeyTable {
 }
 
 /// The keys of a call, each once; a key that is read and written is written.
-pub(super) fn merged(mut keys: Vec<KeyUse>) -> Arc<[KeyUse]> {
-    keys.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+pub(super) fn merged(keys: Vec<KeyUse>) -> Arc<[KeyUse]> {
+    let sorted = text::sorted(keys.len(), |at| &keys[at].key);
+    let mut keys: Vec<_> = sorted.into_iter().map(|at| keys[at].clone()).collect();
     keys.dedup_by(|later, kept| {
         let is_same = later.key == kept.key;
         if is_same && later.access == Access::Write {
