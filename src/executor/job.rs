@@ -135,6 +135,8 @@ impl Job {
 
     /// Lets go of the call on a thread whose next one has begun: where that drops what a run was
     /// given, which may take long, another thread does it.
+    // Not inlined, because what it takes of the stack would lie below every handler.
+    #[inline(never)]
     fn leave_behind(self: Arc<Self>) {
         let Some(job) = Arc::into_inner(self) else { return };
         let core = Arc::clone(&job.run.core);
