@@ -65,8 +65,7 @@ fn is_empty(part: &Value) -> bool {
 
 /// The signatures, each with how many calls stand before its part.
 fn signatures(parts: &[Value]) -> Vec<(usize, &Value)> {
-    let called =
-        |part: &&Value| part["functionCall"].as_object().is_some_and(|call| !call.is_empty());
+    let called = |part: &&Value| part["functionCall"].is_object() && !is_empty(part);
     let before = |at: usize| parts[..at].iter().filter(called).count();
     let signed = parts
         .iter()
