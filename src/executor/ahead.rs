@@ -56,7 +56,8 @@ impl Ahead {
         *self.closed.lock() = Some(closed);
     }
 
-    pub(crate) fn closed(&self) -> Option<Closed<Arc<Job>>> {
+    /// Takes the batch out, if a worker has closed it.
+    pub(crate) fn take_closed(&self) -> Option<Closed<Arc<Job>>> {
         self.closed.lock().take()
     }
 }

@@ -394,13 +394,7 @@ impl Collector {
     fn collect(mut self, mut next: Next, start: &mut dyn FnMut(CallRef, Arc<Job>)) -> Report {
         loop {
             match next {
-                Next::Wait { due, few } => {
-                    self.wait(due, few, start);
-                    if let Some(closed) = self.run.ahead.closed() {
-                        next = Next::Report(Some(closed));
-                        continue;
-                    }
-                }
+                Next::Wait { due, few } => self.wait(due, few, start),
                 Next::Decide(undecided) => self.decide(&undecided),
                 Next::Report(closed) => {
                     let report = self.report(closed);
@@ -408,25 +402,25 @@ impl Collector {
                     return report;
                 }
             }
-            next = self.core.with(|scheduler, now, out| self.look(scheduler, now, out));
+            next = match self.run.ahead.take_closed() {
+                Some(closed) => Next::Report(Some(closed)),
+                None => self.core.with(|scheduler, now, out| self.look(scheduler, now, out)),
+            };
         }
     }
 
     /// Does what is due, under the lock, and says what comes next. A batch that is done is taken
     /// out.
     fn look(&self, scheduler: &mut Locked, now: Instant, out: &mut Vec<Action<Arc<Job>>>) -> Next {
-        let closed = |scheduler: &mut Locked| {
-            let closed = self.run.ahead.closed();
-            Next::Report(closed.or_else(|| scheduler.close(self.id, now)))
-        };
         if scheduler.is_done(self.id) {
-            return closed(scheduler);
+            let closed = self.run.ahead.take_closed();
+            return Next::Report(closed.or_else(|| scheduler.close(self.id, now)));
         }
         scheduler.tick(self.id, now, out);
         if let Some(undecided) = scheduler.next_undecided(self.id) {
             Next::Decide(undecided)
         } else if scheduler.is_done(self.id) {
-            closed(scheduler)
+            Next::Report(scheduler.close(self.id, now))
         } else {
             let few = scheduler.is_nearly_done(self.id, now);
             Next::Wait { due: scheduler.next_due(self.id, now), few }
@@ -510,7 +504,7 @@ impl Drop for Collector {
             self.core.uncollect(self.id, &self.wakes);
             self.core.leave(self.id);
             self.core.with(|scheduler, now, out| scheduler.detach(self.id, now, out));
-            attempt::let_go(self.run.ahead.closed());
+            attempt::let_go(self.run.ahead.take_closed());
         }
     }
 }

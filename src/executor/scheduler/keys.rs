@@ -195,6 +195,9 @@ impl KeyTable {
 
 /// The keys of a call, each once; a key that is read and written is written.
 pub(super) fn merged(keys: Vec<KeyUse>) -> Arc<[KeyUse]> {
+    if keys.len() < 2 {
+        return keys.into();
+    }
     let sorted = text::sorted(keys.len(), |at| &keys[at].key);
     let mut keys: Vec<_> = sorted.into_iter().map(|at| keys[at].clone()).collect();
     keys.dedup_by(|later, kept| {
