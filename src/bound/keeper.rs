@@ -5,7 +5,7 @@ use std::io;
 use crate::bound::secrets::Redactor;
 use crate::bound::spill::Spill;
 use crate::bound::unescape::Unescape;
-use crate::bound::{Bounded, ResultLimit, note, note_room};
+use crate::bound::{Allowance, Bounded, ResultLimit, Why, note, note_room};
 use crate::output::Output;
 
 /// Takes the JSON of a value piece by piece and never holds more than the limit. A value that is
@@ -55,7 +55,7 @@ impl<'a> Keeper<'a> {
             if bytes.len() <= self.limit.text - self.kept.len() {
                 return self.append(bytes, self.limit.text);
             }
-            self.go_over();
+            self.go_over(self.limit.text, Why::Own);
         }
         let Some(over) = &mut self.over else { return };
         over.spill = over.spill.take().and_then(|spill| spill.write(bytes));
@@ -76,12 +76,13 @@ impl<'a> Keeper<'a> {
         self.kept.extend_from_slice(bytes);
     }
 
-    /// Opens the file, and makes what is kept a head and a ring.
-    fn go_over(&mut self) {
+    /// Opens the file, and makes what is kept a head and a ring of this size together, their note
+    /// included.
+    fn go_over(&mut self, size: usize, why: Why) {
         let spill = self.limit.spill.as_deref().and_then(Spill::create);
         let spill = spill.and_then(|spill| spill.write(&self.kept));
         let file = spill.as_ref().map(Spill::path);
-        let end = self.limit.text.saturating_sub(note_room(file));
+        let end = size.saturating_sub(note_room(why, file));
         let head = end / 2;
         if let Some(surplus) = self.kept.len().checked_sub(end) {
             self.kept.copy_within(head + surplus.., head);
@@ -109,9 +110,15 @@ impl<'a> Keeper<'a> {
         self.kept.capacity()
     }
 
-    pub(super) fn finish(mut self) -> Bounded {
+    pub(super) fn finish(mut self, allowance: &Allowance) -> Bounded {
         if let Some(redactor) = self.redactor.take() {
             redactor.finish(&mut |piece| self.push(piece));
+        }
+        let wanted = if self.over.is_some() { self.limit.text } else { self.kept.len() };
+        let room = allowance.take_text(wanted);
+        let why = if room < wanted { Why::Together } else { Why::Own };
+        if why == Why::Together && self.over.is_none() {
+            self.go_over(room, why);
         }
         let Some(over) = self.over else {
             let text = String::from_utf8(self.kept)
@@ -123,10 +130,13 @@ impl<'a> Keeper<'a> {
             return output.into();
         };
         let tail = [&self.kept[over.at..], &self.kept[over.head..over.at]].concat();
-        let (head, tail) = (whole_start(&self.kept[..over.head]), whole_end(&tail));
+        let file = over.spill.as_ref().map(Spill::path);
+        let size = room.saturating_sub(note_room(why, file)).min(over.end);
+        let (head, tail) = (&self.kept[..size / 2], &tail[tail.len() - (size - size / 2)..]);
+        let (head, tail) = (whole_start(head), whole_end(tail));
         let left_out = self.total - (head.len() + tail.len()) as u64;
         let file = over.spill.and_then(Spill::keep);
-        let text = head.to_owned() + &note(left_out, self.total, file.as_deref()) + tail;
+        let text = head.to_owned() + &note(left_out, self.total, why, file.as_deref()) + tail;
         Bounded { cut: Some(self.total), ..Output::Text { text }.into() }
     }
 }

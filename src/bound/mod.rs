@@ -3,6 +3,7 @@
 //! A value is serialised straight into a bounded buffer, so a result of any size costs the limit
 //! and no more. Runs on the worker, as user code does; knows no executor.
 
+mod allowance;
 mod keeper;
 mod secrets;
 mod spill;
@@ -12,7 +13,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+pub(crate) use crate::bound::allowance::Allowance;
 pub(crate) use crate::bound::secrets::Secrets;
+pub(crate) use crate::bound::spill::check_directory;
 
 use crate::bound::keeper::Keeper;
 use crate::bound::spill::Spill;
@@ -58,72 +61,116 @@ const MANY_BLOCKS: usize = 1024;
 /// Most bytes of a medium's type and name.
 const MEDIA_WORDS: usize = 1024;
 
+/// Why something is left out of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// The result is over its own limit.
+    Own,
+    /// The results of the batch are over theirs.
+    Together,
+}
+
 /// Serialises a handler's value within the limit, whatever its size: a top-level string is text,
 /// all else JSON, and JSON that had to be cut is text.
 pub(crate) fn serialized(
     value: &impl Serialize,
     limit: &ResultLimit,
+    allowance: &Allowance,
 ) -> Result<Bounded, ToolError> {
     let mut keeper = Keeper::new(limit);
     serde_json::to_writer(&mut keeper, value)?;
-    Ok(keeper.finish())
+    Ok(keeper.finish(allowance))
 }
 
-/// Cuts an output that is over the limit.
+/// Cuts an output that is over the limit, or over what the batch's others left.
 ///
 /// # Errors
 /// An image or a document over its limit: half of one is nothing.
-pub(crate) fn output(mut output: Output, limit: &ResultLimit) -> Result<Bounded, ToolError> {
+pub(crate) fn output(
+    mut output: Output,
+    limit: &ResultLimit,
+    allowance: &Allowance,
+) -> Result<Bounded, ToolError> {
     if !limit.secrets.is_empty() {
         output.redact(&mut |text| limit.secrets.redacted(text));
     }
-    match output {
-        Output::Text { text } | Output::Json { text } if text.len() > limit.text => {
-            let (blocks, cut) = cut_blocks(vec![Block::Text { text }], limit.text, limit);
+    let over = match &output {
+        Output::Text { text } | Output::Json { text } => over(text.len(), limit.text, allowance),
+        Output::Blocks { .. } => None,
+    };
+    match (output, over) {
+        (Output::Text { text } | Output::Json { text }, Some((room, why))) => {
+            let (blocks, cut) = cut_blocks(vec![Block::Text { text }], room, why, limit);
             let text = texts(&blocks).collect();
             Ok(Bounded { cut: Some(cut), ..Output::Text { text }.into() })
         }
-        Output::Blocks { mut blocks } => {
+        (Output::Blocks { mut blocks }, _) => {
             if blocks.len() > MANY_BLOCKS {
                 blocks.retain(|block| !matches!(block, Block::Text { text } if text.is_empty()));
             }
-            let (total, left_out) = leave_out_media(&mut blocks, limit.media_count);
-            for block in &blocks {
-                check_media(block, limit.media)?;
-            }
-            let mut cut = None;
-            let note = (left_out > 0).then(|| media_note(left_out, total));
+            let (left_out, note) = leave_out_media(&mut blocks, limit, allowance)?;
             // A limit that is too small for the note alone holds for the other texts.
             let taken = note.as_ref().map_or(0, String::len);
-            let room = limit.text.checked_sub(taken).unwrap_or(limit.text);
-            if texts(&blocks).map(str::len).sum::<usize>() > room {
-                let (kept, bytes) = cut_blocks(blocks, room, limit);
+            let most = limit.text.checked_sub(taken).unwrap_or(limit.text);
+            let mut cut = None;
+            let bytes = texts(&blocks).map(str::len).sum();
+            if let Some((room, why)) = self::over(bytes, most, allowance) {
+                let (kept, bytes) = cut_blocks(blocks, room, why, limit);
                 (blocks, cut) = (kept, Some(bytes));
             }
             blocks.extend(note.map(Block::text));
             Ok(Bounded { output: Output::Blocks { blocks }, cut, media_left_out: left_out })
         }
-        within => Ok(within.into()),
+        (within, _) => Ok(within.into()),
     }
 }
 
-/// Keeps the first images and documents; tells how many there were and how many went.
-fn leave_out_media(blocks: &mut Vec<Block>, most: usize) -> (u64, u64) {
-    let mut media = 0;
+/// How many of a text's bytes it may have, and why not all, where it is over a limit.
+fn over(bytes: usize, limit: usize, allowance: &Allowance) -> Option<(usize, Why)> {
+    let wanted = bytes.min(limit);
+    match allowance.take_text(wanted) {
+        room if room < wanted => Some((room, Why::Together)),
+        _ if bytes > limit => Some((limit, Why::Own)),
+        _ => None,
+    }
+}
+
+/// Keeps the first images and documents, as many as the result and its batch may have; tells how
+/// many went, and what the model reads of them.
+fn leave_out_media(
+    blocks: &mut Vec<Block>,
+    limit: &ResultLimit,
+    allowance: &Allowance,
+) -> Result<(u64, Option<String>), ToolError> {
+    let mut total = 0;
     blocks.retain(|block| {
-        let is_text = matches!(block, Block::Text { .. });
-        media += usize::from(!is_text);
-        is_text || media <= most
+        let is_medium = media_bytes(block).is_some();
+        total += usize::from(is_medium);
+        !is_medium || total <= limit.media_count
     });
-    (media as u64, media.saturating_sub(most) as u64)
+    for block in &*blocks {
+        check_media(block, limit.media)?;
+    }
+    let mut why = Why::Own;
+    let mut left_out = total.saturating_sub(limit.media_count);
+    blocks.retain(|block| {
+        let fits = media_bytes(block).is_none_or(|bytes| allowance.take_media(bytes));
+        if !fits {
+            (left_out, why) = (left_out + 1, Why::Together);
+        }
+        fits
+    });
+    let note = (left_out > 0).then(|| media_note(left_out, total, why));
+    Ok((left_out as u64, note))
 }
 
 /// What the model reads of what was left out.
-fn media_note(left_out: u64, total: u64) -> String {
-    format!(
-        "[… {left_out} of {total} images and documents were left out here, because the result has \
-         too many …]"
-    )
+fn media_note(left_out: usize, total: usize, why: Why) -> String {
+    let why = match why {
+        Why::Own => "the result has too many",
+        Why::Together => "the results of this turn have too much of them together",
+    };
+    format!("[… {left_out} of {total} images and documents were left out here, because {why} …]")
 }
 
 fn texts(blocks: &[Block]) -> impl Iterator<Item = &str> {
@@ -133,12 +180,23 @@ fn texts(blocks: &[Block]) -> impl Iterator<Item = &str> {
     })
 }
 
+/// How many bytes an image or a document has, decoded.
+fn media_bytes(block: &Block) -> Option<usize> {
+    match block {
+        Block::Text { .. } => None,
+        Block::Image { base64, .. } | Block::Document { base64, .. } => {
+            let digits = base64.trim_end_matches('=').len();
+            Some(digits / 4 * 3 + (digits % 4).saturating_sub(1))
+        }
+    }
+}
+
 fn check_media(block: &Block, limit: usize) -> Result<(), ToolError> {
-    let (what, base64, words) = match block {
+    let (what, words) = match block {
         Block::Text { .. } => return Ok(()),
-        Block::Image { base64, media_type } => ("image", base64, media_type.len()),
-        Block::Document { base64, media_type, name } => {
-            ("document", base64, media_type.len() + name.as_ref().map_or(0, String::len))
+        Block::Image { media_type, .. } => ("image", media_type.len()),
+        Block::Document { media_type, name, .. } => {
+            ("document", media_type.len() + name.as_ref().map_or(0, String::len))
         }
     };
     if words > MEDIA_WORDS {
@@ -150,20 +208,18 @@ fn check_media(block: &Block, limit: usize) -> Result<(), ToolError> {
             ),
         ));
     }
-    let digits = base64.trim_end_matches('=').len();
-    let bytes = digits / 4 * 3 + (digits % 4).saturating_sub(1);
-    if bytes <= limit {
-        return Ok(());
+    if let Some(bytes) = media_bytes(block).filter(|bytes| *bytes > limit) {
+        return Err(ToolError::new(
+            ToolErrorKind::Other,
+            format_args!("the {what} has {bytes} bytes, more than the limit of {limit} bytes"),
+        ));
     }
-    Err(ToolError::new(
-        ToolErrorKind::Other,
-        format_args!("the {what} has {bytes} bytes, more than the limit of {limit} bytes"),
-    ))
+    Ok(())
 }
 
 /// Cuts the texts, which are over the limit together: those before the limit stay, the one that
 /// crosses it keeps its head and its tail, those behind it go. Tells how many bytes there were.
-fn cut_blocks(blocks: Vec<Block>, room: usize, limit: &ResultLimit) -> (Vec<Block>, u64) {
+fn cut_blocks(blocks: Vec<Block>, room: usize, why: Why, limit: &ResultLimit) -> (Vec<Block>, u64) {
     let total = texts(&blocks).map(|text| text.len() as u64).sum();
     let mut spill = limit.spill.as_deref().and_then(Spill::create);
     for (n, text) in texts(&blocks).enumerate() {
@@ -172,7 +228,7 @@ fn cut_blocks(blocks: Vec<Block>, room: usize, limit: &ResultLimit) -> (Vec<Bloc
     }
     let file = spill.and_then(Spill::keep);
 
-    let mut room = room.saturating_sub(note_room(file.as_deref()));
+    let mut room = room.saturating_sub(note_room(why, file.as_deref()));
     let mut kept = 0;
     let mut out = Vec::with_capacity(blocks.len());
     let mut crossing = None;
@@ -197,24 +253,26 @@ fn cut_blocks(blocks: Vec<Block>, room: usize, limit: &ResultLimit) -> (Vec<Bloc
     if let Some((at, head)) = crossing
         && let Block::Text { text } = &mut out[at]
     {
-        text.insert_str(head, &note(total - kept, total, file.as_deref()));
+        text.insert_str(head, &note(total - kept, total, why, file.as_deref()));
     }
     (out, total)
 }
 
 /// What the model reads in the place of what was left out.
-fn note(left_out: u64, total: u64, file: Option<&Path>) -> String {
+fn note(left_out: u64, total: u64, why: Why, file: Option<&Path>) -> String {
+    let why = match why {
+        Why::Own => "the result is too long",
+        Why::Together => "the results of this turn are too long together",
+    };
     let file = match file {
         Some(file) => format!("; the whole result is in the file {}", file.display()),
         None => String::new(),
     };
-    format!(
-        "\n[… {left_out} of {total} bytes were left out here, because the result is too long{file} …]\n"
-    )
+    format!("\n[… {left_out} of {total} bytes were left out here, because {why}{file} …]\n")
 }
 
-fn note_room(file: Option<&Path>) -> usize {
-    note(u64::MAX, u64::MAX, file).len()
+fn note_room(why: Why, file: Option<&Path>) -> usize {
+    note(u64::MAX, u64::MAX, why, file).len()
 }
 
 #[cfg(test)]

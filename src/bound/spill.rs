@@ -21,24 +21,15 @@ impl Spill {
     /// A new file in `directory` that only this user can read. A failure is logged, and nothing
     /// is written then: a result that can be told is worth more than its file.
     pub(super) fn create(directory: &Path) -> Option<Self> {
-        let created = (0..4).find_map(|_| {
-            let random = RandomState::new().hash_one(0);
-            let path = directory.join(format!("result-{random:016x}.txt"));
-            match options().open(&path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
-                other => Some(other.map(|file| Self { path, file: Some(BufWriter::new(file)) })),
-            }
-        });
-        match created {
-            Some(Ok(spill)) => Some(spill),
-            Some(Err(error)) => {
+        match new_file(directory) {
+            Ok((path, file)) => Some(Self { path, file: Some(BufWriter::new(file)) }),
+            Err(error) => {
                 log(
                     Level::Warn,
                     format_args!("no file for a long result in {}: {error}", directory.display()),
                 );
                 None
             }
-            None => None,
         }
     }
 
@@ -83,6 +74,26 @@ impl Drop for Spill {
                 Level::Warn,
                 format_args!("the file {} was not removed: {error}", self.path.display()),
             );
+        }
+    }
+}
+
+/// Whether files can be made in a directory: makes one, and removes it.
+pub(crate) fn check_directory(directory: &Path) -> io::Result<()> {
+    let (path, file) = new_file(directory)?;
+    drop(file);
+    std::fs::remove_file(path)
+}
+
+fn new_file(directory: &Path) -> io::Result<(PathBuf, File)> {
+    let mut tries = 4;
+    loop {
+        let random = RandomState::new().hash_one(0);
+        let path = directory.join(format!("result-{random:016x}.txt"));
+        tries -= 1;
+        match options().open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries > 0 => {}
+            other => return other.map(|file| (path, file)),
         }
     }
 }

@@ -11,6 +11,20 @@ fn limit(text: usize) -> ResultLimit {
     ResultLimit { text, media: 1000, media_count: 9, spill: None, secrets: Secrets::default() }
 }
 
+fn plenty() -> Allowance {
+    Allowance::new(usize::MAX, usize::MAX)
+}
+
+/// Of a result that is the only one of its batch.
+fn serialized(value: &impl Serialize, limit: &ResultLimit) -> Result<Bounded, ToolError> {
+    super::serialized(value, limit, &plenty())
+}
+
+/// Of a result that is the only one of its batch.
+fn output(output: Output, limit: &ResultLimit) -> Result<Bounded, ToolError> {
+    super::output(output, limit, &plenty())
+}
+
 fn text_of(bounded: &Bounded) -> &str {
     match &bounded.output {
         Output::Text { text } => text,
@@ -147,7 +161,7 @@ fn fault_023_a_flood_is_never_held() {
     let mut watched = Watched(Keeper::new(&limit));
     let count = 100_000;
     serde_json::to_writer(&mut watched, &Flood { count }).unwrap();
-    let bounded = watched.0.finish();
+    let bounded = watched.0.finish(&plenty());
     assert_eq!(bounded.cut, Some(2 + 1003 * count as u64 - 1), "100 MB went through");
     assert!(text_of(&bounded).len() <= 64 * 1024);
 }
@@ -164,7 +178,7 @@ fn pieces_of_any_size_leave_the_same() {
             io::Write::write_all(&mut keeper, piece).unwrap();
             assert!(keeper.capacity() <= 1000);
         }
-        assert_eq!(keeper.finish().output, expected.output, "{piece}");
+        assert_eq!(keeper.finish(&plenty()).output, expected.output, "{piece}");
     }
 }
 
@@ -316,7 +330,7 @@ proptest! {
             let left_out = whole.len() - head.len() - tail.len();
             let start = format!("{left_out} of {} bytes", whole.len());
             prop_assert!(note.starts_with(&start));
-            prop_assert!(text_of(&bounded).len() <= bytes.max(note_room(None)));
+            prop_assert!(text_of(&bounded).len() <= bytes.max(note_room(Why::Own, None)));
         }
     }
 }
@@ -368,4 +382,77 @@ fn a_medium_with_a_long_name_is_refused() {
         error.model_text(),
         "the document's type and name have 2015 bytes, more than the limit of 1024 bytes"
     );
+}
+
+#[test]
+fn fault_158_who_comes_last_is_cut_to_what_the_others_left() {
+    let text: String = (0..4000).map(|n| format!("{n:04},")).collect();
+    let directory = Directory::new("together");
+    let ways: [fn(&str, &ResultLimit, &Allowance) -> Bounded; 4] = [
+        |text, limit, left| super::serialized(&text, limit, left).unwrap(),
+        |text, limit, left| super::output(Output::text(text), limit, left).unwrap(),
+        |text, limit, left| {
+            super::output(Output::Json { text: text.to_owned() }, limit, left).unwrap()
+        },
+        |text, limit, left| {
+            super::output(Output::blocks([Block::text(text)]), limit, left).unwrap()
+        },
+    ];
+    for (way, limit) in
+        ways.iter().flat_map(|way| [(way, limit(9000)), (way, directory.limit(9000))])
+    {
+        let left = Allowance::new(15_000, 0);
+        assert_eq!(way(&text[..8000], &limit, &left).cut, None);
+        let before = directory.files();
+        // 7000 are left: for a result within its own limit, and then for one over it.
+        for length in [8000, 20_000] {
+            let left = Allowance::new(7000, 0);
+            let cut = way(&text[..length], &limit, &left);
+            assert_eq!(cut.cut, Some(length as u64));
+            let shown = cut.output.to_text();
+            assert!(shown.len() <= 7000 && shown.len() > 6900, "{}", shown.len());
+            let (head, note, tail) = parts(&shown);
+            assert!(text[..length].starts_with(head) && text[..length].ends_with(tail));
+            let left_out = length - head.len() - tail.len();
+            let why = "because the results of this turn are too long together";
+            assert!(
+                note.starts_with(&format!(
+                    "{left_out} of {length} bytes were left out here, {why}"
+                ))
+            );
+            if limit.spill.is_some() {
+                let (_, file) = note.split_once("whole result is in the file ").unwrap();
+                assert_eq!(fs::read_to_string(file).unwrap(), text[..length]);
+            }
+        }
+        let files = directory.files().len() - before.len();
+        assert_eq!(files, if limit.spill.is_some() { 2 } else { 0 });
+        // 7000 are taken at once, and then nothing is left but what every call may say.
+        assert_eq!(way(&text[..7000], &limit, &left).cut, None);
+        assert_eq!(way(&text[..1024], &limit, &left).cut, None);
+        let last = way(&text[..1025], &limit, &left);
+        assert_eq!(last.cut, Some(1025));
+        assert!(last.output.to_text().len() <= 1024);
+    }
+}
+
+#[test]
+fn fault_158_media_that_a_batch_has_no_room_for_are_left_out() {
+    let image = |bytes: usize| Block::Image {
+        media_type: "image/png".to_owned(),
+        base64: "AAAA".repeat(bytes / 3),
+    };
+    let left = Allowance::new(1000, 900);
+    let blocks = |blocks: Vec<Block>| super::output(Output::blocks(blocks), &limit(1000), &left);
+    let whole = blocks(vec![image(600)]).unwrap();
+    assert_eq!(whole.media_left_out, 0);
+    // The second doesn't fit, the third does.
+    let some = blocks(vec![Block::text("a"), image(600), image(300)]).unwrap();
+    assert_eq!(some.media_left_out, 1);
+    let note = "[… 1 of 2 images and documents were left out here, because the results of this turn \
+                have too much of them together …]";
+    let expected = Output::blocks([Block::text("a"), image(300), Block::text(note)]);
+    assert_eq!(some.output, expected);
+    // One that is over its own limit is refused, and takes nothing.
+    assert!(blocks(vec![image(1200)]).is_err());
 }

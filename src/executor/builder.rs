@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bound::check_directory;
 use crate::error::Error;
 use crate::executor::Executor;
 use crate::executor::approval::{Approval, ApprovalRequest};
@@ -28,8 +29,8 @@ use crate::tool::{CallContext, Lane, ToolSet};
 /// which the system maps what is used. An observer has a thread and one that watches it; lines that
 /// can't be logged where they arise share one for the whole process.
 ///
-/// A turn's results take at most `max_calls` times what one may take: `max_result_bytes` of text, and
-/// `max_media` images and documents of `max_media_bytes` each.
+/// A turn's results take at most `max_batch_result_bytes` of text, or 1 KiB a call where that is
+/// more, and `max_batch_media_bytes` of images and documents.
 #[must_use = "a builder does nothing until `build`"]
 pub struct ExecutorBuilder {
     tools: ToolSet,
@@ -164,9 +165,26 @@ impl ExecutorBuilder {
         self
     }
 
+    /// Cuts results when those of one batch have more than `bytes` of text together: who comes last is
+    /// cut to what is left, but never below 1 KiB, and the note in it says why. Identical calls that
+    /// share a result count once. Defaults to 1 MiB, or to the largest
+    /// [`max_result_bytes`](Self::max_result_bytes) where that is more.
+    pub fn max_batch_result_bytes(mut self, bytes: usize) -> Self {
+        self.settings.max_batch_result_bytes = Some(bytes);
+        self
+    }
+
+    /// Leaves images and documents out when those of one batch have more than `bytes`, decoded,
+    /// together; the model is told how many of a result's there were. Defaults to 20 MiB, or to
+    /// [`max_media_bytes`](Self::max_media_bytes) where that is more.
+    pub fn max_batch_media_bytes(mut self, bytes: usize) -> Self {
+        self.settings.max_batch_media_bytes = Some(bytes);
+        self
+    }
+
     /// Puts the whole of each cut result into a file in `directory`, which the note names. The
-    /// directory must be there when the executor is built; nobody removes the files. Where one can't
-    /// be written, the log says why and the note names none. Defaults to none.
+    /// directory must be there and writable when the executor is built; nobody removes the files.
+    /// Where one can't be written later, the log says why and the note names none. Defaults to none.
     pub fn keep_cut_results_in(mut self, directory: impl Into<PathBuf>) -> Self {
         self.settings.spill = Some(directory.into());
         self
@@ -302,7 +320,7 @@ impl ExecutorBuilder {
     /// # Errors
     /// A tool that can't be used; a policy that requires a tool that isn't there; a cap of zero
     /// with which nothing could ever run; a priority that isn't from 1 to 19; an empty secret; a
-    /// directory for cut results that isn't there.
+    /// directory for cut results in which no file can be made.
     pub fn build(self) -> Result<Executor, Error> {
         let Self { tools, settings, pool } = self;
         tools.check()?;
@@ -321,10 +339,12 @@ impl ExecutorBuilder {
         if let Some(nice) = settings.tool_priority.filter(|nice| !(1..=19).contains(nice)) {
             return Err(Error::config(format_args!("tool_priority is {nice}, not from 1 to 19")));
         }
-        if let Some(directory) = settings.spill.as_ref().filter(|directory| !directory.is_dir()) {
+        if let Some(directory) = &settings.spill
+            && let Err(error) = check_directory(directory)
+        {
             let directory = directory.display();
             return Err(Error::config(format_args!(
-                "keep_cut_results_in({directory}): no directory is there"
+                "keep_cut_results_in({directory}): no file can be made there: {error}"
             )));
         }
         if let Some((name, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {

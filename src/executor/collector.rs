@@ -256,6 +256,7 @@ impl Collector {
                 watch: observer.clone().map(|observer| Watch::new(observer, id, opened)),
                 observer,
                 ahead: Ahead::new(wake),
+                allowance: tooling.allowance(),
             }),
             policy: options.policy,
             policy_failed: false,

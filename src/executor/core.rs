@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::bound::ResultLimit;
+use crate::bound::{Allowance, ResultLimit};
 use crate::cancel::Callback;
 use crate::executor::attempt::{self, Careful};
 use crate::executor::job::{self, Job};
@@ -65,6 +65,8 @@ pub(crate) struct Tooling {
     pub(crate) set: ToolSet,
     pub(crate) terms: Vec<Arc<Terms>>,
     pub(crate) result_limits: Vec<ResultLimit>,
+    /// Bytes of text, and of images and documents, that a batch's results may have together.
+    together: (usize, usize),
     /// Of a call that never runs.
     pub(crate) no_terms: Arc<Terms>,
     /// Whether its tools borrow and run in a scope.
@@ -83,13 +85,17 @@ impl Tooling {
             }
             Arc::new(terms)
         });
-        let limits = set
-            .definitions()
-            .iter()
-            .map(|definition| settings.result_limit(definition.max_result_bytes));
+        let limits = set.definitions().iter();
+        let limits: Vec<_> =
+            limits.map(|definition| settings.result_limit(definition.max_result_bytes)).collect();
+        let longest = limits.iter().map(|limit| limit.text).max().unwrap_or_default();
+        let text = settings.max_batch_result_bytes.unwrap_or(longest.max(1 << 20));
+        let media =
+            settings.max_batch_media_bytes.unwrap_or(settings.max_media_bytes.max(20 << 20));
         Arc::new(Self {
             terms: terms.collect(),
-            result_limits: limits.collect(),
+            result_limits: limits,
+            together: (text, media),
             no_terms: Arc::new(Terms {
                 track: Track::Blocking,
                 timeout: None,
@@ -102,6 +108,11 @@ impl Tooling {
             scoped,
             set,
         })
+    }
+
+    /// What a new batch's results may have.
+    pub(crate) fn allowance(&self) -> Allowance {
+        Allowance::new(self.together.0, self.together.1)
     }
 }
 

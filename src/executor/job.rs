@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use crate::bound::ResultLimit;
+use crate::bound::{Allowance, ResultLimit};
 use crate::call::ToolCall;
 use crate::cancel::{Callback, CancelToken, LateToken};
 use crate::effect::Effect;
@@ -44,6 +44,8 @@ pub(crate) struct RunShared {
     pub(crate) watch: Option<Watch>,
     pub(crate) observer: Option<Arc<Watched>>,
     pub(crate) ahead: Ahead,
+    /// What is left for its calls' results.
+    pub(crate) allowance: Allowance,
 }
 
 /// One call on its way.
@@ -397,8 +399,8 @@ impl Host for Job {
         self.run.context.as_deref()
     }
 
-    fn result_limit(&self) -> &ResultLimit {
-        &self.run.tooling.result_limits[self.tool]
+    fn result_limit(&self) -> (&ResultLimit, &Allowance) {
+        (&self.run.tooling.result_limits[self.tool], &self.run.allowance)
     }
 
     fn run_nested(self: Arc<Self>, turn: &Turn, cx: &CallContext) -> Report {

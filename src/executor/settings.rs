@@ -34,6 +34,10 @@ pub(crate) struct Settings {
     pub(crate) max_result_bytes: usize,
     pub(crate) max_media_bytes: usize,
     pub(crate) max_media: usize,
+    /// Nothing for 1 MiB, or what one result may have.
+    pub(crate) max_batch_result_bytes: Option<usize>,
+    /// Nothing for 20 MiB, or what one of them may have.
+    pub(crate) max_batch_media_bytes: Option<usize>,
     pub(crate) spill: Option<PathBuf>,
     pub(crate) max_queued: usize,
     pub(crate) max_abandoned: usize,
@@ -81,6 +85,8 @@ impl Default for Settings {
             max_result_bytes: 64 << 10,
             max_media_bytes: 5 << 20,
             max_media: 20,
+            max_batch_result_bytes: None,
+            max_batch_media_bytes: None,
             spill: None,
             max_queued: 1 << 17,
             max_abandoned: 256,

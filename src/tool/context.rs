@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use crate::bound::ResultLimit;
+use crate::bound::{Allowance, ResultLimit};
 use crate::call::ToolCall;
 use crate::cancel::{CancelToken, OnCancel};
 use crate::error::{ToolError, ToolErrorKind};
@@ -39,7 +39,8 @@ pub(crate) trait Host: Send + Sync {
     fn seed(&self) -> &str;
     /// The run's value for its handlers.
     fn value(&self) -> Option<&(dyn Any + Send + Sync)>;
-    fn result_limit(&self) -> &ResultLimit;
+    /// How large the result may be, and what is left for it.
+    fn result_limit(&self) -> (&ResultLimit, &Allowance);
     /// Runs a batch for the call `cx` is of, and lends the call's permits meanwhile.
     fn run_nested(self: Arc<Self>, turn: &Turn, cx: &CallContext) -> Report;
     /// The closers of the call.
@@ -108,7 +109,7 @@ impl CallContext {
         self.host.returned();
     }
 
-    pub(crate) fn result_limit(&self) -> &ResultLimit {
+    pub(crate) fn result_limit(&self) -> (&ResultLimit, &Allowance) {
         self.host.result_limit()
     }
 

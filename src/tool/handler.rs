@@ -215,20 +215,20 @@ fn returned<R: Serialize + 'static>(
 ) -> Result<Bounded, ToolError> {
     cx.returned();
     let value = result?;
-    let limit = cx.result_limit();
+    let (limit, allowance) = cx.result_limit();
     let mut value = Some(value);
     let any: &mut dyn Any = &mut value;
     if let Some(output) = any.downcast_mut::<Option<Output>>().and_then(Option::take) {
-        return bound::output(output, limit);
+        return bound::output(output, limit, allowance);
     }
     // A text is what it would be after it was written as JSON and read again.
     if limit.secrets.is_empty()
         && let Some(text) = any.downcast_mut::<Option<String>>().and_then(Option::take)
     {
-        return bound::output(Output::Text { text }, limit);
+        return bound::output(Output::Text { text }, limit, allowance);
     }
     match &value {
-        Some(value) => bound::serialized(value, limit),
+        Some(value) => bound::serialized(value, limit, allowance),
         None => Err("an output lost its value".into()),
     }
 }
@@ -288,7 +288,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::bound::ResultLimit;
+    use crate::bound::{Allowance, ResultLimit};
     use crate::call::ToolCall;
     use crate::cancel::CancelToken;
     use crate::error::ToolErrorKind;
@@ -304,6 +304,7 @@ mod tests {
         cancel: CancelToken,
         closers: Closers,
         limit: ResultLimit,
+        allowance: Allowance,
     }
 
     impl NoHost {
@@ -315,7 +316,13 @@ mod tests {
                 spill: None,
                 secrets: Default::default(),
             };
-            Self { call, cancel: CancelToken::new(), closers: Closers::default(), limit }
+            Self {
+                call,
+                cancel: CancelToken::new(),
+                closers: Closers::default(),
+                limit,
+                allowance: Allowance::new(1000, 1000),
+            }
         }
     }
 
@@ -346,8 +353,8 @@ mod tests {
             Some(&7_u8)
         }
 
-        fn result_limit(&self) -> &ResultLimit {
-            &self.limit
+        fn result_limit(&self) -> (&ResultLimit, &Allowance) {
+            (&self.limit, &self.allowance)
         }
 
         fn run_nested(self: Arc<Self>, _: &Turn, _: &CallContext) -> Report {

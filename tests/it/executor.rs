@@ -658,6 +658,9 @@ fn a_directory_for_cut_results_must_be_there_when_the_executor_is_built() {
     assert!(with(directory.clone()).is_ok());
     let missing = directory.join("there").join("is none");
     let error = with(missing.clone()).map(|_| ()).unwrap_err();
-    let expected = format!("keep_cut_results_in({}): no directory is there", missing.display());
+    let expected = format!(
+        "keep_cut_results_in({}): no file can be made there: No such file or directory (os error 2)",
+        missing.display()
+    );
     assert!(error.is_config() && error.to_string() == expected, "{error}");
 }

@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toolpool::{
     Approval, ApprovalRequest, CallContext, Event, EventKind, Executor, Group, NotStarted, Outcome,
-    Rejected, Resolution, Retry, Suspended, Tool, ToolCall, ToolError, ToolErrorKind, ToolSet,
-    Turn, Wire,
+    Rejected, Report, Resolution, Retry, Suspended, Tool, ToolCall, ToolError, ToolErrorKind,
+    ToolSet, Turn, Wire,
 };
 
 use super::bodies::{body, nth, text};
@@ -136,6 +136,41 @@ fn fault_158_a_turn_of_floods_is_as_long_as_its_calls_may_be_together() {
             assert!(told(&report, index).contains("bytes were left out here"));
         }
         assert_eq!(names(&report)[20..], ["too_many_calls"; 10]);
+    });
+}
+
+#[test]
+fn fault_158_a_turn_has_a_limit_of_its_own() {
+    let floods = Tool::new("floods", "", |args: Number| Ok("x".repeat(args.n as usize)));
+    let own = floods.clone().max_result_bytes(2 << 20);
+    let length = |report: &Report, calls| -> usize {
+        (0..calls).map(|index| told(report, index).len()).sum()
+    };
+    // By default 16 whole results or, where a tool may have more, one of that size.
+    let case = Case::new(ToolSet::new().with(floods.clone()));
+    case.check(|case| {
+        let report = case.run(&turn(vec![("floods", number(100_000)); 60]));
+        assert!(report.all_succeeded());
+        let bytes = length(&report, 60);
+        assert!(bytes > 1 << 20 && bytes <= (1 << 20) + (60 << 10), "{bytes}");
+        let why = "because the results of this turn are too long together";
+        let short = (0..60).filter(|&index| told(&report, index).contains(why)).count();
+        assert_eq!(short, 60 - 16);
+    });
+    Case::new(ToolSet::new().with(own)).check(|case| {
+        let report = case.run(&turn([("floods", number(2 << 20))]));
+        assert_eq!(told(&report, 0).len(), 2 << 20);
+    });
+    // Each batch has its own.
+    let case = Case::new(ToolSet::new().with(floods)).set(|b| b.max_batch_result_bytes(5000));
+    case.check(|case| {
+        for _ in 0..2 {
+            let report = case.run(&turn(vec![("floods", number(2000)); 4]));
+            let bytes = length(&report, 4);
+            assert!(bytes > 2 * 2000 && bytes <= 5000 + 2 * 1024, "{bytes}");
+            let whole = (0..4).filter(|&index| told(&report, index).len() == 2000).count();
+            assert_eq!(whole, 2, "{report:?}");
+        }
     });
 }
 
