@@ -171,6 +171,35 @@
 //! # Ok::<(), toolpool::Error>(())
 //! ```
 //!
+//! # Backends
+//!
+//! Tools that need the same backend share a [`Group`]: how many of their calls run at once, how many
+//! start in a span, and, where the backend fails again and again, a rest in which calls end at once
+//! instead of each waiting for its own timeout. What a result may have is limited, too: a long one
+//! is cut in its middle, with a note that the model can read, at 64 KiB
+//! ([`max_result_bytes`](ExecutorBuilder::max_result_bytes)), and those of one batch at 1 MiB
+//! together ([`max_batch_result_bytes`](ExecutorBuilder::max_batch_result_bytes)).
+//!
+//! ```
+//! use std::time::Duration;
+//! use toolpool::{Executor, Group, Tool, ToolCall, ToolSet, Turn};
+//!
+//! let warehouse = Group::new("warehouse")
+//!     .max_parallel(2)
+//!     .rate(10, Duration::from_secs(1))
+//!     .break_after(5, Duration::from_secs(30));
+//! let tools = ToolSet::new()
+//!     .with(Tool::new("stock", "How many there are", || Ok(7)).read_only().group(&warehouse))
+//!     .with(Tool::new("history", "All orders", || Ok("order ".repeat(1000))).group(&warehouse));
+//! let executor = Executor::builder(tools).max_result_bytes(1000).build()?;
+//!
+//! let turn = Turn::from_calls(["stock", "history"].map(|name| ToolCall::new(name, name, "")));
+//! let report = executor.run(&turn);
+//! assert_eq!(report[0].content().to_text(), "7");
+//! assert!(report[1].content().to_text().contains("of 6000 bytes were left out here"));
+//! # Ok::<(), toolpool::Error>(())
+//! ```
+//!
 //! # Policies
 //!
 //! A [`FailurePolicy`] says what a failed call does to the others. By default nothing: errors go

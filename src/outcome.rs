@@ -102,6 +102,9 @@ pub enum NotStarted {
     },
     /// Its group of tools is paused for longer than it may wait.
     GroupPaused,
+    /// The calls of its group failed one after another, so the group is left alone for a while; see
+    /// [`Group::break_after`](crate::Group::break_after).
+    CircuitOpen,
     /// The model's message ended in a way that forbids running it; the stop reason.
     Withheld(String),
     /// The model's message broke off before the call could be allowed.
@@ -192,6 +195,7 @@ impl NotStarted {
             Self::NoThread => ("no_thread", true),
             Self::KeyHeld { .. } => ("key_held", true),
             Self::GroupPaused => ("group_paused", true),
+            Self::CircuitOpen => ("circuit_open", true),
             Self::Withheld(_) => ("withheld", true),
             Self::StreamBroken => ("stream_broken", true),
             Self::Deferred => ("deferred", false),
@@ -242,6 +246,7 @@ impl Outcome {
                 | NotStarted::Shutdown
                 | NotStarted::NoThread
                 | NotStarted::GroupPaused
+                | NotStarted::CircuitOpen
                 | NotStarted::StreamBroken
                 | NotStarted::Deferred => {}
             },

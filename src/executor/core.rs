@@ -119,13 +119,14 @@ impl Tooling {
 fn terms(definition: &Definition, settings: &Settings) -> Terms {
     let mut pools = Vec::new();
     if let Some(cap) = definition.max_parallel {
-        pools.push(PoolSpec { key: PoolKey::Tool(definition.id), cap, rate: None });
+        pools.push(PoolSpec { key: PoolKey::Tool(definition.id), cap, rate: None, breaker: None });
     }
     if let Some(group) = &definition.group {
         pools.push(PoolSpec {
             key: PoolKey::Group(group.id()),
             cap: group.cap().unwrap_or(usize::MAX),
             rate: group.rate_limit(),
+            breaker: group.breaker(),
         });
     }
     let mut fallback = definition.fallback.clone();

@@ -74,6 +74,7 @@ fn outcomes() -> Vec<Outcome> {
         NotStarted::KeyHeld { index: Some(1), tool: "write_file".to_owned() },
         NotStarted::KeyHeld { index: None, tool: "write_file".to_owned() },
         NotStarted::GroupPaused,
+        NotStarted::CircuitOpen,
         NotStarted::Withheld("max_tokens".to_owned()),
         NotStarted::StreamBroken,
         NotStarted::Deferred,
@@ -119,19 +120,20 @@ fn kind(outcome: &Outcome) -> usize {
             NotStarted::NoThread => 12,
             NotStarted::KeyHeld { .. } => 13,
             NotStarted::GroupPaused => 14,
-            NotStarted::Withheld(_) => 15,
-            NotStarted::StreamBroken => 16,
-            NotStarted::Deferred => 17,
+            NotStarted::CircuitOpen => 15,
+            NotStarted::Withheld(_) => 16,
+            NotStarted::StreamBroken => 17,
+            NotStarted::Deferred => 18,
         },
         Outcome::Rejected(reason) => match reason {
-            Rejected::UnknownTool { .. } => 18,
-            Rejected::BadArguments(_) => 19,
-            Rejected::TooManyCalls(_) => 20,
-            Rejected::Denied(_) => 21,
-            Rejected::Busy => 22,
-            Rejected::AbandonedLimit => 23,
-            Rejected::TooDeep(_) => 24,
-            Rejected::WouldDeadlock(_) => 25,
+            Rejected::UnknownTool { .. } => 19,
+            Rejected::BadArguments(_) => 20,
+            Rejected::TooManyCalls(_) => 21,
+            Rejected::Denied(_) => 22,
+            Rejected::Busy => 23,
+            Rejected::AbandonedLimit => 24,
+            Rejected::TooDeep(_) => 25,
+            Rejected::WouldDeadlock(_) => 26,
         },
     }
 }
@@ -169,7 +171,7 @@ fn check_golden(name: &str, made: &str) {
 fn the_lists_leave_out_no_kind_of_outcome() {
     let mut kinds: Vec<_> = outcomes().iter().map(kind).collect();
     kinds.dedup();
-    assert_eq!(kinds, (0..26).collect::<Vec<_>>());
+    assert_eq!(kinds, (0..27).collect::<Vec<_>>());
 }
 
 #[test]

@@ -104,6 +104,11 @@ fn not_started(reason: &NotStarted, name: Name<'_>) -> String {
                 "not run: the backend of {name} asked to slow down; you may call it again later"
             )
         }
+        NotStarted::CircuitOpen => {
+            format!(
+                "not run: the backend of {name} keeps failing; do without it, or call it again later"
+            )
+        }
         NotStarted::Withheld(stop) => format!(
             "not run: your message was cut short or stopped ({}); call {name} again in a complete message",
             Name(stop)

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Tools that share a backend share a group: a cap on how many run at once, a rate, and the pause
-/// that the backend asks for when it is rate limited.
+/// Tools that share a backend share a group: a cap on how many run at once, a rate, the pause that
+/// the backend asks for when it is rate limited, and a rest when it fails again and again.
 ///
 /// Clones are the same group; two groups of one name are two groups, and so are a group and a clone
 /// of it that was given other limits. Set the limits before the group is handed to tools.
@@ -33,12 +33,13 @@ struct Settings {
     name: String,
     cap: Option<usize>,
     rate: Option<(u32, Duration)>,
+    breaker: Option<(u32, Duration)>,
 }
 
 impl Group {
     /// A group without limits of its own.
     pub fn new(name: impl Into<String>) -> Self {
-        Self::of(Settings { id: 0, name: name.into(), cap: None, rate: None })
+        Self::of(Settings { id: 0, name: name.into(), cap: None, rate: None, breaker: None })
     }
 
     /// A group of its own with these settings.
@@ -64,6 +65,40 @@ impl Group {
         Self::of(Settings { rate, ..Arc::unwrap_or_clone(self.0) })
     }
 
+    /// A circuit breaker: after `failures` in a row the group is left alone for `rest`. Calls of its
+    /// tools that haven't started then, and new ones, end at once as
+    /// [`NotStarted::CircuitOpen`](crate::NotStarted::CircuitOpen), or as their last attempt did.
+    /// After the rest one call is let through while the others wait: when it succeeds all go on, and
+    /// when it fails the group rests again.
+    ///
+    /// Attempts count, over all batches, each not later than `rest` after the one before. One fails
+    /// with a panic, its call's timeout or an error, unless its
+    /// [kind](crate::ToolErrorKind) says that the backend gave an answer: `NotFound`,
+    /// `PermissionDenied`, `Conflict`, `InvalidArguments`. Calls that were cancelled or cut off by
+    /// their batch's deadline don't count. No failures, or no rest, are refused when a tool of the
+    /// group is registered. Defaults to none.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use toolpool::{Executor, Group, Tool, ToolCall, ToolError, ToolErrorKind, ToolSet, Turn};
+    ///
+    /// let backend = Group::new("search").break_after(2, Duration::from_secs(30)).max_parallel(1);
+    /// let search = Tool::new("search", "Searches", || -> Result<(), _> {
+    ///     Err(ToolError::new(ToolErrorKind::Unavailable, "the index is being rebuilt"))
+    /// });
+    /// let executor = Executor::new(ToolSet::new().with(search.group(&backend)))?;
+    /// let turn = Turn::from_calls(["1", "2", "3"].map(|id| ToolCall::new(id, "search", "")));
+    /// let report = executor.run(&turn);
+    /// let ends: Vec<_> = report.calls().iter().map(|call| call.outcome.name()).collect();
+    /// assert_eq!(ends, ["failed", "failed", "circuit_open"]);
+    /// # Ok::<(), toolpool::Error>(())
+    /// ```
+    #[must_use]
+    pub fn break_after(self, failures: u32, rest: Duration) -> Self {
+        let breaker = Some((failures, rest.min(LONGEST_SPAN)));
+        Self::of(Settings { breaker, ..Arc::unwrap_or_clone(self.0) })
+    }
+
     /// The name, for reports and logs.
     pub fn name(&self) -> &str {
         &self.0.name
@@ -79,6 +114,10 @@ impl Group {
 
     pub(crate) fn rate_limit(&self) -> Option<(u32, Duration)> {
         self.0.rate
+    }
+
+    pub(crate) fn breaker(&self) -> Option<(u32, Duration)> {
+        self.0.breaker
     }
 }
 

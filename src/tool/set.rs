@@ -198,6 +198,7 @@ fn check_definition(definition: &Definition) -> Result<(), Error> {
     }
     let group = definition.group.as_ref();
     let rate = group.and_then(|group| group.rate_limit());
+    let breaker = group.and_then(|group| group.breaker());
     let contradiction = if definition.max_parallel == Some(0) {
         "max_parallel is 0, so it could never run"
     } else if group.is_some_and(|group| group.cap() == Some(0)) {
@@ -206,6 +207,10 @@ fn check_definition(definition: &Definition) -> Result<(), Error> {
         "its group's rate is 0, so it could never run"
     } else if rate.is_some_and(|(_, span)| span.is_zero()) {
         "its group's rate is per no time at all"
+    } else if breaker.is_some_and(|(failures, _)| failures == 0) {
+        "its group breaks after 0 failures, so it could never run"
+    } else if breaker.is_some_and(|(_, rest)| rest.is_zero()) {
+        "its group rests for no time at all when it breaks"
     } else if definition.coalesce && definition.effect != Effect::ReadOnly {
         "only a read-only tool can be coalesced"
     } else {
@@ -316,6 +321,9 @@ mod tests {
         assert!(refused(tool("t").group(&Group::new("g").rate(0, second))).contains("rate is 0"));
         let never = Group::new("g").rate(1, Duration::ZERO);
         assert!(refused(tool("t").group(&never)).contains("no time"));
+        let broken = |failures, rest| Group::new("g").break_after(failures, rest);
+        assert!(refused(tool("t").group(&broken(0, second))).contains("after 0 failures"));
+        assert!(refused(tool("t").group(&broken(1, Duration::ZERO))).contains("for no time"));
         assert!(ToolSet::new().try_with(tool("t").read_only().coalesce()).is_ok());
     }
 

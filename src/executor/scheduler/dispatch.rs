@@ -24,6 +24,7 @@ impl<P: Clone> Scheduler<P> {
         if std::mem::take(&mut self.turn_away) {
             self.turn_away_queued(now, out);
         }
+        self.short_circuit(now, out);
         let mut others_first = std::mem::take(&mut self.others_first);
         loop {
             let bar = if others_first { Bar::None } else { self.dispatch_exclusive(now, out) };
@@ -159,7 +160,7 @@ impl<P: Clone> Scheduler<P> {
         batch.running += 1;
         self.room.take_thread(track);
         for pool in &slot.terms.pools {
-            self.room.pools.take(pool.key, now);
+            self.room.pools.take(pool.key, call, now);
         }
         slot.active = true;
         self.active += 1;
@@ -252,6 +253,7 @@ impl<P: Clone> Scheduler<P> {
         for pool in &terms.pools {
             self.room.pools.put_back(pool.key);
         }
+        self.room.pools.ended(&terms, call, None, now);
         self.active -= 1;
         self.starting -= 1;
         self.queued += 1;
@@ -269,8 +271,10 @@ impl<P: Clone> Scheduler<P> {
             return;
         }
         slot.lent = true;
-        let track = slot.terms.track;
+        let (track, terms) = (slot.terms.track, slot.terms.clone());
         self.lent += 1;
+        // What it waits for may need the same backend.
+        self.room.pools.ended(&terms, call, None, now);
         self.give_permits(call);
         self.room.end_work(track);
         self.dispatch(now, out);

@@ -14,6 +14,7 @@
 
 mod admit;
 mod batch;
+mod breaker;
 mod dispatch;
 mod due;
 mod expire;

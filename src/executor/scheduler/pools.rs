@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::breaker::{self, Breaker, BreakerSpec};
 use super::{CallRef, Limits, Sorted, Terms, Track};
+use crate::outcome::Outcome;
 use crate::time::Deadline;
 
 /// How long to wait before another try, where the system refused a thread.
@@ -59,6 +61,11 @@ impl Room {
         let thread = Deadline::At(track.starved_until.map_or(now, |until| until.max(now)));
         let pools = terms.pools.iter().map(|pool| self.pools.ready_at(pool.key, now));
         pools.fold(thread, Deadline::max)
+    }
+
+    /// Whether one of its pools lets nothing through for a while.
+    pub(super) fn is_open(&self, terms: &Terms, now: Instant) -> bool {
+        terms.pools.iter().any(|pool| self.pools.is_open(pool.key, now))
     }
 
     /// Whether all permits of one of its pools are with calls that were walked away from.
@@ -141,6 +148,7 @@ pub(crate) struct PoolSpec {
     pub(crate) key: PoolKey,
     pub(crate) cap: usize,
     pub(crate) rate: Option<(u32, Duration)>,
+    pub(crate) breaker: Option<BreakerSpec>,
 }
 
 /// The calls of one tool or one group, over all batches.
@@ -148,6 +156,7 @@ pub(crate) struct PoolSpec {
 struct Pool {
     permits: Permits,
     rate: Option<Rate>,
+    breaker: Option<Breaker>,
     paused_until: Option<Instant>,
     /// How many calls not yet ended name it.
     users: usize,
@@ -162,6 +171,7 @@ impl Pool {
         self.users == 0
             && is_past(self.paused_until)
             && is_past(self.rate.as_ref().and_then(|rate| rate.full_at))
+            && self.breaker.as_ref().is_none_or(|breaker| breaker.is_idle(now))
     }
 }
 
@@ -204,12 +214,13 @@ impl Pools {
     /// Announces a call that will need the pool.
     pub(super) fn join(&mut self, spec: &PoolSpec, now: Instant) {
         if self.0.get(spec.key).is_none() {
-            // One that is paused or short of tokens outlives its last call.
+            // One that is paused, short of tokens or failing outlives its last call.
             self.0.retain(|pool| !pool.is_idle(now));
         }
         let pool = self.0.get_or_insert_with(spec.key, || Pool {
             permits: Permits::new(spec.cap),
             rate: spec.rate.map(Rate::new),
+            breaker: spec.breaker.map(Breaker::new),
             paused_until: None,
             users: 0,
             abandoned: Sorted::new(),
@@ -235,14 +246,18 @@ impl Pools {
         }
         let unpaused = pool.paused_until.map_or(now, |until| until.max(now));
         let token = pool.rate.as_ref().map_or(now, |rate| rate.next(now));
-        Deadline::At(unpaused.max(token))
+        let closed = pool.breaker.as_ref().map_or(Deadline::At(now), |b| b.ready_at(now));
+        closed.max(Deadline::At(unpaused.max(token)))
     }
 
-    pub(super) fn take(&mut self, key: PoolKey, now: Instant) {
+    pub(super) fn take(&mut self, key: PoolKey, call: CallRef, now: Instant) {
         if let Some(pool) = self.0.get_mut(key) {
             pool.permits.take();
             if let Some(rate) = &mut pool.rate {
                 rate.take(now);
+            }
+            if let Some(breaker) = &mut pool.breaker {
+                breaker.let_through(call);
             }
         }
     }
@@ -265,6 +280,32 @@ impl Pools {
         if let Some(rate) = self.0.get_mut(key).and_then(|pool| pool.rate.as_mut()) {
             rate.put_back();
         }
+    }
+
+    /// An attempt of a call is over, or the call; how it went is said by its outcome, if there is
+    /// one.
+    pub(super) fn ended(
+        &mut self,
+        terms: &Terms,
+        call: CallRef,
+        outcome: Option<&Outcome>,
+        now: Instant,
+    ) {
+        for spec in terms.pools.iter().filter(|spec| spec.breaker.is_some()) {
+            if let Some(breaker) = self.0.get_mut(spec.key).and_then(|pool| pool.breaker.as_mut()) {
+                breaker.ended(call, outcome.and_then(breaker::works), now);
+            }
+        }
+    }
+
+    fn is_open(&self, key: PoolKey, now: Instant) -> bool {
+        let breaker = self.0.get(key).and_then(|pool| pool.breaker.as_ref());
+        breaker.is_some_and(|breaker| breaker.is_open(now))
+    }
+
+    pub(super) fn has_open(&self, now: Instant) -> bool {
+        let mut breakers = self.0.iter().filter_map(|(_, pool)| pool.breaker.as_ref());
+        breakers.any(|breaker| breaker.is_open(now))
     }
 
     /// A call that has a permit was walked away from; whether no other call has one.

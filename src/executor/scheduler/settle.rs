@@ -30,12 +30,20 @@ impl<P> Slot<P> {
 
     /// How a call ends at `now` that isn't running: as its last attempt did, if there was one.
     pub(super) fn unfinished(&self, now: Instant) -> Outcome {
-        match self.last.as_deref() {
-            Some(Outcome::Failed(error)) => Outcome::Failed(retry_cut_off(error.clone())),
-            Some(last) => last.clone(),
+        match self.last_attempt(NO_TIME) {
+            Some(last) => last,
             None if self.attempts > 0 => self.timed_out(now, false),
             None => Outcome::NotStarted(NotStarted::Deadline),
         }
+    }
+
+    /// How its last attempt ended, if one did, and why there is no other one.
+    pub(super) fn last_attempt(&self, why: &str) -> Option<Outcome> {
+        let last = self.last.as_deref()?.clone();
+        Some(match last {
+            Outcome::Failed(error) => Outcome::Failed(not_retried(error, why)),
+            last => last,
+        })
     }
 
     pub(super) fn timed_out(&self, now: Instant, still_running: bool) -> Outcome {
@@ -116,6 +124,9 @@ impl<P: Clone> Scheduler<P> {
             return None;
         }
         let was = std::mem::replace(&mut slot.state, State::Settled);
+        if was == State::Running || was == State::Starting {
+            self.room.pools.ended(&slot.terms, call, Some(&outcome), now);
+        }
         let outcome = slot.or_fallback(outcome);
         slot.ended = Some(now);
         batch.pending -= 1;
@@ -474,6 +485,7 @@ impl<P: Clone> Scheduler<P> {
         slot.notes.extend(finish.notes);
         let fate = match finish.retry {
             Some(wait) if batch.ending.is_none() && slot.retry_fits(wait, now) => {
+                self.room.pools.ended(&slot.terms, call, Some(&finish.outcome), now);
                 slot.last = Some(Box::new(finish.outcome));
                 self.back_off(call, wait, now, out);
                 Fate::Retried
@@ -550,7 +562,7 @@ impl<P> Slot<P> {
             || (self.signalled
                 && matches!(error.kind(), ToolErrorKind::Cancelled | ToolErrorKind::TimedOut));
         match ending {
-            None if !gave_way && wanted_retry => Outcome::Failed(retry_cut_off(error)),
+            None if !gave_way && wanted_retry => Outcome::Failed(not_retried(error, NO_TIME)),
             _ if !gave_way => Outcome::Failed(error),
             Some(ending) => ending.started(),
             None => self.timed_out(now, false),
@@ -558,8 +570,11 @@ impl<P> Slot<P> {
     }
 }
 
-/// The last error of a call that would have been retried, had there been time.
-fn retry_cut_off(error: ToolError) -> ToolError {
-    let details = format!("{}; retry budget exhausted by deadline", error.operator_text());
+/// Why a failed call isn't tried again.
+const NO_TIME: &str = "retry budget exhausted by deadline";
+
+/// The last error of a call that would have been retried.
+fn not_retried(error: ToolError, why: &str) -> ToolError {
+    let details = format!("{}; {why}", error.operator_text());
     error.with_details(details)
 }

@@ -41,9 +41,4 @@ pub(crate) const EXCLUDED: &[(u32, &str)] = &[
         "an approval that never comes holds up its turn, which waits for it outside of the deadline; \
          what is to be approved doesn't run meanwhile",
     ),
-    (
-        161,
-        "there is no circuit breaker: a backend says with its error how long it wants to be left \
-         alone, and its group rests as a whole",
-    ),
 ];

@@ -1,7 +1,7 @@
 //! What is told to whom, and what runs only when somebody said so.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -171,6 +171,60 @@ fn fault_158_a_turn_has_a_limit_of_its_own() {
             let whole = (0..4).filter(|&index| told(&report, index).len() == 2000).count();
             assert_eq!(whole, 2, "{report:?}");
         }
+    });
+}
+
+#[test]
+fn fault_161_a_backend_that_keeps_failing_is_left_alone_and_tried_with_one_call() {
+    let down = || ToolError::new(ToolErrorKind::Unavailable, "down");
+    let asked = turn(vec![("search", ""); 8]);
+    let fails = Tool::new("search", "", move || -> Result<(), _> { Err(down()) });
+    let backend = Group::new("search").break_after(3, MINUTE).max_parallel(1);
+    Case::new(ToolSet::new().with(fails.group(&backend)).with(quick())).check(|case| {
+        let report = case.run(&asked);
+        assert_eq!(names(&report)[..3], ["failed"; 3]);
+        assert_eq!(names(&report)[3..], ["circuit_open"; 5]);
+        assert!(report.calls()[3..].iter().all(|call| call.attempts == 0));
+        assert!(told(&report, 3).contains("keeps failing"), "{}", told(&report, 3));
+        // Whoever comes then, too, and nobody else.
+        assert_eq!(
+            names(&case.run(&turn([("quick", ""), ("search", "")]))),
+            ["succeeded", "circuit_open"]
+        );
+    });
+}
+
+#[test]
+fn fault_161_one_call_tries_the_backend_and_the_others_wait_for_it() {
+    let is_up = Arc::new(AtomicBool::new(false));
+    let search = {
+        let is_up = Arc::clone(&is_up);
+        Tool::new("search", "", move || {
+            thread::sleep(ms(30));
+            match is_up.load(Ordering::Relaxed) {
+                true => Ok("found"),
+                false => Err(ToolError::of_kind(ToolErrorKind::Unavailable)),
+            }
+        })
+    };
+    let rest = ms(100);
+    let backend = Group::new("search").break_after(2, rest);
+    Case::new(ToolSet::new().with(search.group(&backend))).check(|case| {
+        let asked = turn(vec![("search", ""); 4]);
+        assert_eq!(names(&case.run(&asked)), ["failed"; 4], "they ran already");
+        thread::sleep(rest + ms(20));
+        let report = case.run(&asked);
+        assert_eq!(report.calls().iter().map(|call| call.attempts).sum::<u32>(), 1, "{report:?}");
+        let open = names(&report).into_iter().filter(|name| *name == "circuit_open");
+        assert_eq!(open.count(), 3, "{report:?}");
+        is_up.store(true, Ordering::Relaxed);
+        thread::sleep(rest + ms(20));
+        let report = case.run(&asked);
+        assert!(report.all_succeeded(), "{report:?}");
+        let first = report.calls().iter().filter_map(|call| call.started).min().unwrap();
+        let waited = report.calls().iter().filter(|call| call.started >= Some(first + ms(30)));
+        assert_eq!(waited.count(), 3, "{report:?}");
+        is_up.store(false, Ordering::Relaxed);
     });
 }
 

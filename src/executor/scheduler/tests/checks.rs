@@ -275,6 +275,15 @@ fn reason(world: &World, call: &Call) -> Option<&'static str> {
     if matches!(world.scheduler.room.free_at(terms, now), Deadline::At(at) if at > now) {
         return Some("a rate, a pause or a thread");
     }
+    if world.scheduler.room.free_at(terms, now) == Deadline::Never {
+        let tries = |other: &Call| {
+            other.at != call.at
+                && uses_pools(other)
+                && other.settled.is_none()
+                && share(call, other)
+        };
+        return world.calls.iter().any(tries).then_some("a trial of its group");
+    }
     if batch.deciding.is_some() || !inner.undecided.is_empty() {
         return Some("a decision");
     }
@@ -361,6 +370,12 @@ fn uses_thread(call: &Call) -> bool {
 }
 
 /// What is someone else's is used until the thread is back.
+/// Whether both are of a group with a circuit breaker.
+fn share(one: &Call, other: &Call) -> bool {
+    let mut breakers = one.plan.terms.pools.iter().filter(|pool| pool.breaker.is_some());
+    breakers.any(|pool| other.plan.terms.pools.iter().any(|its| its.key == pool.key))
+}
+
 fn uses_pools(call: &Call) -> bool {
     call.starting || (matches!(call.thread, Thread::Running { .. }) && !call.lent)
 }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::random::Random;
-use super::rig::{Rig, broken, busy, call, done, indices, keyed, ms, pooled, terms, writes};
+use super::rig::{
+    Rig, breaking, broken, busy, call, done, failed, indices, keyed, ms, pooled, terms, writes,
+};
+use crate::error::ToolErrorKind;
 use crate::executor::scheduler::batch::Slot;
 use crate::executor::scheduler::{BatchId, PoolKey, PoolSpec, Terms, Track};
 use crate::outcome::{Limit, NotStarted, Outcome, Rejected};
@@ -42,7 +45,7 @@ fn fault_034_ten_thousand_calls_through_a_cap_of_eight() {
 #[test]
 fn fault_035_caps_compose_and_no_permit_is_lost() {
     let (tool, group) = (PoolKey::Tool(1), PoolKey::Group(1));
-    let spec = |key, cap| PoolSpec { key, cap, rate: None };
+    let spec = |key, cap| PoolSpec { key, cap, rate: None, breaker: None };
     let narrow = Terms { pools: vec![spec(tool, 1), spec(group, 2)], ..terms() };
     let wide = Terms { pools: vec![spec(group, 2)], ..terms() };
     let mut rig = Rig::with(|limits| limits.max_parallel = 4);
@@ -320,6 +323,97 @@ fn a_pause_beyond_all_measure_is_a_pause() {
     assert!(rig.starts().is_empty(), "the backend asked to be left alone");
     rig.pass(ms(200), &[id]);
     assert_eq!(rig.ends(id), [Some("failed"), Some("group_paused")]);
+}
+
+#[test]
+fn fault_161_a_group_that_fails_again_and_again_is_left_alone_and_tried_with_one_call() {
+    let mut rig = Rig::new();
+    let fragile = breaking(3, ms(70));
+    let open = Some("circuit_open");
+    let down = || failed(ToolErrorKind::Unavailable);
+    let id = rig.batch(&fragile, 4);
+    assert_eq!(rig.begin().len(), 4);
+    rig.finish(call(id, 0), down());
+    rig.finish(call(id, 1), Outcome::Panicked(None));
+    // What the backend says no to, it has answered.
+    rig.finish(call(id, 2), failed(ToolErrorKind::NotFound));
+    rig.finish(call(id, 3), down());
+    rig.close(id);
+
+    let full = Terms { pools: vec![PoolSpec { cap: 2, ..fragile.pools[0] }], ..terms() };
+    let id = rig.batch(&full, 5);
+    assert_eq!(indices(&rig.begin()), [0, 1]);
+    rig.finish(call(id, 0), down());
+    assert_eq!(indices(&rig.begin()), [2], "two in a row aren't three");
+    rig.finish(call(id, 1), down());
+    assert_eq!(rig.ends(id)[2..], [None, open, open], "what runs goes on");
+    let other = rig.batch(&terms(), 1);
+    assert_eq!(rig.begin(), [call(other, 0)]);
+    let late = rig.batch(&fragile, 1);
+    assert_eq!(rig.ends(late), [open]);
+    rig.finish(call(id, 2), failed(ToolErrorKind::Cancelled));
+    rig.close(id);
+
+    // Nobody has used the group meanwhile. One call tries it, and the others wait for it.
+    rig.pass(ms(70), &[]);
+    let id = rig.batch(&fragile, 3);
+    assert_eq!(indices(&rig.begin()), [0]);
+    rig.finish(call(id, 0), down());
+    assert_eq!(rig.ends(id), [Some("failed"), open, open]);
+    rig.pass(ms(69), &[]);
+    let early = rig.batch(&fragile, 1);
+    assert_eq!(rig.ends(early), [open]);
+    rig.pass(ms(1), &[]);
+    let id = rig.batch(&fragile, 3);
+    assert_eq!(indices(&rig.begin()), [0]);
+    rig.finish(call(id, 0), done());
+    assert_eq!(indices(&rig.begin()), [1, 2]);
+    rig.finish(call(id, 1), down());
+    rig.finish(call(id, 2), down());
+    rig.close(id);
+    assert_eq!(rig.scheduler.room.pools.len(), 1, "the group's failures are remembered");
+
+    // Failures that are further apart than the rest aren't in a row.
+    rig.pass(ms(70), &[]);
+    let id = rig.batch(&fragile, 2);
+    rig.begin();
+    rig.finish(call(id, 0), down());
+    assert_eq!(rig.ends(id), [Some("failed"), None]);
+    rig.finish(call(id, 1), done());
+    assert_eq!(rig.scheduler.room.pools.len(), 0);
+}
+
+#[test]
+fn fault_161_a_trial_that_comes_to_nothing_is_made_by_the_next_call() {
+    let mut rig = Rig::new();
+    let fragile = breaking(1, ms(50));
+    let id = rig.batch(&fragile, 1);
+    rig.begin();
+    // Its timeout is a failure, whatever comes of it later.
+    rig.pass(ms(100), &[id]);
+    assert_eq!(rig.ends(id), [Some("timed_out")]);
+    rig.finish(call(id, 0), done());
+    assert_eq!(rig.ends(id), [Some("timed_out")]);
+    let late = rig.batch(&fragile, 1);
+    assert_eq!(rig.ends(late), [Some("circuit_open")]);
+    rig.pass(ms(50), &[]);
+
+    let (first, second) = (rig.batch(&fragile, 1), rig.batch(&fragile, 2));
+    assert_eq!(rig.starts(), [call(first, 0)]);
+    // The thread for the trial didn't come in time.
+    rig.cancel(first);
+    assert_eq!(rig.begin(), [call(second, 0)]);
+    // Its trial is cancelled, which says nothing of the backend.
+    rig.cancel(second);
+    rig.finish(call(second, 0), failed(ToolErrorKind::Cancelled));
+    let third = rig.batch(&fragile, 2);
+    assert_eq!(rig.begin(), [call(third, 0)]);
+    // Between two attempts the circuit is open again, so there is no second one.
+    rig.finish_as(call(third, 0), failed(ToolErrorKind::Unavailable), Some(ms(10)), None);
+    assert_eq!(rig.ends(third), [None, Some("circuit_open")]);
+    rig.pass(ms(10), &[third]);
+    let Some(Outcome::Failed(error)) = rig.outcome(call(third, 0)) else { panic!() };
+    assert!(error.operator_text().ends_with("not tried again, because the circuit is open"));
 }
 
 #[test]

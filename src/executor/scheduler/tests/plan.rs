@@ -144,6 +144,7 @@ impl Tools {
                 key: PoolKey::Group(number as u64),
                 cap: if random.percent(50) { random.within(1..4) } else { usize::MAX },
                 rate: random.percent(40).then(|| (random.within(1..4) as u32, random.ms(1..40))),
+                breaker: random.percent(30).then(|| (random.within(1..4) as u32, random.ms(1..40))),
             })
             .collect();
         let exclusives = if random.percent(30) { 25 } else { 0 };
@@ -152,7 +153,12 @@ impl Tools {
                 let mut pools = Vec::new();
                 if random.percent(30) {
                     let cap = random.within(1..4);
-                    pools.push(PoolSpec { key: PoolKey::Tool(number as u64), cap, rate: None });
+                    pools.push(PoolSpec {
+                        key: PoolKey::Tool(number as u64),
+                        cap,
+                        rate: None,
+                        breaker: None,
+                    });
                 }
                 if !groups.is_empty() && random.percent(40) {
                     pools.push(*random.pick(&groups));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::bound::Secrets;
 use crate::call::ToolCall;
-use crate::error::ToolError;
+use crate::error::{ToolError, ToolErrorKind};
 use crate::executor::scheduler::batch::SlotReport;
 use crate::executor::scheduler::{
     Action, BatchId, BatchSpec, CallRef, CallSpec, Closed, Counts, Ending, Fate, Finish, Limits,
@@ -59,7 +59,18 @@ pub(super) fn exclusive() -> Terms {
 
 /// The same with limits of its tool or its group.
 pub(super) fn pooled(key: PoolKey, cap: usize, rate: Option<(u32, Duration)>) -> Terms {
-    Terms { pools: vec![PoolSpec { key, cap, rate }], ..terms() }
+    Terms { pools: vec![PoolSpec { key, cap, rate, breaker: None }], ..terms() }
+}
+
+/// The same in a group that is left alone after so many failures.
+pub(super) fn breaking(failures: u32, rest: Duration) -> Terms {
+    let mut terms = pooled(PoolKey::Group(1), usize::MAX, None);
+    terms.pools[0].breaker = Some((failures, rest));
+    terms
+}
+
+pub(super) fn failed(kind: ToolErrorKind) -> Outcome {
+    Outcome::Failed(ToolError::of_kind(kind))
 }
 
 pub(super) fn reads(key: &str) -> KeyUse {

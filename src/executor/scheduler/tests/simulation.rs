@@ -17,6 +17,7 @@ const ENDS: &[&str] = &[
     "bad_arguments",
     "busy",
     "cancelled",
+    "circuit_open",
     "deadline",
     "deferred",
     "failed",
