@@ -34,23 +34,24 @@ impl Breaker {
         self.failures >= self.after
     }
 
-    fn is_resting(&self, now: Instant) -> bool {
-        self.until.is_some_and(|until| until > now)
+    /// Until when it is open, or was.
+    pub(super) fn open_until(&self) -> Option<Instant> {
+        self.until.filter(|_| self.has_tripped())
     }
 
     pub(super) fn is_open(&self, now: Instant) -> bool {
-        self.has_tripped() && self.is_resting(now)
+        self.open_until().is_some_and(|until| until > now)
     }
 
     /// Whether one made anew would be the same.
     pub(super) fn is_idle(&self, now: Instant) -> bool {
-        !self.has_tripped() && !self.is_resting(now)
+        !self.has_tripped() && self.until.is_none_or(|until| until <= now)
     }
 
     /// When it lets a call through: now, at an instant, or when another ends.
     pub(super) fn ready_at(&self, now: Instant) -> Deadline {
-        match self.until {
-            Some(until) if self.is_open(now) => Deadline::At(until),
+        match self.open_until() {
+            Some(until) if until > now => Deadline::At(until),
             _ if self.has_tripped() && self.probe.is_some() => Deadline::Never,
             _ => Deadline::At(now),
         }
@@ -108,7 +109,7 @@ pub(super) fn works(outcome: &Outcome) -> Option<bool> {
 impl<P: Clone> Scheduler<P> {
     /// Ends the calls that only wait for a breaker that is open.
     pub(super) fn short_circuit(&mut self, now: Instant, out: &mut Vec<Action<P>>) {
-        while self.room.pools.has_open(now) {
+        while self.room.pools.may_be_open(now) {
             let mut queued = Vec::new();
             for id in &self.rotation {
                 let Some(batch) = self.batches.get(*id) else { continue };

@@ -47,7 +47,7 @@ impl Room {
                 // another one: a cap here could lock them.
                 TrackRoom::new(usize::MAX),
             ],
-            pools: Pools(Sorted::new()),
+            pools: Pools { all: Sorted::new(), open_until: None },
         }
     }
 
@@ -208,16 +208,20 @@ impl Rate {
 }
 
 #[derive(Debug)]
-pub(super) struct Pools(Sorted<PoolKey, Pool>);
+pub(super) struct Pools {
+    all: Sorted<PoolKey, Pool>,
+    /// Before that a breaker may be open.
+    open_until: Option<Instant>,
+}
 
 impl Pools {
     /// Announces a call that will need the pool.
     pub(super) fn join(&mut self, spec: &PoolSpec, now: Instant) {
-        if self.0.get(spec.key).is_none() {
+        if self.all.get(spec.key).is_none() {
             // One that is paused, short of tokens or failing outlives its last call.
-            self.0.retain(|pool| !pool.is_idle(now));
+            self.all.retain(|pool| !pool.is_idle(now));
         }
-        let pool = self.0.get_or_insert_with(spec.key, || Pool {
+        let pool = self.all.get_or_insert_with(spec.key, || Pool {
             permits: Permits::new(spec.cap),
             rate: spec.rate.map(Rate::new),
             breaker: spec.breaker.map(Breaker::new),
@@ -231,16 +235,16 @@ impl Pools {
 
     /// A call that needed the pool is over.
     pub(super) fn part(&mut self, key: PoolKey, now: Instant) {
-        let Some(pool) = self.0.get_mut(key) else { return };
+        let Some(pool) = self.all.get_mut(key) else { return };
         pool.users = pool.users.saturating_sub(1);
         if pool.is_idle(now) {
-            self.0.remove(key);
+            self.all.remove(key);
         }
     }
 
     /// When a call may start as far as this pool goes: now, at an instant, or when another ends.
     fn ready_at(&self, key: PoolKey, now: Instant) -> Deadline {
-        let Some(pool) = self.0.get(key) else { return Deadline::At(now) };
+        let Some(pool) = self.all.get(key) else { return Deadline::At(now) };
         if !pool.permits.is_free() {
             return Deadline::Never;
         }
@@ -251,7 +255,7 @@ impl Pools {
     }
 
     pub(super) fn take(&mut self, key: PoolKey, call: CallRef, now: Instant) {
-        if let Some(pool) = self.0.get_mut(key) {
+        if let Some(pool) = self.all.get_mut(key) {
             pool.permits.take();
             if let Some(rate) = &mut pool.rate {
                 rate.take(now);
@@ -264,20 +268,20 @@ impl Pools {
 
     /// Takes a permit back after it was lent: no new start, so no token.
     pub(super) fn retake(&mut self, key: PoolKey) {
-        if let Some(pool) = self.0.get_mut(key) {
+        if let Some(pool) = self.all.get_mut(key) {
             pool.permits.take();
         }
     }
 
     pub(super) fn give(&mut self, key: PoolKey) {
-        if let Some(pool) = self.0.get_mut(key) {
+        if let Some(pool) = self.all.get_mut(key) {
             pool.permits.give();
         }
     }
 
     /// A start came to nothing: its token is there again.
     pub(super) fn put_back(&mut self, key: PoolKey) {
-        if let Some(rate) = self.0.get_mut(key).and_then(|pool| pool.rate.as_mut()) {
+        if let Some(rate) = self.all.get_mut(key).and_then(|pool| pool.rate.as_mut()) {
             rate.put_back();
         }
     }
@@ -292,60 +296,62 @@ impl Pools {
         now: Instant,
     ) {
         for spec in terms.pools.iter().filter(|spec| spec.breaker.is_some()) {
-            if let Some(breaker) = self.0.get_mut(spec.key).and_then(|pool| pool.breaker.as_mut()) {
+            let pool = self.all.get_mut(spec.key);
+            if let Some(breaker) = pool.and_then(|pool| pool.breaker.as_mut()) {
                 breaker.ended(call, outcome.and_then(breaker::works), now);
+                self.open_until = self.open_until.max(breaker.open_until());
             }
         }
     }
 
     fn is_open(&self, key: PoolKey, now: Instant) -> bool {
-        let breaker = self.0.get(key).and_then(|pool| pool.breaker.as_ref());
+        let breaker = self.all.get(key).and_then(|pool| pool.breaker.as_ref());
         breaker.is_some_and(|breaker| breaker.is_open(now))
     }
 
-    pub(super) fn has_open(&self, now: Instant) -> bool {
-        let mut breakers = self.0.iter().filter_map(|(_, pool)| pool.breaker.as_ref());
-        breakers.any(|breaker| breaker.is_open(now))
+    /// Whether a breaker may be open.
+    pub(super) fn may_be_open(&self, now: Instant) -> bool {
+        self.open_until.is_some_and(|until| until > now)
     }
 
     /// A call that has a permit was walked away from; whether no other call has one.
     pub(super) fn abandon(&mut self, key: PoolKey, call: CallRef) -> bool {
-        let Some(pool) = self.0.get_mut(key) else { return false };
+        let Some(pool) = self.all.get_mut(key) else { return false };
         pool.abandoned.insert(call, ());
         pool.abandoned.len() >= pool.permits.cap
     }
 
     /// The thread of an abandoned call is back, or it lent its permit.
     pub(super) fn forget(&mut self, key: PoolKey, call: CallRef) {
-        if let Some(pool) = self.0.get_mut(key) {
+        if let Some(pool) = self.all.get_mut(key) {
             pool.abandoned.remove(call);
         }
     }
 
     /// One of the abandoned calls that have all permits of the pool.
     pub(super) fn lost_to(&self, key: PoolKey) -> Option<CallRef> {
-        let pool = self.0.get(key)?;
+        let pool = self.all.get(key)?;
         let is_lost = pool.abandoned.len() >= pool.permits.cap;
         pool.abandoned.first().map(|(call, ())| call).filter(|_| is_lost)
     }
 
     pub(super) fn pause(&mut self, key: PoolKey, until: Instant) {
-        if let Some(pool) = self.0.get_mut(key) {
+        if let Some(pool) = self.all.get_mut(key) {
             pool.paused_until = Some(pool.paused_until.map_or(until, |old| old.max(until)));
         }
     }
 
     pub(super) fn paused_until(&self, key: PoolKey) -> Option<Instant> {
-        self.0.get(key).and_then(|pool| pool.paused_until)
+        self.all.get(key).and_then(|pool| pool.paused_until)
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.all.len()
     }
 
     #[cfg(test)]
     pub(super) fn used(&self) -> usize {
-        self.0.iter().map(|(_, pool)| pool.permits.used + pool.users + pool.abandoned.len()).sum()
+        self.all.iter().map(|(_, pool)| pool.permits.used + pool.users + pool.abandoned.len()).sum()
     }
 }
