@@ -35,6 +35,9 @@ pub enum ToolErrorKind {
     TimedOut,
     /// The tool noticed that it was cancelled.
     Cancelled,
+    /// The tool did its work, but its result can't be told: it can't be serialised, or is an image or
+    /// a document over its limit.
+    BadResult,
 }
 
 struct KindFacts {
@@ -55,6 +58,7 @@ impl ToolErrorKind {
             Self::Unavailable => ("unavailable", true, "failed: temporarily unavailable"),
             Self::TimedOut => ("timed_out", true, "failed: the backend did not answer in time"),
             Self::Cancelled => ("cancelled", false, "failed: cancelled"),
+            Self::BadResult => ("bad_result", false, "ran, but its result can't be shown"),
         };
         KindFacts { name, retryable, text }
     }
@@ -193,6 +197,23 @@ impl ToolError {
     /// Whether the tool itself called another attempt safe.
     pub fn is_safe_to_retry(&self) -> bool {
         self.safe_to_retry
+    }
+
+    /// Whether the tool may have changed something all the same.
+    pub(crate) fn effect_unknown(&self) -> bool {
+        let is_unknown = match self.kind {
+            ToolErrorKind::TimedOut
+            | ToolErrorKind::Unavailable
+            | ToolErrorKind::Cancelled
+            | ToolErrorKind::BadResult => true,
+            ToolErrorKind::Other
+            | ToolErrorKind::InvalidArguments
+            | ToolErrorKind::NotFound
+            | ToolErrorKind::PermissionDenied
+            | ToolErrorKind::Conflict
+            | ToolErrorKind::RateLimited => false,
+        };
+        is_unknown && !self.safe_to_retry
     }
 
     /// Arguments that can't be decoded, told as they are: the text is about what the model wrote.

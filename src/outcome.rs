@@ -174,12 +174,16 @@ impl Outcome {
         }
     }
 
-    /// Whether the tool may have changed something although no result came.
+    /// Whether the tool may have changed something although no result came: it ran and was cut off,
+    /// or its error's kind says that nobody knows, unless the error is
+    /// [safe to retry](ToolError::safe_to_retry).
     pub fn effect_unknown(&self) -> bool {
-        matches!(
-            self,
-            Self::TimedOut { .. } | Self::Panicked(_) | Self::Cancelled { started: true, .. }
-        )
+        match self {
+            Self::Failed(error) => error.effect_unknown(),
+            Self::TimedOut { .. } | Self::Panicked(_) => true,
+            Self::Cancelled { started, .. } => *started,
+            Self::Succeeded(_) | Self::NotStarted(_) | Self::Rejected(_) => false,
+        }
     }
 }
 

@@ -5,13 +5,17 @@ use std::io;
 use crate::bound::secrets::Redactor;
 use crate::bound::spill::Spill;
 use crate::bound::unescape::Unescape;
-use crate::bound::{Allowance, Bounded, ResultLimit, Why, note, note_room};
+use crate::bound::{Allowance, Bounded, ResultLimit, Taken, Why, note, note_room};
 use crate::output::Output;
+
+/// How often one that is over the limit asks whether it is still wanted: it may have no end.
+const ASK_EACH: u64 = 64 << 10;
 
 /// Takes the JSON of a value piece by piece and never holds more than the limit. A value that is
 /// one string is kept as the text it says.
 pub(super) struct Keeper<'a> {
     limit: &'a ResultLimit,
+    is_dropped: &'a dyn Fn() -> bool,
     string: Option<Unescape>,
     redactor: Option<Redactor>,
     begun: bool,
@@ -19,6 +23,8 @@ pub(super) struct Keeper<'a> {
     /// holds the tail.
     kept: Vec<u8>,
     total: u64,
+    /// How many bytes there were when it was last asked whether anybody wants them.
+    asked_at: u64,
     over: Option<Over>,
 }
 
@@ -33,9 +39,19 @@ struct Over {
 }
 
 impl<'a> Keeper<'a> {
-    pub(super) fn new(limit: &'a ResultLimit) -> Self {
+    pub(super) fn new(limit: &'a ResultLimit, is_dropped: &'a dyn Fn() -> bool) -> Self {
         let redactor = (!limit.secrets.is_empty()).then(|| Redactor::new(&limit.secrets));
-        Self { limit, string: None, redactor, begun: false, kept: Vec::new(), total: 0, over: None }
+        Self {
+            limit,
+            is_dropped,
+            string: None,
+            redactor,
+            begun: false,
+            kept: Vec::new(),
+            total: 0,
+            asked_at: 0,
+            over: None,
+        }
     }
 
     /// Takes what the value says, secrets still in it.
@@ -115,7 +131,8 @@ impl<'a> Keeper<'a> {
             redactor.finish(&mut |piece| self.push(piece));
         }
         let wanted = if self.over.is_some() { self.limit.text } else { self.kept.len() };
-        let room = allowance.take_text(wanted);
+        let mut taken = Taken::default();
+        let room = allowance.take_text(wanted, &mut taken);
         let why = if room < wanted { Why::Together } else { Why::Own };
         if why == Why::Together && self.over.is_none() {
             self.go_over(room, why);
@@ -127,7 +144,7 @@ impl<'a> Keeper<'a> {
                 Some(_) => Output::Text { text },
                 None => Output::Json { text },
             };
-            return output.into();
+            return Bounded { taken, ..output.into() };
         };
         let tail = [&self.kept[over.at..], &self.kept[over.head..over.at]].concat();
         let file = over.spill.as_ref().map(Spill::path);
@@ -135,9 +152,10 @@ impl<'a> Keeper<'a> {
         let (head, tail) = (&self.kept[..size / 2], &tail[tail.len() - (size - size / 2)..]);
         let (head, tail) = (whole_start(head), whole_end(tail));
         let left_out = self.total - (head.len() + tail.len()) as u64;
-        let file = over.spill.and_then(Spill::keep);
-        let text = head.to_owned() + &note(left_out, self.total, why, file.as_deref()) + tail;
-        Bounded { cut: Some(self.total), ..Output::Text { text }.into() }
+        taken.file = over.spill.and_then(Spill::keep);
+        let note = note(left_out, self.total, why, taken.file.as_deref());
+        let text = head.to_owned() + &note + tail;
+        Bounded { cut: Some(self.total), taken, ..Output::Text { text }.into() }
     }
 }
 
@@ -162,6 +180,12 @@ impl io::Write for Keeper<'_> {
             Some(mut string) => {
                 string.feed(bytes, |piece| self.take(piece));
                 self.string = Some(string);
+            }
+        }
+        if self.over.is_some() && self.total - self.asked_at > ASK_EACH {
+            self.asked_at = self.total;
+            if (self.is_dropped)() {
+                return Err(io::Error::other("the call is over"));
             }
         }
         Ok(bytes.len())

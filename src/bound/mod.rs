@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-pub(crate) use crate::bound::allowance::Allowance;
+pub(crate) use crate::bound::allowance::{Allowance, Taken};
 pub(crate) use crate::bound::secrets::Secrets;
 pub(crate) use crate::bound::spill::check_directory;
 
@@ -47,12 +47,14 @@ pub struct Bounded {
     pub(crate) cut: Option<u64>,
     /// How many images and documents were left out.
     pub(crate) media_left_out: u64,
+    /// What is to be given back where it isn't delivered.
+    pub(crate) taken: Taken,
 }
 
 impl From<Output> for Bounded {
     /// An output that is within its limit.
     fn from(output: Output) -> Self {
-        Self { output, cut: None, media_left_out: 0 }
+        Self { output, cut: None, media_left_out: 0, taken: Taken::default() }
     }
 }
 
@@ -71,14 +73,17 @@ enum Why {
 }
 
 /// Serialises a handler's value within the limit, whatever its size: a top-level string is text,
-/// all else JSON, and JSON that had to be cut is text.
+/// all else JSON, and JSON that had to be cut is text. One that is long gives up when `is_dropped`
+/// says that nobody wants it any more.
 pub(crate) fn serialized(
     value: &impl Serialize,
     limit: &ResultLimit,
     allowance: &Allowance,
+    is_dropped: &dyn Fn() -> bool,
 ) -> Result<Bounded, ToolError> {
-    let mut keeper = Keeper::new(limit);
-    serde_json::to_writer(&mut keeper, value)?;
+    let mut keeper = Keeper::new(limit, is_dropped);
+    serde_json::to_writer(&mut keeper, value)
+        .map_err(|error| ToolError::of_kind(ToolErrorKind::BadResult).with_details(error))?;
     Ok(keeper.finish(allowance))
 }
 
@@ -94,41 +99,51 @@ pub(crate) fn output(
     if !limit.secrets.is_empty() {
         output.redact(&mut |text| limit.secrets.redacted(text));
     }
+    let mut taken = Taken::default();
     let over = match &output {
-        Output::Text { text } | Output::Json { text } => over(text.len(), limit.text, allowance),
+        Output::Text { text } | Output::Json { text } => {
+            over(text.len(), limit.text, allowance, &mut taken)
+        }
         Output::Blocks { .. } => None,
     };
     match (output, over) {
         (Output::Text { text } | Output::Json { text }, Some((room, why))) => {
-            let (blocks, cut) = cut_blocks(vec![Block::Text { text }], room, why, limit);
+            let blocks = vec![Block::Text { text }];
+            let (blocks, cut) = cut_blocks(blocks, room, why, limit, &mut taken);
             let text = texts(&blocks).collect();
-            Ok(Bounded { cut: Some(cut), ..Output::Text { text }.into() })
+            Ok(Bounded { cut: Some(cut), taken, ..Output::Text { text }.into() })
         }
         (Output::Blocks { mut blocks }, _) => {
             if blocks.len() > MANY_BLOCKS {
                 blocks.retain(|block| !matches!(block, Block::Text { text } if text.is_empty()));
             }
-            let (left_out, note) = leave_out_media(&mut blocks, limit, allowance)?;
+            let (left_out, note) = leave_out_media(&mut blocks, limit, allowance, &mut taken)?;
             // A limit that is too small for the note alone holds for the other texts.
-            let taken = note.as_ref().map_or(0, String::len);
-            let most = limit.text.checked_sub(taken).unwrap_or(limit.text);
+            let noted = note.as_ref().map_or(0, String::len);
+            let most = limit.text.checked_sub(noted).unwrap_or(limit.text);
             let mut cut = None;
             let bytes = texts(&blocks).map(str::len).sum();
-            if let Some((room, why)) = self::over(bytes, most, allowance) {
-                let (kept, bytes) = cut_blocks(blocks, room, why, limit);
+            if let Some((room, why)) = self::over(bytes, most, allowance, &mut taken) {
+                let (kept, bytes) = cut_blocks(blocks, room, why, limit, &mut taken);
                 (blocks, cut) = (kept, Some(bytes));
             }
             blocks.extend(note.map(Block::text));
-            Ok(Bounded { output: Output::Blocks { blocks }, cut, media_left_out: left_out })
+            let output = Output::Blocks { blocks };
+            Ok(Bounded { output, cut, media_left_out: left_out, taken })
         }
-        (within, _) => Ok(within.into()),
+        (within, _) => Ok(Bounded { taken, ..within.into() }),
     }
 }
 
 /// How many of a text's bytes it may have, and why not all, where it is over a limit.
-fn over(bytes: usize, limit: usize, allowance: &Allowance) -> Option<(usize, Why)> {
+fn over(
+    bytes: usize,
+    limit: usize,
+    allowance: &Allowance,
+    taken: &mut Taken,
+) -> Option<(usize, Why)> {
     let wanted = bytes.min(limit);
-    match allowance.take_text(wanted) {
+    match allowance.take_text(wanted, taken) {
         room if room < wanted => Some((room, Why::Together)),
         _ if bytes > limit => Some((limit, Why::Own)),
         _ => None,
@@ -141,6 +156,7 @@ fn leave_out_media(
     blocks: &mut Vec<Block>,
     limit: &ResultLimit,
     allowance: &Allowance,
+    taken: &mut Taken,
 ) -> Result<(u64, Option<String>), ToolError> {
     let mut total = 0;
     blocks.retain(|block| {
@@ -154,7 +170,7 @@ fn leave_out_media(
     let mut why = Why::Own;
     let mut left_out = total.saturating_sub(limit.media_count);
     blocks.retain(|block| {
-        let fits = media_bytes(block).is_none_or(|bytes| allowance.take_media(bytes));
+        let fits = media_bytes(block).is_none_or(|bytes| allowance.take_media(bytes, taken));
         if !fits {
             (left_out, why) = (left_out + 1, Why::Together);
         }
@@ -201,7 +217,7 @@ fn check_media(block: &Block, limit: usize) -> Result<(), ToolError> {
     };
     if words > MEDIA_WORDS {
         return Err(ToolError::new(
-            ToolErrorKind::Other,
+            ToolErrorKind::BadResult,
             format_args!(
                 "the {what}'s type and name have {words} bytes, more than the limit of \
                  {MEDIA_WORDS} bytes"
@@ -210,7 +226,7 @@ fn check_media(block: &Block, limit: usize) -> Result<(), ToolError> {
     }
     if let Some(bytes) = media_bytes(block).filter(|bytes| *bytes > limit) {
         return Err(ToolError::new(
-            ToolErrorKind::Other,
+            ToolErrorKind::BadResult,
             format_args!("the {what} has {bytes} bytes, more than the limit of {limit} bytes"),
         ));
     }
@@ -219,16 +235,23 @@ fn check_media(block: &Block, limit: usize) -> Result<(), ToolError> {
 
 /// Cuts the texts, which are over the limit together: those before the limit stay, the one that
 /// crosses it keeps its head and its tail, those behind it go. Tells how many bytes there were.
-fn cut_blocks(blocks: Vec<Block>, room: usize, why: Why, limit: &ResultLimit) -> (Vec<Block>, u64) {
+fn cut_blocks(
+    blocks: Vec<Block>,
+    room: usize,
+    why: Why,
+    limit: &ResultLimit,
+    taken: &mut Taken,
+) -> (Vec<Block>, u64) {
     let total = texts(&blocks).map(|text| text.len() as u64).sum();
     let mut spill = limit.spill.as_deref().and_then(Spill::create);
     for (n, text) in texts(&blocks).enumerate() {
         let line = if n == 0 { "" } else { "\n" };
         spill = spill.and_then(|spill| spill.write(line.as_bytes())?.write(text.as_bytes()));
     }
-    let file = spill.and_then(Spill::keep);
+    taken.file = spill.and_then(Spill::keep);
+    let file = taken.file.as_deref();
 
-    let mut room = room.saturating_sub(note_room(why, file.as_deref()));
+    let mut room = room.saturating_sub(note_room(why, file));
     let mut kept = 0;
     let mut out = Vec::with_capacity(blocks.len());
     let mut crossing = None;
@@ -253,7 +276,7 @@ fn cut_blocks(blocks: Vec<Block>, room: usize, why: Why, limit: &ResultLimit) ->
     if let Some((at, head)) = crossing
         && let Block::Text { text } = &mut out[at]
     {
-        text.insert_str(head, &note(total - kept, total, why, file.as_deref()));
+        text.insert_str(head, &note(total - kept, total, why, file));
     }
     (out, total)
 }

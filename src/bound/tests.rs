@@ -17,7 +17,7 @@ fn plenty() -> Allowance {
 
 /// Of a result that is the only one of its batch.
 fn serialized(value: &impl Serialize, limit: &ResultLimit) -> Result<Bounded, ToolError> {
-    super::serialized(value, limit, &plenty())
+    super::serialized(value, limit, &plenty(), &|| false)
 }
 
 /// Of a result that is the only one of its batch.
@@ -158,7 +158,7 @@ impl io::Write for Watched<'_> {
 #[test]
 fn fault_023_a_flood_is_never_held() {
     let limit = limit(64 * 1024);
-    let mut watched = Watched(Keeper::new(&limit));
+    let mut watched = Watched(Keeper::new(&limit, &|| false));
     let count = 100_000;
     serde_json::to_writer(&mut watched, &Flood { count }).unwrap();
     let bounded = watched.0.finish(&plenty());
@@ -172,7 +172,7 @@ fn pieces_of_any_size_leave_the_same() {
     let limit = limit(1000);
     let expected = output(Output::text(&text), &limit).unwrap();
     for piece in [1, 7, 100, 999, 1000, 1001, 2999, 3000] {
-        let mut keeper = Keeper::new(&limit);
+        let mut keeper = Keeper::new(&limit, &|| false);
         let json = format!("\"{text}\"");
         for piece in json.as_bytes().chunks(piece) {
             io::Write::write_all(&mut keeper, piece).unwrap();
@@ -389,7 +389,7 @@ fn fault_158_who_comes_last_is_cut_to_what_the_others_left() {
     let text: String = (0..4000).map(|n| format!("{n:04},")).collect();
     let directory = Directory::new("together");
     let ways: [fn(&str, &ResultLimit, &Allowance) -> Bounded; 4] = [
-        |text, limit, left| super::serialized(&text, limit, left).unwrap(),
+        |text, limit, left| super::serialized(&text, limit, left, &|| false).unwrap(),
         |text, limit, left| super::output(Output::text(text), limit, left).unwrap(),
         |text, limit, left| {
             super::output(Output::Json { text: text.to_owned() }, limit, left).unwrap()

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use log::Level;
 
-use crate::bound::Bounded;
+use crate::bound::{Bounded, Taken};
 use crate::call::ToolCall;
 use crate::error::{ToolError, ToolErrorKind, bounded};
 use crate::executor::around;
@@ -92,18 +92,21 @@ pub(super) fn invoke(
     contained(invoke)
 }
 
-/// What an attempt's result means for the scheduler.
+/// What an attempt's result means for the scheduler, and what it has taken of its batch's allowance.
 pub(super) fn finish(
     result: Result<Result<Bounded, ToolError>, Panic>,
     definition: &Definition,
     settings: &Settings,
     attempt: u32,
-) -> Finish {
+) -> (Finish, Taken) {
     let mut notes = Vec::new();
     let mut pause = None;
+    let mut taken = Taken::default();
     let mut outcome = match result {
         Ok(Ok(bounded)) => {
+            taken = bounded.taken;
             notes.extend(bounded.cut.map(Note::Cut));
+            notes.extend(taken.file().map(|file| Note::KeptIn(file.display().to_string())));
             let left_out = Some(bounded.media_left_out).filter(|left_out| *left_out > 0);
             notes.extend(left_out.map(Note::MediaLeftOut));
             Outcome::Succeeded(bounded.output)
@@ -125,7 +128,7 @@ pub(super) fn finish(
         .retry
         .as_ref()
         .and_then(|retry| retry.allows(attempt, definition.effect, &outcome, settings.random()));
-    Finish { outcome, notes, retry, pause }
+    (Finish { outcome, notes, retry, pause }, taken)
 }
 
 /// Computes a call's keys, and what identical calls have in common.

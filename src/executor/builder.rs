@@ -29,8 +29,9 @@ use crate::tool::{CallContext, Lane, ToolSet};
 /// which the system maps what is used. An observer has a thread and one that watches it; lines that
 /// can't be logged where they arise share one for the whole process.
 ///
-/// A turn's results take at most `max_batch_result_bytes` of text, or 1 KiB a call where that is
-/// more, and `max_batch_media_bytes` of images and documents.
+/// A batch's results take at most `max_batch_result_bytes` of text, and up to 1 KiB more for each
+/// call, and `max_batch_media_bytes` of images and documents. Errors, which have 2 KiB at most, and
+/// fallbacks aren't counted.
 #[must_use = "a builder does nothing until `build`"]
 pub struct ExecutorBuilder {
     tools: ToolSet,
@@ -165,10 +166,11 @@ impl ExecutorBuilder {
         self
     }
 
-    /// Cuts results when those of one batch have more than `bytes` of text together: who comes last is
+    /// Cuts results when those of one batch have more than `bytes` of text together: who ends last is
     /// cut to what is left, but never below 1 KiB, and the note in it says why. Identical calls that
     /// share a result count once. Defaults to 1 MiB, or to the largest
-    /// [`max_result_bytes`](Self::max_result_bytes) where that is more.
+    /// [`max_result_bytes`](Self::max_result_bytes) where that is more; a megabyte may be some 250 000
+    /// tokens, so a model with a smaller window wants less.
     pub fn max_batch_result_bytes(mut self, bytes: usize) -> Self {
         self.settings.max_batch_result_bytes = Some(bytes);
         self
@@ -182,9 +184,12 @@ impl ExecutorBuilder {
         self
     }
 
-    /// Puts the whole of each cut result into a file in `directory`, which the note names. The
+    /// Puts the whole of each cut result into a file in `directory`, which the note in the result and
+    /// [`Note::KeptIn`](crate::Note::KeptIn) name. To read it the model needs a tool of yours. The
     /// directory must be there and writable when the executor is built; nobody removes the files.
-    /// Where one can't be written later, the log says why and the note names none. Defaults to none.
+    /// [Secrets](Self::secret) are taken out of them, what
+    /// [`Report::redact`](crate::Report::redact) takes out of a report is not. Where one can't be
+    /// written later, the log says why and the note names none. Defaults to none.
     pub fn keep_cut_results_in(mut self, directory: impl Into<PathBuf>) -> Self {
         self.settings.spill = Some(directory.into());
         self
@@ -322,7 +327,7 @@ impl ExecutorBuilder {
     /// with which nothing could ever run; a priority that isn't from 1 to 19; an empty secret; a
     /// directory for cut results in which no file can be made.
     pub fn build(self) -> Result<Executor, Error> {
-        let Self { tools, settings, pool } = self;
+        let Self { tools, mut settings, pool } = self;
         tools.check()?;
         settings.policy.check(|name| tools.look_up(name))?;
         let limits = [
@@ -330,6 +335,8 @@ impl ExecutorBuilder {
             ("blocking_threads", settings.blocking_threads),
             ("rayon_threads", settings.compute_threads.unwrap_or(1)),
             ("max_calls", settings.max_calls),
+            ("max_argument_bytes", settings.max_argument_bytes),
+            ("max_argument_depth", settings.max_argument_depth),
             ("max_queued", settings.max_queued),
             ("max_abandoned", settings.max_abandoned),
         ];
@@ -339,13 +346,16 @@ impl ExecutorBuilder {
         if let Some(nice) = settings.tool_priority.filter(|nice| !(1..=19).contains(nice)) {
             return Err(Error::config(format_args!("tool_priority is {nice}, not from 1 to 19")));
         }
-        if let Some(directory) = &settings.spill
-            && let Err(error) = check_directory(directory)
-        {
-            let directory = directory.display();
-            return Err(Error::config(format_args!(
-                "keep_cut_results_in({directory}): no file can be made there: {error}"
-            )));
+        if let Some(directory) = &mut settings.spill {
+            // So that what a note says holds when the program goes elsewhere.
+            let absolute = std::path::absolute(&*directory);
+            *directory =
+                absolute.and_then(|at| check_directory(&at).map(|()| at)).map_err(|error| {
+                    let directory = directory.display();
+                    Error::config(format_args!(
+                        "keep_cut_results_in({directory}): no file can be made there: {error}"
+                    ))
+                })?;
         }
         if let Some((name, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {
             return Err(Error::config(format_args!("{name} is 0, so nothing could ever run")));

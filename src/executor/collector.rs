@@ -319,6 +319,9 @@ impl Collector {
 
     fn spec(&mut self, planned: Planned, held: bool) -> CallSpec<Arc<Job>> {
         let Planned { call, admitted, note, known } = planned;
+        if let (true, Err(Outcome::Succeeded(output))) = (known, &admitted) {
+            self.run.allowance.take_known(output);
+        }
         let index = self.calls;
         self.calls += 1;
         self.notes.extend(note.map(|note| (index, note)));

@@ -187,7 +187,7 @@ impl Job {
             Err(error) => Ok(Err(error)),
         };
         drop(entered);
-        let finish = attempt::finish(result, definition, &core.settings, grant.attempt);
+        let (finish, taken) = attempt::finish(result, definition, &core.settings, grant.attempt);
         if let Some(recorder) = recorder {
             recorder.ended(self.index, &finish.outcome);
         }
@@ -222,6 +222,7 @@ impl Job {
             say(level, format_args!("{line}"));
         }
         if let Fate::Late(outcome) = fate {
+            self.run.allowance.give_back(taken);
             let name = outcome.name();
             self.tell(Instant::now(), || EventKind::Late { outcome: outcome.into() });
             say(
@@ -401,6 +402,10 @@ impl Host for Job {
 
     fn result_limit(&self) -> (&ResultLimit, &Allowance) {
         (&self.run.tooling.result_limits[self.tool], &self.run.allowance)
+    }
+
+    fn is_settled(&self) -> bool {
+        self.run.core.with(|scheduler, _, _| scheduler.is_settled(self.call_ref()))
     }
 
     fn run_nested(self: Arc<Self>, turn: &Turn, cx: &CallContext) -> Report {

@@ -48,7 +48,11 @@ pub enum Note {
     Fallback(Box<Outcome>),
     /// The output was cut; how many bytes it had.
     Cut(u64),
-    /// Images and documents of the output were left out, because it had too many; how many.
+    /// The whole of the cut output is in this file; see
+    /// [`keep_cut_results_in`](crate::ExecutorBuilder::keep_cut_results_in).
+    KeptIn(String),
+    /// Images and documents of the output were left out, because it or its batch had too many; how
+    /// many.
     MediaLeftOut(u64),
     /// An earlier call of the turn has the same id; its index.
     DuplicateId(usize),

@@ -33,6 +33,7 @@ fn outcomes() -> Vec<Outcome> {
         ToolErrorKind::Unavailable,
         ToolErrorKind::TimedOut,
         ToolErrorKind::Cancelled,
+        ToolErrorKind::BadResult,
     ];
     let mut all = vec![
         Outcome::Succeeded(Output::text("done")),

@@ -55,11 +55,17 @@ pub(super) fn of(name: &str, effect: Effect, outcome: &Outcome) -> String {
 /// The author's words as they are; where there are none, the kind's, with what to do about it.
 fn failed(error: &ToolError, name: Name<'_>, effect: Effect) -> String {
     let text = error.model_text();
-    if text != error.kind().default_text() && !text.trim().is_empty() {
-        return text.to_owned();
-    }
-    let what = format!("{name} {}", error.kind().default_text());
+    let is_own = text != error.kind().default_text() && !text.trim().is_empty();
+    let kind = format!("{name} {}", error.kind().default_text());
+    let what = match error.kind() {
+        ToolErrorKind::BadResult if is_own => format!("{kind}: {text}"),
+        _ if is_own => return text.to_owned(),
+        _ => kind,
+    };
     match error.kind() {
+        ToolErrorKind::BadResult if effect == Effect::Mutating => {
+            format!("{what}; it has taken effect, do not repeat it")
+        }
         _ if error.is_safe_to_retry() => format!("{what}; you may call it again"),
         ToolErrorKind::TimedOut | ToolErrorKind::Unavailable | ToolErrorKind::Cancelled => {
             format!("{what}; {}", advice(effect, "it"))

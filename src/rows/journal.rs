@@ -138,7 +138,7 @@ impl Journal {
 
 /// Whether the first line of a file is a journal's, or torn and may have been one.
 fn is_first(line: &[u8]) -> bool {
-    const BEGINNING: &[u8] = br#"{"journal":"#;
+    const BEGINNING: &[u8] = br#"{"journal":{"version":"#;
     line.starts_with(BEGINNING) || BEGINNING.starts_with(line)
 }
 

@@ -41,6 +41,8 @@ pub(crate) trait Host: Send + Sync {
     fn value(&self) -> Option<&(dyn Any + Send + Sync)>;
     /// How large the result may be, and what is left for it.
     fn result_limit(&self) -> (&ResultLimit, &Allowance);
+    /// Whether the call is over, so that no result of it is wanted.
+    fn is_settled(&self) -> bool;
     /// Runs a batch for the call `cx` is of, and lends the call's permits meanwhile.
     fn run_nested(self: Arc<Self>, turn: &Turn, cx: &CallContext) -> Report;
     /// The closers of the call.
@@ -111,6 +113,10 @@ impl CallContext {
 
     pub(crate) fn result_limit(&self) -> (&ResultLimit, &Allowance) {
         self.host.result_limit()
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.host.is_settled()
     }
 
     /// What the model asked.

@@ -107,6 +107,12 @@ pub(crate) enum Takes {
     Anything,
 }
 
+/// What a tool and its clones are known by.
+fn new_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 impl Definition {
     /// The arguments of a call as its handler takes them, as JSON text: of one that gives free text
     /// to a provider that has no such tools, the text. Nothing where there is none.
@@ -128,14 +134,13 @@ impl Definition {
     }
 
     fn new(name: String, description: String, schema: Result<Json, Error>) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         let compiled = schema.and_then(|schema| Ok((Validator::compile(&schema)?, schema)));
         let (schema, validator, problem) = match compiled {
             Ok((validator, schema)) => (schema, Some(validator), None),
             Err(error) => (schema::empty(), None, Some(error.to_string())),
         };
         Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id: new_id(),
             name,
             description,
             schema,
@@ -237,11 +242,12 @@ impl<A> Tool<A> {
 
     /// At most `cap` calls of this tool at once, abandoned ones included until they return; 0 is
     /// refused at registration. A tool and its clones are counted together, whatever sets they are
-    /// in; one that is made anew, for each session perhaps, is counted apart, and then a
-    /// [`Group`] is what they can share. Defaults to no cap of its own.
+    /// in; a clone that is given a cap of its own, or a tool that is made anew, for each session
+    /// perhaps, is counted apart, and then a [`Group`] is what they can share. Defaults to no cap of
+    /// its own.
     #[must_use]
     pub fn max_parallel(mut self, cap: usize) -> Self {
-        self.definition.max_parallel = Some(cap);
+        (self.definition.id, self.definition.max_parallel) = (new_id(), Some(cap));
         self
     }
 

@@ -228,7 +228,7 @@ fn returned<R: Serialize + 'static>(
         return bound::output(Output::Text { text }, limit, allowance);
     }
     match &value {
-        Some(value) => bound::serialized(value, limit, allowance),
+        Some(value) => bound::serialized(value, limit, allowance, &|| cx.is_settled()),
         None => Err("an output lost its value".into()),
     }
 }
@@ -355,6 +355,10 @@ mod tests {
 
         fn result_limit(&self) -> (&ResultLimit, &Allowance) {
             (&self.limit, &self.allowance)
+        }
+
+        fn is_settled(&self) -> bool {
+            false
         }
 
         fn run_nested(self: Arc<Self>, _: &Turn, _: &CallContext) -> Report {

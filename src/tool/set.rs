@@ -154,9 +154,10 @@ impl ToolSet {
         self.position(name).ok_or_else(|| self.nearest(name))
     }
 
-    fn nearest(&self, name: &str) -> Option<&str> {
+    /// The name most like that one, if any is.
+    pub(crate) fn nearest(&self, name: &str) -> Option<&str> {
         // A name far longer than any tool's isn't a slip of the pen, and costs time to compare.
-        if name.len() > 256 {
+        if name.len() > 96 {
             return None;
         }
         let mut nearest: Option<(f64, &str)> = None;

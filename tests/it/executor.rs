@@ -652,6 +652,54 @@ fn a_closer_registered_when_the_call_is_over_runs_at_once() {
 }
 
 #[test]
+fn a_cap_holds_though_a_clone_of_the_tool_has_another() {
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let narrow = {
+        let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+        Tool::new("query", "", move || {
+            most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            thread::sleep(ms(20));
+            running.fetch_sub(1, Ordering::SeqCst);
+            Ok(())
+        })
+        .max_parallel(1)
+    };
+    let wide = narrow.clone().max_parallel(8);
+    let executor = Executor::new(ToolSet::new().with(narrow.clone())).unwrap();
+    let same = executor.with_tools(ToolSet::new().with(narrow)).unwrap();
+    let other = executor.with_tools(ToolSet::new().with(wide)).unwrap();
+    let six = calls([("query", ""); 6]);
+    let most_of = |second: &Executor| {
+        most.store(0, Ordering::SeqCst);
+        thread::scope(|scope| {
+            scope.spawn(|| executor.run(&six));
+            thread::sleep(ms(5));
+            scope.spawn(|| second.run(&calls([("query", "")])));
+        });
+        most.load(Ordering::SeqCst)
+    };
+    assert_eq!(most_of(&same), 1, "they are counted together");
+    assert!(most_of(&other) <= 2, "each by itself");
+}
+
+#[test]
+fn names_that_the_model_made_up_hold_up_no_deadline() {
+    let tools = (0..1000).map(|n| {
+        Tool::new(format!("tool_of_a_rather_long_name_that_is_usual_{n:05}"), "", || Ok(1))
+    });
+    let tools = tools.fold(ToolSet::new(), ToolSet::with);
+    let executor = Executor::builder(tools).deadline(ms(50)).build().unwrap();
+    for repeats in [1, 3, 9] {
+        let name = |n: usize| format!("{n:04}") + &"tool_of_a_rather_long_name_".repeat(repeats);
+        let asked = Turn::from_calls((0..128).map(|n| ToolCall::new("", name(n), "")));
+        let began = Instant::now();
+        assert_eq!(names(&executor.run(&asked)), ["unknown_tool"; 128]);
+        let took = began.elapsed();
+        assert!(took < ms(2000), "{took:?}");
+    }
+}
+
+#[test]
 fn a_directory_for_cut_results_must_be_there_when_the_executor_is_built() {
     let directory = std::env::temp_dir();
     let with = |directory| Executor::builder(ToolSet::new()).keep_cut_results_in(directory).build();

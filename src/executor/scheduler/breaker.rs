@@ -93,7 +93,8 @@ pub(super) fn works(outcome: &Outcome) -> Option<bool> {
             ToolErrorKind::InvalidArguments
             | ToolErrorKind::NotFound
             | ToolErrorKind::PermissionDenied
-            | ToolErrorKind::Conflict => Some(true),
+            | ToolErrorKind::Conflict
+            | ToolErrorKind::BadResult => Some(true),
             ToolErrorKind::Other
             | ToolErrorKind::RateLimited
             | ToolErrorKind::Unavailable

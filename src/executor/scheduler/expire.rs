@@ -10,7 +10,6 @@ use super::due::DEFAULT_SPAN;
 use super::keys::Ticket;
 use super::{Action, CallRef, PoolKey, Scheduler, Terms};
 use crate::outcome::{NotStarted, Outcome, Rejected};
-use crate::time::Deadline;
 use crate::tool::{Access, KeyUse};
 
 /// What a pause without end is taken for.
@@ -23,6 +22,13 @@ enum Stuck {
     Lost(CallRef),
 }
 
+/// Until when a call waits for what may never come: as long as it may run, and where that has no end
+/// for the default span.
+fn patience(terms: &Terms, now: Instant) -> Option<Instant> {
+    let own = terms.timeout.and_then(|timeout| now.checked_add(timeout));
+    own.or_else(|| now.checked_add(DEFAULT_SPAN))
+}
+
 impl<P: Clone> Scheduler<P> {
     /// Gives a waiting call its own timeout if it waits for what may never come.
     pub(super) fn watch(&mut self, call: CallRef, now: Instant, out: &mut Vec<Action<P>>) {
@@ -30,8 +36,7 @@ impl<P: Clone> Scheduler<P> {
         if slot.expiring {
             return;
         }
-        let patience = slot.terms.timeout.unwrap_or(DEFAULT_SPAN);
-        let Deadline::At(at) = Deadline::after(now, patience) else { return };
+        let Some(at) = patience(&slot.terms, now) else { return };
         if self.stuck(call, slot, at).is_none() {
             return;
         }
@@ -195,11 +200,8 @@ impl<P: Clone> Scheduler<P> {
     /// Watches the calls that wait for permits of a pool.
     pub(super) fn watch_pool(&mut self, key: PoolKey, now: Instant, out: &mut Vec<Action<P>>) {
         let is_stuck = |terms: &Terms| {
-            let patience = terms.timeout.unwrap_or(DEFAULT_SPAN);
             terms.pools.iter().any(|pool| pool.key == key)
-                && Deadline::after(now, patience)
-                    .instant()
-                    .is_some_and(|at| self.stuck_at_pools(terms, at).is_some())
+                && patience(terms, now).is_some_and(|at| self.stuck_at_pools(terms, at).is_some())
         };
         let mut waiting = Vec::new();
         for id in &self.rotation {

@@ -25,6 +25,70 @@ impl Serialize for Flood {
     }
 }
 
+/// A value that is written for as long as its gate is closed.
+struct Endless(Gate);
+
+impl Serialize for Endless {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut lines = serializer.serialize_seq(None)?;
+        while !self.0.is_open() {
+            lines.serialize_element(&"x".repeat(1000))?;
+        }
+        lines.end()
+    }
+}
+
+#[test]
+fn fault_023_a_result_without_end_stops_when_its_call_is_over() {
+    let folder = std::env::temp_dir().join(format!("toolpool-endless-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let gate = Gate::default();
+    let endless = {
+        let gate = gate.clone();
+        Tool::new("endless", "", move || Ok(Endless(gate.clone()))).timeout(ms(100))
+    };
+    let case = Case::gated(ToolSet::new().with(endless), &gate);
+    case.set(|b| b.keep_cut_results_in(&folder)).check(|case| {
+        assert_eq!(names(&case.run(&repeat("endless", 1))), ["timed_out"]);
+        assert!(eventually(|| case.executor.stats().abandoned == 0), "its thread is back");
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "and its file is gone");
+    });
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// A value that can't be told.
+struct Unshown;
+
+impl Serialize for Unshown {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("at 10.0.0.7"))
+    }
+}
+
+#[test]
+fn fault_005_what_was_done_and_can_not_be_told_is_not_to_be_done_again() {
+    let tools = ToolSet::new()
+        .with(Tool::new("pay", "", || Ok(Unshown)))
+        .with(Tool::new("look", "", || Ok(Unshown)).read_only())
+        .with(Tool::new("draw", "", || {
+            let (media_type, base64) = ("image/png".to_owned(), "AAAA".repeat(1000));
+            Ok(Output::blocks([Block::Image { media_type, base64 }]))
+        }));
+    Case::new(tools).set(|b| b.max_media_bytes(1000)).check(|case| {
+        let report = case.run(&turn(["pay", "look", "draw"].map(|name| (name, ""))));
+        assert_eq!(names(&report), ["failed"; 3]);
+        assert!(report.calls().iter().all(|call| call.outcome.effect_unknown()));
+        let done = "it has taken effect, do not repeat it";
+        assert_eq!(told(&report, 0), format!("pay ran, but its result can't be shown; {done}"));
+        assert_eq!(told(&report, 1), "look ran, but its result can't be shown");
+        let image = "the image has 3000 bytes, more than the limit of 1000 bytes";
+        assert_eq!(
+            told(&report, 2),
+            format!("draw ran, but its result can't be shown: {image}; {done}")
+        );
+    });
+}
+
 #[test]
 fn fault_023_a_flood_of_a_result_is_cut_with_a_note_the_model_can_read() {
     let tools = ToolSet::new()

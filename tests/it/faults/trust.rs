@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toolpool::{
-    Approval, ApprovalRequest, CallContext, Event, EventKind, Executor, Group, NotStarted, Outcome,
-    Rejected, Report, Resolution, Retry, Suspended, Tool, ToolCall, ToolError, ToolErrorKind,
-    ToolSet, Turn, Wire,
+    Approval, ApprovalRequest, Block, CallContext, Event, EventKind, Executor, ExecutorBuilder,
+    Group, NotStarted, Note, Outcome, Output, Rejected, Report, Resolution, Retry, Suspended, Tool,
+    ToolCall, ToolError, ToolErrorKind, ToolSet, Turn, Wire,
 };
 
 use super::bodies::{body, nth, text};
@@ -172,6 +172,80 @@ fn fault_158_a_turn_has_a_limit_of_its_own() {
             assert_eq!(whole, 2, "{report:?}");
         }
     });
+}
+
+/// What a patient call of this output gives, after a late one that gave the same to nobody.
+fn after_a_late_one(
+    output: Output,
+    limit: impl FnOnce(ExecutorBuilder) -> ExecutorBuilder,
+) -> Report {
+    let (gate, go_on) = (Gate::default(), Arc::new(AtomicBool::new(false)));
+    let late = {
+        let (gate, output) = (gate.clone(), output.clone());
+        Tool::new("late", "", move || {
+            gate.wait();
+            Ok(output.clone())
+        })
+        .timeout(ms(50))
+    };
+    let patient = {
+        let go_on = Arc::clone(&go_on);
+        Tool::new("patient", "", move |(): (), cx: &CallContext| {
+            while !go_on.load(Ordering::Relaxed) {
+                cx.sleep(ms(1))?;
+            }
+            Ok(output.clone())
+        })
+    };
+    let tools = ToolSet::new().with(late).with(patient);
+    let executor = limit(Executor::builder(tools)).build().unwrap();
+    let report = thread::scope(|scope| {
+        let running = scope.spawn(|| executor.run(&turn([("late", ""), ("patient", "")])));
+        assert!(eventually(|| executor.stats().abandoned == 1));
+        gate.open();
+        assert!(eventually(|| executor.stats().late == 1));
+        thread::sleep(ms(20));
+        go_on.store(true, Ordering::Relaxed);
+        running.join().unwrap()
+    });
+    assert_eq!(names(&report), ["timed_out", "succeeded"]);
+    report
+}
+
+#[test]
+fn fault_158_what_is_not_delivered_takes_nothing_of_what_the_others_may_have() {
+    let text = Output::text("x".repeat(50_000));
+    let report = after_a_late_one(text, |b| b.max_batch_result_bytes(70_000));
+    assert_eq!(report[1].notes, []);
+    let image = Block::Image { media_type: "image/png".to_owned(), base64: "AAAA".repeat(1000) };
+    let report = after_a_late_one(Output::blocks([image]), |b| b.max_batch_media_bytes(4000));
+    assert_eq!(report[1].notes, []);
+    let folder = std::env::temp_dir().join(format!("toolpool-late-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let long = Output::text("x".repeat(100_000));
+    let report = after_a_late_one(long, |b| b.keep_cut_results_in(&folder));
+    let files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|f| f.unwrap().path()).collect();
+    std::fs::remove_dir_all(&folder).unwrap();
+    let kept: Vec<_> = files.iter().map(|file| Note::KeptIn(file.display().to_string())).collect();
+    assert_eq!(report[1].notes, [Note::Cut(100_000), kept[0].clone()], "{files:?}");
+    assert_eq!(kept.len(), 1);
+}
+
+#[test]
+fn fault_158_a_resumed_turn_has_the_limit_of_one() {
+    let look = Tool::new("look", "", || Ok("x".repeat(40_000))).read_only();
+    let pay = Tool::new("pay", "", || Ok("y".repeat(40_000))).needs_approval();
+    let executor = Executor::builder(ToolSet::new().with(look).with(pay))
+        .max_batch_result_bytes(50_000)
+        .approval(|requests| requests.iter().map(|_| Approval::Defer).collect())
+        .build()
+        .unwrap();
+    let asked = turn([("look", ""), ("pay", "")]);
+    let suspended = executor.run(&asked).into_suspended(&asked).unwrap();
+    let report = executor.resume(&suspended, [(1, Resolution::Allow)]).unwrap().run();
+    assert_eq!((told(&report, 0).len(), report[1].notes.len()), (40_000, 1));
+    let second = told(&report, 1).len();
+    assert!(second <= 10_000, "{second}");
 }
 
 #[test]

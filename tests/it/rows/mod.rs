@@ -335,7 +335,8 @@ fn a_torn_last_line_is_taken_off_and_any_other_damage_refused() {
     std::fs::write(folder.journal(), &damaged).unwrap();
     let error = builder().build().unwrap_err();
     assert!(error.is_input() && error.to_string().contains("line 2"), "{error}");
-    for other in ["a,b\n1,2\n", "one line", "{\"row\": 1}\n", "\n"] {
+    let periodical = r#"{"journal":"Nature","year":1999}"#;
+    for other in ["a,b\n1,2\n", "one line", "{\"row\": 1}\n", "\n", periodical] {
         std::fs::write(folder.journal(), other).unwrap();
         let error = builder().build().unwrap_err();
         assert!(error.is_input() && error.to_string().ends_with("is no journal"), "{error}");

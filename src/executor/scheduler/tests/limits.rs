@@ -315,6 +315,29 @@ fn a_pause_longer_than_a_calls_patience_ends_its_wait() {
 }
 
 #[test]
+fn who_may_run_without_end_waits_with_an_end() {
+    let mut rig = Rig::new();
+    let patient = |terms: Terms| Terms { timeout: Some(Duration::MAX), ..terms };
+    let limited = patient(pooled(PoolKey::Group(1), usize::MAX, None));
+    let id = rig.batch(&limited, 2);
+    rig.begin();
+    rig.finish_as(call(id, 0), broken(), None, Some(Duration::MAX));
+    let id = rig.batch(&limited, 1);
+    let other = rig.open();
+    rig.submit(other, &keyed(), 1);
+    rig.submit(other, &patient(keyed()), 1);
+    rig.seal(other);
+    rig.prepare(other, &[&[writes("k")], &[writes("k")]]);
+    rig.begin();
+    rig.pass(ms(59_000), &[id, other]);
+    assert_eq!(rig.ends(id), [None]);
+    assert_eq!(rig.ends(other), [Some("timed_out"), None]);
+    rig.pass(ms(2000), &[id, other]);
+    assert_eq!(rig.ends(id), [Some("group_paused")]);
+    assert_eq!(rig.ends(other), [Some("timed_out"), Some("key_held")]);
+}
+
+#[test]
 fn a_pause_beyond_all_measure_is_a_pause() {
     let mut rig = Rig::new();
     let id = rig.batch(&pooled(PoolKey::Group(1), 1, None), 2);
