@@ -107,14 +107,16 @@ impl Secrets {
 
     /// How many bytes of a secret's beginning the text ends with.
     fn head_behind(&self, text: &str) -> Option<usize> {
-        let cuts = self.0.iter().flat_map(|secret| cuts(secret).map(|at| &secret[..at]));
+        let most = text.len();
+        let cuts = self.0.iter().flat_map(|secret| cuts(secret, most).map(|at| &secret[..at]));
         cuts.filter(|head| text.ends_with(head)).map(str::len).max()
     }
 
     /// How many bytes of a secret's end the text begins with.
     fn tail_before(&self, text: &str) -> Option<usize> {
         let tails = self.0.iter().flat_map(|secret| {
-            cuts(secret).map(|at| &secret[secret.ceil_char_boundary(secret.len() - at)..])
+            cuts(secret, text.len())
+                .map(|at| &secret[secret.ceil_char_boundary(secret.len() - at)..])
         });
         tails.filter(|tail| text.starts_with(tail)).map(str::len).max()
     }
@@ -124,11 +126,11 @@ impl Secrets {
     }
 }
 
-/// Where a secret can be cut so that what is left tells something: a few characters could be
-/// anything's.
-fn cuts(secret: &str) -> impl Iterator<Item = usize> {
+/// Where a secret can be cut so that what is left tells something, and is in a text of `most` bytes:
+/// a few characters could be anything's.
+fn cuts(secret: &str, most: usize) -> impl Iterator<Item = usize> {
     let least = (secret.len() / 4).clamp(1, 8);
-    (least..secret.len()).filter(|at| secret.is_char_boundary(*at))
+    (least..secret.len().min(most.saturating_add(1))).filter(|at| secret.is_char_boundary(*at))
 }
 
 /// Hides them: they could be printed with the settings.

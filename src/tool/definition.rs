@@ -223,7 +223,9 @@ impl<A> Tool<A> {
 
     /// How long one call may take, from its first start, all attempts and the waits between them
     /// included; [`Duration::MAX`] for as long as its batch may take. With a timeout of zero no call
-    /// starts. Defaults to the executor's
+    /// starts. A call that waits for what one that was walked away from still holds (a key, the last
+    /// permit of its tool or group) waits for so long at most, and is then told
+    /// [`KeyHeld`](crate::NotStarted::KeyHeld). Defaults to the executor's
     /// [`call_timeout`](crate::ExecutorBuilder::call_timeout), 60 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
