@@ -229,7 +229,9 @@
 //!
 //! A tool may need approval. The approver is asked once a turn, before anything runs; what it
 //! defers makes the turn a [`Suspended`], which is kept as JSON and [resumed](Executor::resume) when
-//! somebody has decided, in another process if need be. What has run by then isn't run again.
+//! somebody has decided, in another process if need be. What has run by then isn't run again. What
+//! is resumed twice runs twice, so mark it as taken in your store first; the
+//! [keys](CallContext::idempotency_key) are the same, so a backend that heeds them does it once.
 //!
 //! ```
 //! use toolpool::{Approval, Executor, Resolution, Suspended, Tool, ToolCall, ToolSet, Turn};

@@ -85,7 +85,7 @@ impl<'a, Of> Run<'a, Of> {
     /// What the [idempotency keys](crate::CallContext::idempotency_key) of the calls begin with.
     /// They go on with the call's index and its arguments, so a turn that is run again with the
     /// same seed, after a restart perhaps, has the same keys. Defaults to a seed of its own for
-    /// every run.
+    /// every run, and for every suspended turn, however often it is resumed.
     pub fn idempotency_seed(mut self, seed: impl Into<Arc<str>>) -> Self {
         self.options.seed = Some(seed.into());
         self
