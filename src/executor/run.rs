@@ -100,7 +100,10 @@ impl<'a, Of> Run<'a, Of> {
         self
     }
 
-    /// Cancels the batch when `token` is cancelled; may be given several times. Defaults to none.
+    /// Cancels the batch when `token` is cancelled; may be given several times. Then nothing else
+    /// starts, and what runs is told to stop. Tools that ignore it are walked away from after their
+    /// [grace](crate::ExecutorBuilder::grace), 10 % of the call's timeout and 500 ms at most unless
+    /// set, so the run is over by then. Defaults to none.
     pub fn cancel(mut self, token: &CancelToken) -> Self {
         self.options.cancel.push(token.clone());
         self
