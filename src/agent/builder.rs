@@ -208,10 +208,16 @@ impl AgentBuilder {
         if settings.max_turns == 0 {
             return Err(Error::config("max_turns is 0, so the model could never be asked"));
         }
-        let missing = settings.ends_with.iter().find(|name| executor.tools().get(name).is_none());
-        if let Some(name) = missing {
-            let why = format_args!("the run is to end with {name:?}, but there is no such tool");
-            return Err(Error::config(why));
+        let tools = executor.tools();
+        let mut ends = settings.ends_with.iter();
+        if let Some((name, nearest)) =
+            ends.find_map(|name| Some((name, tools.look_up(name).err()?)))
+        {
+            let hint = nearest.map(|nearest| format!("; did you mean {nearest:?}?"));
+            return Err(Error::config(format_args!(
+                "the run is to end with {name:?}, but there is no such tool{}",
+                hint.unwrap_or_default()
+            )));
         }
         if let Some(policy) = &settings.policy {
             policy.check(|name| executor.tools().look_up(name))?;

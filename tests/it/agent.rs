@@ -393,6 +393,18 @@ fn the_word_on_repeats_stands_behind_an_error_of_any_length() {
 }
 
 #[test]
+fn a_tool_that_is_to_end_the_run_and_is_not_there_is_told_with_the_one_that_was_meant() {
+    let built = |name: &str| {
+        Agent::builder(script(), ToolSet::new().with(double())).ends_with(name).build().unwrap_err()
+    };
+    assert_eq!(
+        built("doubel").to_string(),
+        r#"the run is to end with "doubel", but there is no such tool; did you mean "double"?"#
+    );
+    assert!(built("weather").to_string().ends_with("no such tool"));
+}
+
+#[test]
 fn a_stored_conversation_of_any_number_of_turns_goes_on() {
     let agent = Agent::builder(script().body(words("yes")), ToolSet::new()).build().unwrap();
     let mut conversation = agent.conversation();
