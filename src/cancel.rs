@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use log::Level;
 
 use crate::logging::log;
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, Ordering, fence};
 use crate::sync::{Condvar, Mutex};
 use crate::time::Deadline;
 
@@ -36,6 +36,18 @@ enum OnCancelled {
 /// batch.cancel();
 /// assert!(call.is_cancelled());
 /// ```
+///
+/// # Ctrl-C
+/// With the crate `ctrlc`, whose handler runs on a thread of its own:
+///
+/// ```text
+/// let hangup = CancelToken::new();
+/// let pressed = hangup.clone();
+/// ctrlc::set_handler(move || pressed.cancel())?;
+/// let report = executor.turn(&turn).cancel(&hangup).run(); // complete, and soon there
+/// ```
+///
+/// A bare signal handler must not cancel: that takes locks and runs callbacks, on its thread.
 #[derive(Clone)]
 pub struct CancelToken(Arc<Inner>);
 
@@ -81,6 +93,10 @@ impl CancelToken {
     }
 
     /// Cancels this token and its children, wakes who waits, and runs the callbacks on this thread.
+    ///
+    /// A run that it cancels ends when its tools have returned, and at the latest after their
+    /// [grace](crate::ExecutorBuilder::grace) if they ignore it: 10 % of the call's timeout and 500 ms
+    /// at most, unless set.
     pub fn cancel(&self) {
         for callback in self.signal() {
             run(callback);
@@ -177,21 +193,24 @@ pub(crate) struct LateToken {
 impl LateToken {
     pub(crate) fn get(&self) -> &CancelToken {
         let token = self.token.get_or_init(CancelToken::new);
-        // Either this sees that it was cancelled, or who cancels sees the token.
-        if self.cancelled.load(Ordering::SeqCst) && !token.is_cancelled() {
+        // Either this sees that it was cancelled, or who cancels sees the token: of two who each
+        // write one thing and then read the other's, the one whose fence is later sees both.
+        fence(Ordering::SeqCst);
+        if self.cancelled.load(Ordering::Acquire) && !token.is_cancelled() {
             token.cancel();
         }
         token
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::SeqCst)
+        self.cancelled.load(Ordering::Acquire)
             || self.token.get().is_some_and(CancelToken::is_cancelled)
     }
 
     /// As [`CancelToken::signal`].
     pub(crate) fn signal(&self) -> Vec<Callback> {
-        self.cancelled.store(true, Ordering::SeqCst);
+        self.cancelled.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
         self.token.get().map(CancelToken::signal).unwrap_or_default()
     }
 }

@@ -434,10 +434,10 @@ impl fmt::Display for Error {
     }
 }
 
-/// The text in quotes, so that it can be read where `main` returns the error.
+/// The text alone, so that it can be read where `main` returns the error.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Error").field(&self.0.message).finish()
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -502,6 +502,12 @@ mod tests {
         let error = ToolError::from(Endless);
         assert!(error.operator_text().len() <= ERROR_TEXT_LIMIT + '…'.len_utf8());
         assert_eq!(error.causes().len(), CAUSES_LIMIT);
+    }
+
+    #[test]
+    fn the_programs_error_is_its_text_where_main_returns_it() {
+        let error = Error::config("two tools are named \"look\"");
+        assert_eq!(format!("{error:?}"), "two tools are named \"look\"");
     }
 
     #[test]

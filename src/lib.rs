@@ -40,7 +40,8 @@
 //! error, `.into()` of a string. A string is the author's words and is shown to the model; of any
 //! other error the model learns only its kind, unless the tool says
 //! [`reveal_errors`](Tool::reveal_errors). The operator finds the rest in the report:
-//! [`ToolError::operator_text`].
+//! [`ToolError::operator_text`]. OpenAI, Cohere and Ollama have no mark for a failed result, so write
+//! the text of an error such that it reads as one.
 //!
 //! ```
 //! use toolpool::{CallContext, Tool, ToolCall, ToolError, ToolErrorKind, ToolSet, execute_tool_calls};
@@ -229,7 +230,9 @@
 //!
 //! A tool may need approval. The approver is asked once a turn, before anything runs; what it
 //! defers makes the turn a [`Suspended`], which is kept as JSON and [resumed](Executor::resume) when
-//! somebody has decided, in another process if need be. What has run by then isn't run again.
+//! somebody has decided, in another process if need be. What has run by then isn't run again. What
+//! is resumed twice runs twice, so mark it as taken in your store first; the
+//! [keys](CallContext::idempotency_key) are the same, so a backend that heeds them does it once.
 //!
 //! ```
 //! use toolpool::{Approval, Executor, Resolution, Suspended, Tool, ToolCall, ToolSet, Turn};
@@ -364,8 +367,9 @@
 //! - Nothing that mutates is retried, shared or started early on the library's own account.
 //!
 //! Not covered: a stack overflow, `abort` and `exit`, the system's out-of-memory kill, a panic
-//! while panicking, a custom policy that blocks, and a borrowed tool that hangs. A tool that must be
-//! safe from those too belongs in a process of its own.
+//! while panicking, any panic in a program built with `panic = "abort"`, a custom policy that blocks,
+//! and a borrowed tool that hangs. A tool that must be safe from those too belongs in a process of
+//! its own.
 //!
 //! The crate logs through [`log`](https://docs.rs/log) and prints nothing. That a tool panicked, the
 //! standard library's panic hook prints, unless the program sets another.

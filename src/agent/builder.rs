@@ -165,8 +165,9 @@ impl AgentBuilder {
     }
 
     /// Tells the model when it makes the same call, with the same arguments, in `nudge` turns in
-    /// a row, and ends the run in the `stop`-th, without running it. 0 switches either off; a tool
-    /// that is meant to be polled wants that. Defaults to 3 and 5.
+    /// a row, and ends the run in the `stop`-th, without running it. Nor are the other calls of that
+    /// turn run, but such that only read may have begun while the model wrote. 0 switches either off;
+    /// a tool that is meant to be polled wants that. Defaults to 3 and 5.
     pub fn repeats(mut self, nudge: u32, stop: u32) -> Self {
         (self.settings.nudge_at, self.settings.stop_at) = (nudge, stop);
         self
@@ -207,10 +208,16 @@ impl AgentBuilder {
         if settings.max_turns == 0 {
             return Err(Error::config("max_turns is 0, so the model could never be asked"));
         }
-        let missing = settings.ends_with.iter().find(|name| executor.tools().get(name).is_none());
-        if let Some(name) = missing {
-            let why = format_args!("the run is to end with {name:?}, but there is no such tool");
-            return Err(Error::config(why));
+        let tools = executor.tools();
+        let mut ends = settings.ends_with.iter();
+        if let Some((name, nearest)) =
+            ends.find_map(|name| Some((name, tools.look_up(name).err()?)))
+        {
+            let hint = nearest.map(|nearest| format!("; did you mean {nearest:?}?"));
+            return Err(Error::config(format_args!(
+                "the run is to end with {name:?}, but there is no such tool{}",
+                hint.unwrap_or_default()
+            )));
         }
         if let Some(policy) = &settings.policy {
             policy.check(|name| executor.tools().look_up(name))?;

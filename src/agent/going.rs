@@ -18,7 +18,7 @@ use crate::agent::parallel::ParallelPolicy;
 use crate::agent::repeats::Repeats;
 use crate::agent::run::AgentRun;
 use crate::effect::{Effect, Lane};
-use crate::error::{ToolError, ToolErrorKind};
+use crate::error::{ERROR_TEXT_LIMIT, ToolError, ToolErrorKind, bounded_to};
 use crate::executor::{Batch, Executor, Run};
 use crate::json::Json;
 use crate::logging::log;
@@ -168,9 +168,10 @@ impl<'a> Going<'a> {
         }
     }
 
-    /// Asks for a turn. Calls that come while the model writes go into a batch at once.
+    /// Asks for a turn. Calls that come while the model writes go into a batch at once, until one
+    /// was made too often: the turn isn't run then.
     fn ask(&mut self, is_last: bool) -> Result<(Turn, Option<Batch>), ModelError> {
-        let number = self.conversation.stats().turns + 1;
+        let number = self.conversation.stats().turns.saturating_add(1);
         let settings = &self.agent.settings;
         let choice = if is_last { ToolChoice::None } else { self.choice.clone() };
         let mut request = Request::new(self.conversation.messages())
@@ -183,16 +184,19 @@ impl<'a> Going<'a> {
         request.prompt.container = self.conversation.container();
         let early = settings.early_start && !is_last;
         let (tell, terms, executor) = (&mut self.tell, &self.terms, self.executor);
+        let (repeats, stop) = (&self.repeats, settings.stop_at);
         let mut batch: Option<Batch> = None;
+        let mut worn = false;
         let turn = self.agent.model.stream(&request, &mut |event| match event {
             StreamEvent::Text(text) => tell(AgentEvent::Text(text)),
             StreamEvent::Restarted => {
-                batch = None;
+                (batch, worn) = (None, false);
                 tell(AgentEvent::Restarted);
             }
             StreamEvent::Call(call) => {
                 tell(AgentEvent::Call(call));
-                if early {
+                worn = worn || (early && stop > 0 && repeats.with(call) >= stop);
+                if early && !worn {
                     let begin = || terms.put_on(executor.batch(), number).begin();
                     batch.get_or_insert_with(begin).push(call.clone());
                 }
@@ -396,7 +400,10 @@ fn nudge(report: &mut Report, index: usize, times: u32) {
     let content = call.content();
     let outcome = match (call.is_error(), content) {
         (true, content) => {
-            let text = format!("{}\n\n{word}", content.to_text());
+            // The word must not be what is cut off.
+            let room = ERROR_TEXT_LIMIT - word.len() - "…\n\n".len();
+            let text = bounded_to(&content.to_text(), room);
+            let text = format_args!("{text}\n\n{word}");
             Outcome::Failed(ToolError::new(ToolErrorKind::Other, text))
         }
         (false, Output::Blocks { mut blocks }) => {

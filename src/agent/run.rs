@@ -103,8 +103,9 @@ impl<'a> AgentRun<'a> {
         }
     }
 
-    /// Ends the run when `token` is cancelled: a request is interrupted, calls are told to stop.
-    /// Defaults to none.
+    /// Ends the run when `token` is cancelled: a request is interrupted, calls are told to stop and
+    /// walked away from after their [grace](crate::ExecutorBuilder::grace), 500 ms at most unless
+    /// set, if they ignore it. Defaults to none.
     pub fn cancel(mut self, token: &CancelToken) -> Self {
         self.cancel = token.clone();
         self

@@ -85,7 +85,7 @@ impl<'a, Of> Run<'a, Of> {
     /// What the [idempotency keys](crate::CallContext::idempotency_key) of the calls begin with.
     /// They go on with the call's index and its arguments, so a turn that is run again with the
     /// same seed, after a restart perhaps, has the same keys. Defaults to a seed of its own for
-    /// every run.
+    /// every run, and for every suspended turn, however often it is resumed.
     pub fn idempotency_seed(mut self, seed: impl Into<Arc<str>>) -> Self {
         self.options.seed = Some(seed.into());
         self
@@ -100,7 +100,10 @@ impl<'a, Of> Run<'a, Of> {
         self
     }
 
-    /// Cancels the batch when `token` is cancelled; may be given several times. Defaults to none.
+    /// Cancels the batch when `token` is cancelled; may be given several times. Then nothing else
+    /// starts, and what runs is told to stop. Tools that ignore it are walked away from after their
+    /// [grace](crate::ExecutorBuilder::grace), 10 % of the call's timeout and 500 ms at most unless
+    /// set, so the run is over by then. Defaults to none.
     pub fn cancel(mut self, token: &CancelToken) -> Self {
         self.options.cancel.push(token.clone());
         self

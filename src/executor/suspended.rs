@@ -1,12 +1,14 @@
 //! A turn that waits for decisions from outside, kept as data.
 
 use std::borrow::Borrow;
+use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
 use crate::call::{CallState, ToolCall};
 use crate::error::Error;
 use crate::executor::approval::{self, Planned};
+use crate::executor::settings::Random;
 use crate::executor::{Executor, Run};
 use crate::outcome::{NotStarted, Outcome, Rejected};
 use crate::output::Output;
@@ -15,6 +17,10 @@ use crate::turn::Turn;
 
 /// A turn some of whose calls wait for a decision or a result from outside. It can be stored as
 /// JSON, and resumed by [`Executor::resume`] with the finished results kept.
+///
+/// Whoever resumes it twice runs its calls twice, so mark it as taken in your store first. The calls
+/// have the same [idempotency keys](crate::CallContext::idempotency_key) then, so that a backend which
+/// heeds them does once what was asked twice.
 ///
 /// ```
 /// use toolpool::{Approval, Executor, Resolution, Suspended, Tool, ToolCall, ToolSet, Turn};
@@ -40,8 +46,11 @@ use crate::turn::Turn;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suspended {
-    turn: Turn,
+    turn: Box<Turn>,
     report: Report,
+    /// What the calls' idempotency keys begin with. The report alone doesn't tell it from another:
+    /// where nothing ran its times are short, and may be the same twice.
+    seed: String,
 }
 
 /// What becomes of a call that was deferred.
@@ -84,7 +93,8 @@ impl Report {
     /// The report itself, when no call was deferred.
     pub fn into_suspended(self, turn: &Turn) -> Result<Suspended, Box<Self>> {
         if self.calls().iter().any(is_deferred) {
-            Ok(Suspended { turn: turn.clone(), report: self })
+            let seed = format!("{:016x}", Random::default().next());
+            Ok(Suspended { turn: Box::new(turn.clone()), report: self, seed })
         } else {
             Err(Box::new(self))
         }
@@ -124,24 +134,33 @@ impl Executor {
     /// Goes on with a suspended turn: a run of the calls that are allowed now, whose settings are
     /// those of any [`Run`]. Its report is of the whole turn, with the finished results kept.
     ///
-    /// The calls keep their places in the turn, and with the same
-    /// [seed](Run::idempotency_seed) their keys. The failure policy sees the whole turn, a call
-    /// that failed before it was suspended or is denied now included. The decisions are the approval:
-    /// nobody is asked again, and a call without a decision stays deferred.
+    /// The calls keep their places in the turn. Resumed twice they run twice, with the same
+    /// [idempotency keys](crate::CallContext::idempotency_key) unless one of the runs has a
+    /// [seed](Run::idempotency_seed) of its own: a backend that heeds them does it once. For one that
+    /// doesn't, mark the turn as taken in your store first.
+    ///
+    /// The failure policy sees the whole turn, a call that failed before it was suspended or is
+    /// denied now included. The decisions are the approval: nobody is asked again, and a call without
+    /// a decision stays deferred.
     ///
     /// # Errors
-    /// A resolution for a call that doesn't wait for one, and edited arguments that are no JSON object.
+    /// A resolution for a call that doesn't wait for one, or two for one call, and edited arguments
+    /// that are no JSON object.
     pub fn resume(
         &self,
         suspended: impl Borrow<Suspended>,
         resolutions: impl IntoIterator<Item = (usize, Resolution)>,
     ) -> Result<Run<'_, Resumed>, Error> {
-        let mut report = suspended.borrow().report.clone();
+        let suspended = suspended.borrow();
+        let mut report = suspended.report.clone();
         let (tools, settings) = (&self.tooling.set, &self.core.settings);
         let mut planned: Vec<(usize, Planned)> = Vec::new();
+        let mut resolved = HashSet::new();
         for (index, resolution) in resolutions {
-            let waits = report.calls().get(index).is_some_and(is_deferred);
-            if !waits || planned.iter().any(|(other, _)| *other == index) {
+            if !resolved.insert(index) {
+                return Err(Error::input(format_args!("call {index} has two resolutions")));
+            }
+            if !report.calls().get(index).is_some_and(is_deferred) {
                 return Err(Error::input(format_args!(
                     "no call with the index {index} waits for a resolution"
                 )));
@@ -173,6 +192,6 @@ impl Executor {
             settings.redact(&mut outcome);
             report.settle(index, outcome);
         }
-        Ok(Run::new(self, Resumed { report, planned }))
+        Ok(Run::new(self, Resumed { report, planned }).idempotency_seed(suspended.seed.as_str()))
     }
 }

@@ -105,8 +105,8 @@ impl FailurePolicy {
     /// Asks `decide` each time a call has settled, on the thread that waits for the batch. No call
     /// of the batch starts until it has answered, so it must be quick: while it blocks, the batch
     /// can't meet its deadline. A panic in it aborts the batch. A [batch](crate::Batch) that still
-    /// grows has nobody who waits for it: once a call of it has settled, no other starts before
-    /// [`finish`](crate::Batch::finish).
+    /// grows has nobody who waits for it: `decide` is asked in [`finish`](crate::Batch::finish) of
+    /// the calls that have ended by then, and until then it holds up no other.
     ///
     /// # A quorum
     /// Enough when `k` calls have succeeded, or all where the turn has fewer; aborted at once when

@@ -25,7 +25,11 @@ pub enum UnknownOutcome {
     /// names the tool, however the row ends.
     #[default]
     Tell,
-    /// The row fails; somebody has to look at it.
+    /// The row fails; somebody has to look at it. Once they have, a run with
+    /// [`retry_failed`](RowsBuilder::retry_failed) goes on with it, and with
+    /// [`Tell`](Self::Tell) where the call took effect or the model should look, or with
+    /// [`Retry`](Self::Retry) where it took none; with this one the row fails again. Both settings
+    /// are for all rows of the run.
     Fail,
     /// The call is made again, with the same
     /// [idempotency key](crate::CallContext::idempotency_key). Only for tools whose backend heeds

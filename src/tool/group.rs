@@ -14,7 +14,8 @@ use std::time::Duration;
 /// use std::time::Duration;
 /// use toolpool::{Group, Tool, ToolSet};
 ///
-/// // The warehouse stands two requests at once, and ten a second.
+/// // The warehouse stands two requests at once, and ten a second on average: in the first second
+/// // nearly twenty may start, the ten that the bucket holds and those it is filled with.
 /// let warehouse = Group::new("warehouse").max_parallel(2).rate(10, Duration::from_secs(1));
 /// let tools = ToolSet::new()
 ///     .with(Tool::new("stock", "How many there are", || Ok(7)).read_only().group(&warehouse))
@@ -57,7 +58,8 @@ impl Group {
     }
 
     /// `calls` starts a `span` on average, retries included, and at most `calls` at once: a token
-    /// bucket that holds `calls` and is filled evenly. No calls, or no span, are refused when a tool
+    /// bucket that holds `calls` and is filled evenly. While it is emptied nearly twice as many start in
+    /// one span, so for a backend with a hard window give half. No calls, or no span, are refused when a tool
     /// of the group is registered. Defaults to no limit.
     #[must_use]
     pub fn rate(self, calls: u32, span: Duration) -> Self {

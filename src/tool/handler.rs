@@ -34,6 +34,13 @@ impl<T: DeserializeOwned + JsonSchema + 'static> Arguments for T {}
 /// The parameters' types must be written in a closure. `Shape` tells the three forms apart and is
 /// always inferred.
 ///
+/// What it returns the model reads as JSON, a text as it is. `()` and `None` are told as `null`, which
+/// says little: `Ok("done")` says more, or `Ok("no such order")`.
+///
+/// Not every provider has a mark for a failed result: OpenAI, Chat and Responses, Cohere and Ollama
+/// have none, and there the text is all that tells the model. So write the text of an error such that
+/// it reads as one: "failed: the shelf is locked", not "shelf 7".
+///
 /// # What isn't a handler
 /// A function that doesn't return a `Result`:
 ///
@@ -120,6 +127,14 @@ impl<T: DeserializeOwned + JsonSchema + 'static> Arguments for T {}
 /// ```compile_fail,E0277
 /// # use toolpool::{CallContext, Tool};
 /// Tool::new("wait", "Waits", |(): (), cx: CallContext| Ok(cx.index())); // write `&CallContext`
+/// ```
+///
+/// An async function or closure. It gives a future, and no runtime is here that would run it; block
+/// on it inside, with the runtime that you have:
+///
+/// ```compile_fail,E0277
+/// # use toolpool::Tool;
+/// Tool::new("now", "The time", async || Ok("noon")); // `move || runtime.block_on(now())`
 /// ```
 ///
 /// A variable that is borrowed and not moved, because the call may outlive it (for borrowing

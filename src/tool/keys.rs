@@ -21,7 +21,17 @@ pub(crate) struct KeyUse {
     pub(crate) access: Access,
 }
 
-/// What a key function may return: one key, several, or none.
+/// What the key function of [`reads`](crate::Tool::reads) and [`writes`](crate::Tool::writes) may
+/// return: one key, several, or none.
+///
+/// Keys are plain strings, shared by all tools of an executor: two tools that name the same thing
+/// wait for each other if they write its key in the same way, and two things of one number don't
+/// if their keys say what they are, as `account/7` and `order/7` do.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be the keys of a call",
+    label = "not keys",
+    note = "return owned keys: `a.account.clone()`, `a.id.to_string()`; several in a `Vec` or an array, and an `Option` where there may be none"
+)]
 pub trait IntoKeys {
     /// The keys.
     fn into_keys(self) -> Vec<String>;

@@ -76,7 +76,11 @@ impl Failure {
                     Some(found) => ("found: ", found),
                     None => ("found nothing; the body begins with: ", text),
                 };
-                (format!("is no message: expected {expected}{at}{place}, {found}"), quoted)
+                let hint = match Wire::detect(body) {
+                    Some(other) if other != wire => format!(" (this looks like {other})"),
+                    _ => String::new(),
+                };
+                (format!("is no message{hint}: expected {expected}{at}{place}, {found}"), quoted)
             }
         };
         quoting(format!("{wire} body {why}"), quoted)
@@ -236,6 +240,16 @@ mod tests {
                 "body is no message: expected a list at choices, found: \"é\\u{{202e}}{}…",
                 "x".repeat(69)
             ),
+        );
+    }
+
+    #[test]
+    fn a_body_of_another_format_is_told_as_one() {
+        let error = Failure::misfit("content", "a list")
+            .error(Wire::Anthropic, r#"{"choices":[{"message":{"content":"hi"}}]}"#);
+        assert_eq!(
+            error.to_string(),
+            r#"anthropic body is no message (this looks like openai): expected a list at content, found nothing; the body begins with: {"choices":[{"message":{"content":"hi"}}]}"#
         );
     }
 

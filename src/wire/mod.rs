@@ -121,8 +121,8 @@ impl Wire {
     /// # Errors
     /// A body that isn't a message of this format: no JSON, or something else where the format has
     /// the message, its content or its list of calls. The error names the place and quotes at most
-    /// 80 characters, of what stands there or of the start. Where the body is an error of the
-    /// provider, it is the provider's own message.
+    /// 80 characters, of what stands there or of the start, and says so where the body looks like
+    /// another format's. Where it is an error of the provider, it is the provider's own message.
     ///
     /// ```
     /// use toolpool::Wire;

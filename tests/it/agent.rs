@@ -362,6 +362,63 @@ fn a_call_made_again_and_again_is_remarked_on_and_then_not_run() {
 }
 
 #[test]
+fn a_call_that_only_reads_and_was_made_too_often_does_not_begin_early() {
+    let ran = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&ran);
+    let count = move |_: N| Ok(counted.fetch_add(1, Ordering::Relaxed));
+    let tools = ToolSet::new().with(Tool::new("double", "", count).read_only());
+    let model = script().body(body("tool_calls", &[7])).body(body("tool_calls", &[7, 8]));
+    let agent = Agent::builder(model, tools).repeats(0, 2).build().unwrap();
+    let mut conversation = agent.conversation();
+    conversation.user("Go.");
+    let slowly = |event: AgentEvent<'_>| {
+        if matches!(event, AgentEvent::Turn(_)) {
+            std::thread::sleep(ms(50));
+        }
+    };
+    let end = agent.on(&mut conversation).events(slowly).run();
+    assert_eq!(end.unwrap(), End::Repeated { tool: "double".to_owned(), times: 2 });
+    assert_eq!(ran.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn the_word_on_repeats_stands_behind_an_error_of_any_length() {
+    let fail = Tool::new("double", "", |_: N| Err::<(), _>("ä".repeat(5000).into()));
+    let model = (0..2).fold(script(), |model, _| model.body(body("tool_calls", &[7])));
+    let agent = Agent::builder(model.body(words("so be it")), ToolSet::new().with(fail));
+    let (end, conversation) = run(&agent.repeats(2, 0).build().unwrap());
+    assert!(end.unwrap().is_done());
+    let told = conversation.messages()[4].as_str();
+    assert!(told.contains("ä…\\n\\nNote: ") && told.contains("what is missing."), "{told}");
+}
+
+#[test]
+fn a_tool_that_is_to_end_the_run_and_is_not_there_is_told_with_the_one_that_was_meant() {
+    let built = |name: &str| {
+        Agent::builder(script(), ToolSet::new().with(double())).ends_with(name).build().unwrap_err()
+    };
+    assert_eq!(
+        built("doubel").to_string(),
+        r#"the run is to end with "doubel", but there is no such tool; did you mean "double"?"#
+    );
+    assert!(built("weather").to_string().ends_with("no such tool"));
+}
+
+#[test]
+fn a_stored_conversation_of_any_number_of_turns_goes_on() {
+    let agent = Agent::builder(script().body(words("yes")), ToolSet::new()).build().unwrap();
+    let mut conversation = agent.conversation();
+    conversation.user("Still there?");
+    let stored = serde_json::to_string(&conversation).unwrap();
+    let many = format!(r#""turns":{}"#, u64::MAX);
+    let stored = stored.replacen(r#""turns":0"#, &many, 1);
+    let mut conversation: Conversation = serde_json::from_str(&stored).unwrap();
+    assert_eq!(conversation.stats().turns, u64::MAX);
+    assert_eq!(agent.run(&mut conversation).unwrap().answer(), Some("yes"));
+    is_intact(&conversation);
+}
+
+#[test]
 fn a_tool_ends_the_run_when_it_succeeds() {
     let finish = Tool::new("finish", "", |args: N| match args.n {
         0 => Err("not zero".into()),

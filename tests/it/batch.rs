@@ -199,6 +199,11 @@ fn approval_allows_edits_denies_and_defers() {
     for mistake in [(0, Resolution::Allow), (4, nonsense)] {
         assert!(executor.resume(&suspended, [mistake]).unwrap_err().is_input());
     }
+    for first in [Resolution::Allow, Resolution::Deny("no".into())] {
+        let twice = [(4, first), (4, Resolution::Allow)];
+        let error = executor.resume(&suspended, twice).unwrap_err();
+        assert_eq!(error.to_string(), "call 4 has two resolutions");
+    }
     let answer = Resolution::Answer("paid in cash".into());
     let report = executor.resume(suspended.clone(), [(4, answer)]).unwrap().run();
     assert_eq!(report[4].content().to_text(), "paid in cash");
@@ -243,6 +248,30 @@ fn a_resumed_run_has_settings_of_its_own_and_its_calls_keep_their_places() {
     assert_eq!(*events.lock(), [(2, "queued"), (2, "started"), (2, "finished")]);
     let looked = executor.stats().tools["look"].calls;
     assert_eq!(looked, 1, "what ran before isn't counted twice");
+}
+
+#[test]
+fn what_is_resumed_twice_has_the_same_keys_and_no_other_run_has_them() {
+    let pay = || {
+        let key = |_: Amount, cx: &CallContext| Ok(cx.idempotency_key());
+        Tool::new("pay", "", key).needs_approval()
+    };
+    let (executor, one) = suspended(pay(), vec![call("1", "pay", 1)]);
+    let stored = serde_json::to_string(&one).unwrap();
+    let key = |suspended: &Suspended| {
+        let run = executor.resume(suspended, [(0, Resolution::Allow)]).unwrap();
+        run.run()[0].content().to_text()
+    };
+    let read = || serde_json::from_str::<Suspended>(&stored).unwrap();
+    assert_eq!((key(&read()), key(&read())), (key(&one), key(&one)));
+
+    // Two that nothing else tells apart.
+    let (turn, report) = (one.turn(), one.report());
+    let again = |report: &Report| report.clone().into_suspended(turn).unwrap();
+    assert_ne!(key(&again(report)), key(&again(report)));
+
+    let run = executor.resume(&one, [(0, Resolution::Allow)]).unwrap().idempotency_seed("row-7");
+    assert!(run.run()[0].content().to_text().starts_with("row-7-0-"));
 }
 
 #[test]

@@ -584,20 +584,33 @@ fn an_open_intent_fails_the_row_or_is_tried_again_with_the_same_key_if_so_chosen
     let before: Vec<(String, String)> = Book::new(&first.0).entries();
     let until = journal.lines().position(|line| line.starts_with(r#"{"result""#)).unwrap();
     let cut: String = journal.lines().take(until).map(|line| format!("{line}\n")).collect();
-    let resumed = |unknown| {
-        let folder = Folder::new();
-        std::fs::write(folder.journal(), &cut).unwrap();
+    let goes_on = |folder: &Folder, unknown| {
         let book = Book::new(&folder.0);
         let agent = clerk::agent(&book, ms(0));
         let rows = Rows::builder(&agent).journal(folder.journal()).unknown_outcome(unknown);
-        let (_, mut told) = run(rows.build().unwrap(), [Row::new("a", "a")]);
+        let (_, mut told) = run(rows.retry_failed().build().unwrap(), [Row::new("a", "a")]);
         (told.remove(0), book.entries())
     };
+    let begun_anew = || {
+        let folder = Folder::new();
+        std::fs::write(folder.journal(), &cut).unwrap();
+        folder
+    };
+    let resumed = |unknown| goes_on(&begun_anew(), unknown);
     let (result, entries) = resumed(UnknownOutcome::Fail);
     assert!(result.end.unwrap_err().ends_with("its outcome is unknown"));
     let begun = cut.matches(r#"{"intent""#).count();
     assert_eq!(result.unknown, vec!["book"; begun]);
     assert!(entries.is_empty(), "nothing else of the turn runs");
+    // Somebody has looked.
+    for unknown in [UnknownOutcome::Tell, UnknownOutcome::Retry] {
+        let folder = begun_anew();
+        assert!(goes_on(&folder, UnknownOutcome::Fail).0.end.is_err());
+        assert!(goes_on(&folder, UnknownOutcome::Fail).0.end.is_err(), "it fails again");
+        let (result, _) = goes_on(&folder, unknown);
+        assert!(result.is_done(), "{:?}", result.end);
+        assert_eq!(result.unknown.is_empty(), unknown == UnknownOutcome::Retry);
+    }
     let (result, mut entries) = resumed(UnknownOutcome::Retry);
     assert!(matches!(result.end, Ok(End::Answer(_))));
     assert!(result.unknown.is_empty(), "{:?}", result.unknown);

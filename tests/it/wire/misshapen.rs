@@ -99,7 +99,7 @@ fn a_part_of_another_kind_is_named() {
             r#"{"candidates":[{"content":{"parts":{"text":"hi"}}}]}"#,
             r#"a list at candidates[0].content.parts, found: {"text":"hi"}"#,
         ),
-        (Wire::Bedrock, r#"{"output":[]}"#, "an object at output, found: []"),
+        (Wire::Bedrock, r#"{"output":5}"#, "an object at output, found: 5"),
         (
             Wire::Bedrock,
             r#"{"output":{"message":"hi"}}"#,
@@ -134,6 +134,9 @@ fn a_part_of_another_kind_is_named() {
         check(wire, body, &format!("no message: expected {expected}"));
     }
     assert!(Wire::ALL.iter().all(|wire| cases.iter().any(|case| case.0 == *wire)));
+    let why =
+        "no message (this looks like openai-responses): expected an object at output, found: []";
+    check(Wire::Bedrock, r#"{"output":[]}"#, why);
 }
 
 #[test]
