@@ -51,7 +51,7 @@ pub enum ModelErrorKind {
 impl ModelErrorKind {
     fn facts(self) -> (&'static str, bool, &'static str) {
         match self {
-            Self::Configuration => ("configuration", false, "can't be asked like this"),
+            Self::Configuration => ("configuration", false, "can't be asked"),
             Self::Cancelled => ("cancelled", false, "was not waited for: the request is cancelled"),
             Self::TimedOut => ("timed_out", false, "did not answer in time"),
             Self::Unreachable => ("unreachable", true, "can't be reached"),
