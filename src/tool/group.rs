@@ -58,9 +58,9 @@ impl Group {
     }
 
     /// `calls` starts a `span` on average, retries included, and at most `calls` at once: a token
-    /// bucket that holds `calls` and is filled evenly. While it is emptied nearly twice as many start in
-    /// one span, so for a backend with a hard window give half. No calls, or no span, are refused when a tool
-    /// of the group is registered. Defaults to no limit.
+    /// bucket that holds `calls` and is filled evenly. While it is emptied nearly twice as many start
+    /// in one span, so for a backend with a hard window give half. No calls, or no span, are refused
+    /// when a tool of the group is registered. Defaults to no limit.
     #[must_use]
     pub fn rate(self, calls: u32, span: Duration) -> Self {
         let rate = Some((calls, span.min(LONGEST_SPAN)));
