@@ -1,7 +1,8 @@
 //! OpenAI Chat Completions: chunks, in all the ways that compatible servers write them.
 //!
 //! Which call a piece belongs to: that of its `index`; where that is missing, that of its id; a
-//! piece with neither goes on with the last call, unless it has a name. A name with a new id
+//! piece with neither goes on with the last call, or, where there are several, with that in its place,
+//! unless it has a name. A name with a new id
 //! begins a call even at an index that was there, and so does another name than the call's once
 //! that has arguments; before, it is the rest of the name. The id is set once, a name that is said
 //! again counts once, arguments are appended, `null` is absent.
@@ -66,8 +67,8 @@ fields! {
 }
 
 /// Texts that come in pieces, beside the content.
-const TEXTS: [&str; 5] =
-    ["refusal", "reasoning", "reasoning_content", "reasoning_text", "thinking"];
+const TEXTS: [&str; 6] =
+    ["refusal", "reasoning", "reasoning_content", "reasoning_opaque", "reasoning_text", "thinking"];
 
 /// A piece of the message.
 #[derive(Debug, Default)]
@@ -76,6 +77,7 @@ struct Delta<'a> {
     tool_calls: Option<Given<Vec<Option<Piece<'a>>>>>,
     function_call: Option<FunctionPiece<'a>>,
     reasoning_details: Option<&'a RawValue>,
+    thinking_blocks: Option<&'a RawValue>,
     texts: [Option<Cow<'a, str>>; TEXTS.len()],
     others: Vec<(String, &'a RawValue)>,
 }
@@ -84,9 +86,10 @@ impl<'a> Fields<'a> for Delta<'a> {
     fn field<A: MapAccess<'a>>(&mut self, key: &[u8], map: &mut A) -> Result<bool, A::Error> {
         match key {
             b"content" => self.content = fields::value(map)?,
-            b"tool_calls" => self.tool_calls = fields::value(map)?,
+            b"tool_calls" => self.tool_calls = fields::value::<&RawValue, A>(map)?.and_then(pieces),
             b"function_call" => self.function_call = fields::value(map)?,
             b"reasoning_details" => self.reasoning_details = fields::value(map)?,
+            b"thinking_blocks" => self.thinking_blocks = fields::value(map)?,
             b"role" => return Ok(false),
             _ => match TEXTS.iter().position(|text| text.as_bytes() == key) {
                 Some(text) => self.texts[text] = fields::value(map)?,
@@ -94,6 +97,14 @@ impl<'a> Fields<'a> for Delta<'a> {
             },
         }
         Ok(true)
+    }
+}
+
+/// The pieces of calls; an object is one piece.
+fn pieces(raw: &RawValue) -> Option<Given<Vec<Option<Piece<'_>>>>> {
+    match raw.get().starts_with('{') {
+        true => fields::part(raw).map(|piece| Given(vec![Some(piece)])),
+        false => fields::part(raw),
     }
 }
 
@@ -128,10 +139,15 @@ pub(super) struct Stream {
     /// Which of several answers is read: the first that came.
     choice: Option<u64>,
     content: Content,
-    texts: [String; TEXTS.len()],
+    texts: [Option<String>; TEXTS.len()],
     details: Details,
+    thinking: Details,
     kept: Kept,
+    /// Whether pieces came, so that a whole message repeats them.
+    in_pieces: bool,
     calls: Vec<Call>,
+    /// The first call of the last piece that began any.
+    group: usize,
     /// The last call with an index, and with an id.
     by_index: HashMap<u64, usize>,
     by_id: HashMap<String, usize>,
@@ -199,7 +215,12 @@ impl Format for Stream {
 
 impl Stream {
     fn choice(&mut self, choice: Choice<'_>, tell: &mut Tell<'_>) -> Result<(), Problem> {
-        if let Some(delta) = choice.delta.or(choice.message) {
+        self.in_pieces |= choice.delta.is_some();
+        let message = choice.message.map(|message| match self.in_pieces {
+            true => self.rest_of(message),
+            false => message,
+        });
+        if let Some(delta) = choice.delta.or(message) {
             self.delta(delta, tell)?;
         }
         let Some(raw) = choice.finish_reason.filter(|raw| !raw.is_empty()) else { return Ok(()) };
@@ -211,15 +232,33 @@ impl Stream {
         Ok(())
     }
 
+    /// What a whole message at the end says that no piece has said.
+    fn rest_of<'a>(&self, mut message: Delta<'a>) -> Delta<'a> {
+        message.content = message.content.filter(|_| !self.content.says_something());
+        message.tool_calls = message.tool_calls.filter(|_| self.calls.is_empty());
+        message.function_call = message.function_call.filter(|_| self.legacy.name.is_empty());
+        message.reasoning_details = message.reasoning_details.filter(|_| self.details.is_empty());
+        message.thinking_blocks = message.thinking_blocks.filter(|_| self.thinking.is_empty());
+        for (text, known) in message.texts.iter_mut().zip(&self.texts) {
+            *text = text.take().filter(|_| known.as_ref().is_none_or(String::is_empty));
+        }
+        message
+    }
+
     fn delta(&mut self, delta: Delta<'_>, tell: &mut Tell<'_>) -> Result<(), Problem> {
         if let Some(content) = delta.content {
             self.content.add(content, tell)?;
         }
         for (text, piece) in self.texts.iter_mut().zip(&delta.texts) {
-            text.push_str(piece.as_deref().unwrap_or_default());
+            if let Some(piece) = piece {
+                text.get_or_insert_default().push_str(piece);
+            }
         }
         if let Some(details) = delta.reasoning_details {
             self.details.add(details);
+        }
+        if let Some(blocks) = delta.thinking_blocks {
+            self.thinking.add(blocks);
         }
         for (key, value) in delta.others {
             // Of audio the id is what goes back, and it comes first.
@@ -232,14 +271,24 @@ impl Stream {
         }
         let pieces = delta.tool_calls.map(|Given(pieces)| pieces).unwrap_or_default();
         parts::check_list(&pieces, "tool_calls of a delta")?;
-        for piece in pieces.into_iter().flatten() {
-            self.piece(piece, tell)?;
+        let (first, several) = (self.calls.len(), pieces.len() > 1);
+        for (nth, piece) in pieces.into_iter().flatten().enumerate() {
+            self.piece(piece, several.then_some(nth), tell)?;
+        }
+        if self.calls.len() > first {
+            self.group = first;
         }
         Ok(())
     }
 
-    fn piece(&mut self, piece: Piece<'_>, tell: &mut Tell<'_>) -> Result<(), Problem> {
-        let at = match self.place(&piece) {
+    /// Takes a piece, which is the `nth` of several.
+    fn piece(
+        &mut self,
+        piece: Piece<'_>,
+        nth: Option<usize>,
+        tell: &mut Tell<'_>,
+    ) -> Result<(), Problem> {
+        let at = match self.place(&piece, nth) {
             Some(at) => at,
             None => {
                 self.tell_whole(tell);
@@ -251,10 +300,15 @@ impl Stream {
             self.by_index.insert(index, at);
         }
         let call = &mut self.calls[at];
+        // Gateways to Claude begin with an empty object that isn't meant.
+        if at >= self.told && call.arguments.trim_ascii() == "{}" && piece.begins_an_object() {
+            call.arguments.clear();
+            call.examined = 0;
+        }
         let had_id = !call.id.is_empty();
         let written = call.arguments.len();
         call.add(piece);
-        if at < self.told && call.arguments[written..].bytes().any(|b| !b.is_ascii_whitespace()) {
+        if at < self.told && !call.arguments[written..].trim_ascii().is_empty() {
             return Err(Problem::unreadable("a call went on after it was whole"));
         }
         if !had_id && !call.id.is_empty() {
@@ -264,7 +318,7 @@ impl Stream {
     }
 
     /// The call that the piece belongs to; nothing where it begins one.
-    fn place(&self, piece: &Piece<'_>) -> Option<usize> {
+    fn place(&self, piece: &Piece<'_>, nth: Option<usize>) -> Option<usize> {
         let id = piece.id.as_deref().unwrap_or_default();
         let has_name = piece.name().is_some_and(|name| !name.is_empty());
         let last = self.calls.len().checked_sub(1);
@@ -283,7 +337,8 @@ impl Stream {
             None if has_name => {
                 last.filter(|at| *at >= self.told && self.calls[*at].name.is_empty())?
             }
-            None => last?,
+            // Of several pieces that say nothing else the place tells the call.
+            None => nth.map(|nth| self.group + nth).filter(|at| Some(*at) <= last).or(last)?,
         };
         let call = &self.calls[at];
         // Without ids, or without indices, a second whole call can only be told by its arguments.
@@ -319,7 +374,7 @@ impl Stream {
     }
 
     fn refusal(&self) -> &str {
-        &self.texts[0]
+        self.texts[0].as_deref().unwrap_or_default()
     }
 
     fn write(&self, out: &mut String) {
@@ -328,9 +383,16 @@ impl Stream {
         let is_silent = is_silent && self.refusal().is_empty() && !self.kept.has("audio");
         self.content.write(out, is_silent);
         for (key, text) in TEXTS.iter().zip(&self.texts) {
-            push_text(out, key, text);
+            match text.as_deref() {
+                // DeepSeek and Moonshot want it back even where it is empty.
+                Some("") if *key == "reasoning_content" => {
+                    out.push_str(",\"reasoning_content\":\"\"");
+                }
+                text => push_text(out, key, text.unwrap_or_default()),
+            }
         }
-        self.details.write(out);
+        self.details.write(out, "reasoning_details");
+        self.thinking.write(out, "thinking_blocks");
         self.kept.write(out);
         if !self.calls.is_empty() {
             out.push_str(",\"tool_calls\":[");
@@ -352,9 +414,16 @@ impl Piece<'_> {
         custom.or_else(|| self.function.as_ref()?.name.as_deref())
     }
 
+    fn arguments(&self) -> Cow<'_, str> {
+        arguments(self.function.as_ref().and_then(|function| function.arguments))
+    }
+
     fn has_arguments(&self) -> bool {
-        let raw = self.function.as_ref().and_then(|function| function.arguments);
-        !arguments(raw).trim_ascii().is_empty()
+        !self.arguments().trim_ascii().is_empty()
+    }
+
+    fn begins_an_object(&self) -> bool {
+        self.arguments().trim_ascii_start().starts_with('{')
     }
 }
 

@@ -62,6 +62,8 @@ struct Slot {
     /// A call as it began, with its arguments once they are whole.
     begun: Option<Box<RawValue>>,
     whole: Option<Box<RawValue>>,
+    /// Whether its arguments are whole.
+    is_complete: bool,
     /// Whether a call may come of it.
     may_call: bool,
     said: bool,
@@ -129,15 +131,25 @@ impl Format for Stream {
         let calls = |items: &mut dyn Iterator<Item = &RawValue>| {
             items.filter_map(fields::part::<Item<'_>>).filter(|it| it.call_kind().is_some()).count()
         };
-        let told = calls(&mut whole());
-        let body = if came.len() > whole().count() || calls(&mut came.iter().copied()) > told {
+        let (told, held) = (calls(&mut whole()), calls(&mut came.iter().copied()));
+        let holds_more = came.len() > whole().count() || held > told;
+        // Where the last event forgets a call altogether, it was made all the same.
+        let is_lost = |slot: &&Slot| told + held == 0 && slot.whole.is_none() && slot.is_complete;
+        let lost: Vec<_> =
+            self.items.values().filter(is_lost).filter_map(|slot| self.unended(slot)).collect();
+        let body = if holds_more && lost.is_empty() {
             last.get().to_owned()
         } else {
             let mut output = String::from("[");
-            let items = self.items.values().filter_map(|slot| match came.is_empty() {
-                true => slot.whole.as_deref().or_else(|| self.unended(slot)),
-                false => slot.whole.as_deref(),
-            });
+            let items: Vec<_> = if came.is_empty() {
+                let items = self.items.values();
+                items
+                    .filter_map(|slot| slot.whole.as_deref().or_else(|| self.unended(slot)))
+                    .collect()
+            } else {
+                let items = if holds_more { came } else { whole().collect() };
+                items.into_iter().chain(lost).collect()
+            };
             push_list(&mut output, items, |out, item| out.push_str(item.get()));
             output.push(']');
             let output = RawValue::from_string(output).map_err(Problem::unreadable)?;
@@ -207,6 +219,7 @@ impl Stream {
         }
         let item = serde_json::value::to_raw_value(&item);
         slot.begun = item.ok().or(slot.begun.take());
+        slot.is_complete = true;
     }
 
     fn done(&mut self, event: &Event<'_>, tell: &mut Tell<'_>) -> Result<(), Problem> {
@@ -245,7 +258,9 @@ impl Stream {
         } else if is_new {
             tell.apart();
         }
-        slot.whole = Some(raw.to_owned());
+        let begun = slot.begun.as_deref().filter(|_| is_call);
+        let filled = begun.and_then(|begun| filled(raw, begun));
+        slot.whole = Some(filled.unwrap_or_else(|| raw.to_owned()));
         self.tell_whole(tell);
         Ok(())
     }
@@ -271,4 +286,22 @@ impl Stream {
         }
         self.next = next;
     }
+}
+
+/// A call that ended without what its beginning, or the end of its arguments, had said.
+fn filled(ended: &RawValue, begun: &RawValue) -> Option<Box<RawValue>> {
+    let (mut item, begun) = (RawObject::read(ended.get())?, RawObject::read(begun.get())?);
+    let said = |item: &RawObject<'_>, key| item.text(key).filter(|text| !text.is_empty());
+    let (id, other) = (said(&item, "call_id"), said(&begun, "call_id"));
+    if id.is_some() && other.is_some() && id != other {
+        return None;
+    }
+    let missing = ["name", "call_id", "arguments", "input"]
+        .into_iter()
+        .filter(|key| said(&item, key).is_none() && said(&begun, key).is_some());
+    let missing: Vec<_> = missing.collect();
+    for key in &missing {
+        item.put_raw(key, begun.get(key)?);
+    }
+    if missing.is_empty() { None } else { serde_json::value::to_raw_value(&item).ok() }
 }

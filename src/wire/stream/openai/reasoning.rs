@@ -1,5 +1,5 @@
-//! `reasoning_details`, as OpenRouter and others send it and want it back: pieces of a text, then
-//! its signature, or encrypted reasoning.
+//! `reasoning_details`, as OpenRouter and others send it and want it back, and `thinking_blocks`, as
+//! LiteLLM does: pieces of a text, then its signature, or encrypted reasoning.
 
 use std::borrow::Cow;
 
@@ -9,6 +9,9 @@ use crate::wire::fields;
 use crate::wire::raw::{self, RawObject};
 use crate::wire::stream::parts::{Kept, push_list, push_text};
 use crate::wire::stream::push_json;
+
+const THINKING: &str = "thinking";
+const SIGNATURE: &str = "signature";
 
 /// The details so far.
 #[derive(Debug, Default)]
@@ -23,11 +26,16 @@ struct Detail {
     index: String,
     text: String,
     summary: String,
+    thinking: String,
     kept: Kept,
 }
 
 impl Details {
-    /// Adds the `reasoning_details` of a chunk.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds those of a chunk.
     pub(super) fn add(&mut self, details: &RawValue) {
         for detail in raw::array(details.get()) {
             if let Some(detail) = RawObject::read(detail.get()) {
@@ -39,9 +47,11 @@ impl Details {
     fn piece(&mut self, piece: &RawObject<'_>) {
         let kind = piece.text("type").unwrap_or_default();
         let index = piece.get("index").map_or("", RawValue::get);
-        let goes_on = matches!(&*kind, "reasoning.text" | "reasoning.summary");
-        let goes_on =
-            goes_on && self.0.last().is_some_and(|last| last.kind == kind && last.index == index);
+        let is_text = matches!(&*kind, "reasoning.text" | "reasoning.summary" | THINKING);
+        let goes_on = self.0.last().is_some_and(|last| {
+            let is_signed = kind == THINKING && last.kept.has(SIGNATURE);
+            is_text && last.kind == kind && last.index == index && !is_signed
+        });
         if !goes_on {
             let index = index.to_owned();
             self.0.push(Detail { kind, index, ..Detail::default() });
@@ -52,9 +62,11 @@ impl Details {
     }
 
     /// Adds them as a further member of an object.
-    pub(super) fn write(&self, out: &mut String) {
+    pub(super) fn write(&self, out: &mut String, key: &str) {
         if !self.0.is_empty() {
-            out.push_str(",\"reasoning_details\":[");
+            out.push(',');
+            push_json(out, key);
+            out.push_str(":[");
             push_list(out, &self.0, |out, detail| detail.write(out));
             out.push(']');
         }
@@ -69,7 +81,9 @@ impl Detail {
                 "type" | "index" => {}
                 "text" => self.text.push_str(&text()),
                 "summary" => self.summary.push_str(&text()),
+                THINKING => self.thinking.push_str(&text()),
                 _ if value.get() == "null" => {}
+                SIGNATURE if text().is_empty() => {}
                 _ => self.kept.keep(key, value),
             }
         }
@@ -80,6 +94,11 @@ impl Detail {
         push_json(out, &self.kind);
         push_text(out, "text", &self.text);
         push_text(out, "summary", &self.summary);
+        // A block whose text the provider keeps to itself has an empty one.
+        if self.kind == THINKING {
+            out.push_str(",\"thinking\":");
+            push_json(out, &self.thinking);
+        }
         self.kept.write(out);
         if !self.index.is_empty() {
             out.push_str(",\"index\":");

@@ -430,6 +430,132 @@ fn of_several_answers_the_first_is_read() {
 }
 
 #[test]
+fn a_message_that_repeats_the_pieces_adds_only_what_they_lack() {
+    let call = |index: &str| {
+        format!(
+            r#"{{{index}"id":"a","type":"function","function":{{"name":"pay","arguments":"{{\"eur\":5}}"}}}}"#
+        )
+    };
+    let piece = format!(r#"{{"tool_calls":[{}]}}"#, call(r#""index":0,"#));
+    let begun = [r#"{"role":"assistant","content":"I pay.","reasoning_content":"So"}"#, &piece];
+    let message = format!(
+        r#"{{"role":"assistant","content":"I pay.","reasoning_content":"So","tool_calls":[{}]}}"#,
+        call("")
+    );
+    let whole = |message: &str| {
+        format!(
+            "data: {{\"choices\":[{{\"index\":0,\"finish_reason\":\"tool_calls\",\"message\":{message}}}]}}\n\n"
+        )
+    };
+    let pieces = chat(&begun, "tool_calls");
+    let stream = pieces.replace("data: [DONE]\n\n", &whole(&message));
+    let turn = turn_of(&stream);
+    assert_eq!((turn.text(), calls(&turn)), ("I pay.", vec![r#"a pay {"eur":5}"#.to_owned()]));
+    assert_eq!(turn.message(), turn_of(&pieces).message());
+    // Only the call, and only the text, came in pieces before.
+    for begun in [&begun[..1], &begun[1..]] {
+        let pieces = chat(begun, "tool_calls");
+        let turn = turn_of(&pieces.replace("data: [DONE]\n\n", &whole(&message)));
+        assert_eq!((turn.text(), turn.calls().len()), ("I pay.", 1), "{begun:?}");
+    }
+    // Where all come as messages they are pieces.
+    let messages = pieces.replace("\"delta\"", "\"message\"");
+    assert_eq!(calls(&turn_of(&messages)), [r#"a pay {"eur":5}"#]);
+}
+
+#[test]
+fn of_pieces_that_say_nothing_else_the_place_tells_the_call() {
+    let begun = |id: &str, name: &str| {
+        format!(
+            r#"{{"id":"{id}","type":"function","function":{{"name":"{name}","arguments":""}}}}"#
+        )
+    };
+    let more = |text: &str| format!(r#"{{"function":{{"arguments":"{text}"}}}}"#);
+    let both = |one: String, other: String| format!("{one},{other}");
+    check_calls(
+        &[
+            &both(begun("a", "weather"), begun("b", "time")),
+            &both(more(r#"{\"at\":"#), more(r#"{\"zone\":"#)),
+            &both(more(r#"1}"#), more(r#"2}"#)),
+            &both(begun("c", "weather"), begun("d", "time")),
+            &both(more(r#"{\"at\":3}"#), more(r#"{\"zone\":4}"#)),
+        ],
+        &[
+            r#"a weather {"at":1}"#,
+            r#"b time {"zone":2}"#,
+            r#"c weather {"at":3}"#,
+            r#"d time {"zone":4}"#,
+        ],
+    );
+}
+
+#[test]
+fn an_empty_object_before_the_arguments_is_not_meant() {
+    let piece = |text: &str| {
+        format!(r#"{{"index":0,"id":"a","function":{{"name":"pay","arguments":"{text}"}}}}"#)
+    };
+    check_calls(&[&piece("{}"), &piece(r#"{\"eur\""#), &piece(":5}")], &[r#"a pay {"eur":5}"#]);
+    check_calls(&[&piece("{}"), &piece("")], &["a pay {}"]);
+}
+
+#[test]
+fn calls_that_are_no_list_are_one() {
+    let piece = |name: &str, text: &str| {
+        format!(
+            r#"{{"tool_calls":{{"index":0,"id":"","function":{{"name":{name},"arguments":"{text}"}}}}}}"#
+        )
+    };
+    let turn = turn_of(&chat(&[&piece("\"pay\"", r#"{\"eur\""#), &piece("null", ":5}")], "stop"));
+    assert_eq!(calls(&turn), [r#"- pay {"eur":5}"#]);
+}
+
+#[test]
+fn reasoning_that_servers_want_back_is_kept_where_it_is_empty_or_closed() {
+    let call =
+        r#"{"tool_calls":[{"index":0,"id":"a","function":{"name":"pay","arguments":"{}"}}]}"#;
+    let message =
+        |first: &str| turn_of(&chat(&[first, call], "tool_calls")).message().unwrap().to_string();
+    assert!(
+        message(r#"{"content":null,"reasoning_content":""}"#).contains(r#""reasoning_content":"""#)
+    );
+    assert!(!message(r#"{"content":null,"reasoning":""}"#).contains("reasoning"));
+    assert!(!message(r#"{"content":null,"reasoning_content":null}"#).contains("reasoning"));
+    let closed = message(r#"{"reasoning_text":"hm","reasoning_opaque":"c2ln"}"#);
+    assert!(closed.contains(r#""reasoning_opaque":"c2ln""#), "{closed}");
+}
+
+#[test]
+fn blocks_of_thinking_are_put_together_up_to_their_signature() {
+    let block = |thinking: &str, signature: &str| {
+        format!(
+            r#"{{"thinking_blocks":[{{"type":"thinking","thinking":"{thinking}","signature":{signature}}}]}}"#
+        )
+    };
+    let call =
+        r#"{"tool_calls":[{"index":0,"id":"a","function":{"name":"pay","arguments":"{}"}}]}"#;
+    let stream = chat(
+        &[
+            &block("First ", "null"),
+            &block("then.", "\"\""),
+            &block("", "\"SIG\""),
+            &block("More.", "\"SIG2\""),
+            r#"{"thinking_blocks":[{"type":"redacted_thinking","data":"xyz"}]}"#,
+            &block("", "\"SIG3\""),
+            call,
+        ],
+        "tool_calls",
+    );
+    let message = turn_of(&stream).message().unwrap().to_string();
+    let blocks = concat!(
+        r#""thinking_blocks":[{"type":"thinking","thinking":"First then.","signature":"SIG"},"#,
+        r#"{"type":"thinking","thinking":"More.","signature":"SIG2"},"#,
+        r#"{"type":"redacted_thinking","data":"xyz"},"#,
+        r#"{"type":"thinking","thinking":"","signature":"SIG3"}]"#
+    );
+    assert!(message.contains(blocks), "{message}");
+}
+
+#[test]
 fn a_message_in_the_place_of_a_delta_and_a_whole_body_are_read() {
     let body =
         r#"{"choices":[{"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}]}"#;

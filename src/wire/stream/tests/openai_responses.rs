@@ -148,15 +148,49 @@ fn a_call_whose_item_never_ends_is_put_together() {
     let state = |at: usize| turn.calls()[at].state();
     assert_eq!(state(1), crate::call::CallState::Complete);
     assert_ne!(state(2), crate::call::CallState::Complete, "its arguments never came");
-    // What the last event holds counts more than what has no end.
-    let mut events = events.to_vec();
-    events.pop();
-    events.push(last("completed", &[MESSAGE]));
-    let turn = check(Wire::OpenAiResponses, stream(&events), &body("completed", &[MESSAGE]));
-    assert!(turn.calls().is_empty());
+    // What the last event holds counts more than what has no end, unless it forgets all calls; one
+    // whose arguments never came may not have been made.
+    let ended_with = |items: &[&str]| {
+        let mut events = events.to_vec();
+        events.pop();
+        events.push(last("completed", items));
+        events
+    };
+    let calls = [
+        r#"{"type":"function_call","call_id":"call_1","name":"add","arguments":"{\"x\":1}"}"#,
+        r#"{"type":"custom_tool_call","call_id":"call_2","name":"add","input":"SELECT 1"}"#,
+    ];
+    let whole = body("completed", &[MESSAGE, calls[0], calls[1]]);
+    check(Wire::OpenAiResponses, stream(&ended_with(&[MESSAGE])), &whole);
+    let some = body("completed", &[MESSAGE, calls[1]]);
+    check(Wire::OpenAiResponses, stream(&ended_with(&[MESSAGE, calls[1]])), &some);
     // Nor does a call that ends at another index than it began at begin twice.
     let events = [added(0, CALL), done(1, CALL), last("completed", &[])];
     check(Wire::OpenAiResponses, stream(&events), &body("completed", &[CALL]));
+}
+
+#[test]
+fn a_call_that_ends_without_what_it_began_with_has_it_all_the_same() {
+    let item = |name: &str, arguments: &str| {
+        format!(
+            r#"{{"type":"function_call","call_id":"call_1","name":"{name}","arguments":"{arguments}"}}"#
+        )
+    };
+    let arguments = r#"{"type":"response.function_call_arguments.done","output_index":0,"arguments":"{\"x\":1}"}"#;
+    let whole = body("completed", &[&item("add", r#"{\"x\":1}"#)]);
+    for ended in [item("", r#"{\"x\":1}"#), item("add", ""), item("", "")] {
+        let events = [
+            added(0, &item("add", "")),
+            arguments.to_owned(),
+            done(0, &ended),
+            last("completed", &[]),
+        ];
+        check(Wire::OpenAiResponses, stream(&events), &whole);
+    }
+    // Another call at that index is another call.
+    let other = item("", "").replace("call_1", "call_2");
+    let events = [added(0, &item("add", "")), done(0, &other), last("completed", &[])];
+    check(Wire::OpenAiResponses, stream(&events), &body("completed", &[&other]));
 }
 
 #[test]
