@@ -164,8 +164,8 @@ impl Stream {
         Ok(())
     }
 
-    /// The block of an index, begun if it wasn't, and `anew` where that one has ended. Where there
-    /// are no indexes, what follows the end of a block is another one.
+    /// The block of an index, begun if it wasn't, and `anew` where that one has ended or others were
+    /// begun since: calls are counted in the order of their blocks. Where there are no indexes, what follows the end of a block is another one.
     fn open(&mut self, index: Option<u64>, anew: bool) -> Result<&mut Open, Problem> {
         let anew = anew || index.is_none();
         let index = index.unwrap_or_default();
@@ -174,7 +174,7 @@ impl Stream {
             _ => self.places.get(&index).copied(),
         };
         let at = match at {
-            Some(at) if !anew || matches!(self.blocks[at], Block::Open(_)) => at,
+            Some(at) if !anew || self.is_open_and_last(at) => at,
             _ => {
                 self.blocks.push(Block::Open(Open::default()));
                 self.places.insert(index, self.blocks.len() - 1);
@@ -186,6 +186,10 @@ impl Stream {
             Block::Open(open) => Ok(open),
             Block::Done(_) => Err(Problem::unreadable("a block went on after its end")),
         }
+    }
+
+    fn is_open_and_last(&self, at: usize) -> bool {
+        at + 1 == self.blocks.len() && matches!(self.blocks[at], Block::Open(_))
     }
 
     fn start(

@@ -81,6 +81,29 @@ fn the_same_events_without_frames() {
 }
 
 #[test]
+fn a_call_that_begins_at_the_index_of_an_open_block_stands_where_it_begins() {
+    let tool = |index: u8, id: &str| {
+        format!(
+            r#"{{"contentBlockIndex":{index},"start":{{"toolUse":{{"toolUseId":"{id}","name":"{id}"}}}}}}"#
+        )
+    };
+    let events = [
+        ("messageStart", r#"{"role":"assistant"}"#.to_owned()),
+        ("contentBlockDelta", r#"{"contentBlockIndex":0,"delta":{"text":""}}"#.to_owned()),
+        ("contentBlockStart", tool(1, "look")),
+        ("contentBlockStop", r#"{"contentBlockIndex":1}"#.to_owned()),
+        ("contentBlockStart", tool(0, "list")),
+        ("contentBlockStop", r#"{"contentBlockIndex":0}"#.to_owned()),
+        ("messageStop", r#"{"stopReason":"tool_use"}"#.to_owned()),
+    ];
+    let events = events.map(|(kind, data)| format!("data: {{\"{kind}\":{data}}}\n\n"));
+    let read = read_all_ways(Wire::Bedrock, events.concat().as_bytes());
+    let names = |calls: &[ToolCall]| calls.iter().map(|c| c.name().to_owned()).collect::<Vec<_>>();
+    assert_eq!(names(&read.calls), ["look", "list"]);
+    assert_eq!(names(read.turn.unwrap().calls()), ["look", "list"]);
+}
+
+#[test]
 fn tools_of_the_server_are_no_calls() {
     let events: &Events = &[
         ("messageStart", r#"{"role":"assistant"}"#),
