@@ -1,11 +1,11 @@
 //! OpenAI Chat Completions: chunks, in all the ways that compatible servers write them.
 //!
 //! Which call a piece belongs to: that of its `index`; where that is missing, that of its id; a
-//! piece with neither goes on with the last call, or, where there are several, with that in its place,
-//! unless it has a name. A name with a new id
-//! begins a call even at an index that was there, and so does another name than the call's once
-//! that has arguments; before, it is the rest of the name. The id is set once, a name that is said
-//! again counts once, arguments are appended, `null` is absent.
+//! piece with neither goes on with the last call, or, where there are several, with that in its
+//! place, unless it has a name. A name with a new id begins a call even at an index that was there,
+//! and so does another name than the call's once that has arguments; before, it is the rest of the
+//! name. The id is set once, a name that is said again counts once, arguments are appended, `null`
+//! is absent. A whole `message` behind pieces says what they said.
 //!
 //! No chunk says that a call ends. A call is taken for whole when a later one begins or a
 //! `finish_reason` comes, and its arguments are an object then; else it waits for the end, because
@@ -100,12 +100,13 @@ impl<'a> Fields<'a> for Delta<'a> {
     }
 }
 
-/// The pieces of calls; an object is one piece.
+/// The pieces of calls; an object is one piece. What can't be read is one that is no object.
 fn pieces(raw: &RawValue) -> Option<Given<Vec<Option<Piece<'_>>>>> {
-    match raw.get().starts_with('{') {
-        true => fields::part(raw).map(|piece| Given(vec![Some(piece)])),
-        false => fields::part(raw),
-    }
+    let pieces = match raw.get().starts_with('{') {
+        true => fields::parse(raw.get()).map(|piece| Some(Given(vec![piece]))),
+        false => fields::parse(raw.get()),
+    };
+    pieces.unwrap_or_else(|_| Some(Given(vec![None])))
 }
 
 /// A piece of a call.

@@ -5,7 +5,9 @@
 //!
 //! Items are told apart by `output_index`, because proxies vary their ids. Where it is missing they
 //! end in the order they began in; another item at an index that is taken goes to the end. A call
-//! whose item never ends is put together from its beginning and the end of its arguments.
+//! whose item never ends is put together from its beginning and the end of its arguments, and one
+//! that ends without them is filled up so. Where the last event knows of no call at all, those count
+//! whose arguments were whole.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -296,10 +298,8 @@ fn filled(ended: &RawValue, begun: &RawValue) -> Option<Box<RawValue>> {
     if id.is_some() && other.is_some() && id != other {
         return None;
     }
-    let missing = ["name", "call_id", "arguments", "input"]
-        .into_iter()
-        .filter(|key| said(&item, key).is_none() && said(&begun, key).is_some());
-    let missing: Vec<_> = missing.collect();
+    let mut missing = vec!["name", "call_id", "arguments", "input"];
+    missing.retain(|key| said(&item, key).is_none() && said(&begun, key).is_some());
     for key in &missing {
         item.put_raw(key, begun.get(key)?);
     }

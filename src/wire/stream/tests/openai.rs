@@ -562,3 +562,15 @@ fn a_message_in_the_place_of_a_delta_and_a_whole_body_are_read() {
     assert_eq!(turn_of(&format!("data: {body}\n\n")).text(), "Hi");
     check(Wire::OpenAi, body, body);
 }
+
+#[test]
+fn calls_that_can_not_be_read_break_the_stream() {
+    for calls in ["7", r#""pay""#, "[7]", "true"] {
+        let stream = chat(&[&format!(r#"{{"tool_calls":{calls}}}"#)], "tool_calls");
+        let error = read_all_ways(Wire::OpenAi, stream.as_bytes()).turn.unwrap_err();
+        let expected = "tool_calls of a delta is no list of objects";
+        assert!(error.to_string().contains(expected), "{calls}: {error}");
+    }
+    let stream = chat(&[r#"{"content":"Hi","tool_calls":null}"#], "stop");
+    assert_eq!(turn_of(&stream).text(), "Hi");
+}
