@@ -159,9 +159,11 @@ pub(super) fn stop(raw: Option<&str>, refusal: Option<&str>) -> StopReason {
         | "recitation"
         | "prohibited_content" => StopKind::ContentFilter,
         "refusal" => StopKind::Refusal,
-        // vLLM and SGLang abort; DeepSeek runs out of machines, Z.ai loses its connection to them.
+        // vLLM and SGLang abort, and vLLM breaks a loop off; DeepSeek runs out of machines, Z.ai loses
+        // its connection to them.
         "error"
         | "abort"
+        | "repetition"
         | "cancelled"
         | "insufficient_system_resource"
         | "network_error"

@@ -574,3 +574,11 @@ fn calls_that_can_not_be_read_break_the_stream() {
     let stream = chat(&[r#"{"content":"Hi","tool_calls":null}"#], "stop");
     assert_eq!(turn_of(&stream).text(), "Hi");
 }
+
+#[test]
+fn a_message_that_was_broken_off_as_a_loop_runs_nothing() {
+    let call = r#"{"index":0,"id":"a","function":{"name":"pay","arguments":""}}"#;
+    let turn = turn_of(&pieces(&[call], "repetition"));
+    assert_eq!((turn.stop().kind, turn.calls().len()), (StopKind::Failed, 1));
+    assert_ne!(turn.calls()[0].state(), crate::call::CallState::Complete);
+}
