@@ -3,10 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use log::Level;
-
-use crate::bound::{media_bytes, texts};
-use crate::logging::log;
+use crate::bound::{media_bytes, spill, texts};
 use crate::output::Output;
 
 /// So much of a text is kept whatever the others took, so that every call tells something.
@@ -77,10 +74,8 @@ impl Allowance {
     pub(crate) fn give_back(&self, taken: Taken) {
         self.text.fetch_add(taken.text, Ordering::Relaxed);
         self.media.fetch_add(taken.media, Ordering::Relaxed);
-        if let Some(file) = taken.file
-            && let Err(error) = std::fs::remove_file(&file)
-        {
-            log(Level::Warn, format_args!("the file {} was not removed: {error}", file.display()));
+        if let Some(file) = taken.file {
+            spill::remove(&file);
         }
     }
 }

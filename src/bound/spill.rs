@@ -67,14 +67,16 @@ impl Spill {
 
 impl Drop for Spill {
     fn drop(&mut self) {
-        if self.file.take().is_some()
-            && let Err(error) = std::fs::remove_file(&self.path)
-        {
-            log(
-                Level::Warn,
-                format_args!("the file {} was not removed: {error}", self.path.display()),
-            );
+        if self.file.take().is_some() {
+            remove(&self.path);
         }
+    }
+}
+
+/// Removes the file of a result that nobody gets.
+pub(super) fn remove(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path) {
+        log(Level::Warn, format_args!("the file {} was not removed: {error}", path.display()));
     }
 }
 

@@ -67,9 +67,8 @@ fn failed(error: &ToolError, name: Name<'_>, effect: Effect) -> String {
             format!("{what}; it has taken effect, do not repeat it")
         }
         _ if error.is_safe_to_retry() => format!("{what}; you may call it again"),
-        ToolErrorKind::TimedOut | ToolErrorKind::Unavailable | ToolErrorKind::Cancelled => {
-            format!("{what}; {}", advice(effect, "it"))
-        }
+        ToolErrorKind::BadResult => what,
+        _ if error.effect_unknown() => format!("{what}; {}", advice(effect, "it")),
         _ => what,
     }
 }

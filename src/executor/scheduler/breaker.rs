@@ -111,17 +111,7 @@ impl<P: Clone> Scheduler<P> {
     /// Ends the calls that only wait for a breaker that is open.
     pub(super) fn short_circuit(&mut self, now: Instant, out: &mut Vec<Action<P>>) {
         while self.room.pools.may_be_open(now) {
-            let mut queued = Vec::new();
-            for id in &self.rotation {
-                let Some(batch) = self.batches.get(*id) else { continue };
-                for class in &batch.classes {
-                    if self.room.is_open(&class.terms, now) {
-                        let ready = class.ready.iter().map(|index| index.0);
-                        queued.extend(ready.map(|index| CallRef { batch: *id, index }));
-                    }
-                }
-            }
-            queued.extend(&self.exclusive);
+            let mut queued = self.waiting_for_permits(|terms| self.room.is_open(terms, now));
             queued.retain(|call| {
                 self.slot(*call).is_some_and(|slot| {
                     matches!(slot.state, State::Ready | State::Exclusive)

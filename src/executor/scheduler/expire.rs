@@ -203,16 +203,23 @@ impl<P: Clone> Scheduler<P> {
             terms.pools.iter().any(|pool| pool.key == key)
                 && patience(terms, now).is_some_and(|at| self.stuck_at_pools(terms, at).is_some())
         };
+        let waiting = self.waiting_for_permits(is_stuck);
+        self.watch_all(waiting, now, out);
+    }
+
+    /// The calls of such terms that wait for permits only, and all exclusive ones; some of them may be
+    /// over.
+    pub(super) fn waiting_for_permits(&self, wanted: impl Fn(&Terms) -> bool) -> Vec<CallRef> {
         let mut waiting = Vec::new();
         for id in &self.rotation {
             let Some(batch) = self.batches.get(*id) else { continue };
-            for class in batch.classes.iter().filter(|class| is_stuck(&class.terms)) {
+            for class in batch.classes.iter().filter(|class| wanted(&class.terms)) {
                 let ready = class.ready.iter().map(|index| index.0);
                 waiting.extend(ready.map(|index| CallRef { batch: *id, index }));
             }
         }
         waiting.extend(&self.exclusive);
-        self.watch_all(waiting, now, out);
+        waiting
     }
 
     /// The backend asked to be left alone: the whole group rests.

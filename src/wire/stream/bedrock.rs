@@ -165,7 +165,8 @@ impl Stream {
     }
 
     /// The block of an index, begun if it wasn't, and `anew` where that one has ended or others were
-    /// begun since: calls are counted in the order of their blocks. Where there are no indexes, what follows the end of a block is another one.
+    /// begun since: calls are counted in the order of their blocks. Where there are no indexes, what
+    /// follows the end of a block is another one.
     fn open(&mut self, index: Option<u64>, anew: bool) -> Result<&mut Open, Problem> {
         let anew = anew || index.is_none();
         let index = index.unwrap_or_default();

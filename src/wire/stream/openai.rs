@@ -217,11 +217,11 @@ impl Format for Stream {
 impl Stream {
     fn choice(&mut self, choice: Choice<'_>, tell: &mut Tell<'_>) -> Result<(), Problem> {
         self.in_pieces |= choice.delta.is_some();
-        let message = choice.message.map(|message| match self.in_pieces {
-            true => self.rest_of(message),
-            false => message,
-        });
-        if let Some(delta) = choice.delta.or(message) {
+        let delta = match (choice.delta, choice.message) {
+            (None, Some(message)) if self.in_pieces => Some(self.rest_of(message)),
+            (delta, message) => delta.or(message),
+        };
+        if let Some(delta) = delta {
             self.delta(delta, tell)?;
         }
         let Some(raw) = choice.finish_reason.filter(|raw| !raw.is_empty()) else { return Ok(()) };
