@@ -18,7 +18,7 @@ use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
 use crate::wire::answers::{Answer, answers};
 use crate::wire::call_element::{arguments, call_unless, whole_call};
-use crate::wire::echo::{Echo, Spelling};
+use crate::wire::echo::{CUT_THINKING, Echo, Spelling};
 use crate::wire::failure::{Failure, check_list};
 use crate::wire::fields::{self, fields};
 use crate::wire::ids::{self, IdRule};
@@ -239,6 +239,12 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
             echo.leave_out(at, why);
         } else if block.is_of(&gone) || block.id.as_deref().is_some_and(|id| gone.contains(id)) {
             echo.leave_out(at, "what it belongs to was");
+        } else if block.is("thinking")
+            && at + 1 == blocks.len()
+            && turn.stop().forbids_calls()
+            && !RawObject::read(raw.get()).is_some_and(|block| block.has_text("signature"))
+        {
+            echo.leave_out(at, CUT_THINKING);
         } else if block.is("thinking") || block.is("redacted_thinking") {
             echo.think(at, Json::from_raw(raw));
         } else {

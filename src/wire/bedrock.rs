@@ -18,7 +18,7 @@ use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
 use crate::wire::Reply;
 use crate::wire::answers::{Answer, NO_CONTENT, answers};
 use crate::wire::call_element::{arguments, call_unless, whole_call};
-use crate::wire::echo::{Echo, Spelling};
+use crate::wire::echo::{CUT_THINKING, Echo, Spelling};
 use crate::wire::failure::{Failure, check_list};
 use crate::wire::fields::{self, Given, fields};
 use crate::wire::ids::{self, IdRule};
@@ -276,6 +276,11 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
         } else if had_null {
             echo.note(None, format!("an empty toolUse was left out of content[{at}]"));
             echo.keep(at, raw::json(&object));
+        } else if at + 1 == blocks.len()
+            && turn.stop().forbids_calls()
+            && is_unsigned_thinking(&object)
+        {
+            echo.leave_out(at, CUT_THINKING);
         } else if object.len() == 1 && object.get("reasoningContent").is_some() {
             echo.think(at, Json::from_raw(raw));
         } else if object.len() == 1 {
@@ -304,6 +309,13 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
         messages.push(raw::json(&Message::<Vec<Content<'_>>> { role: "user", content }));
     }
     Reply { messages, repairs }
+}
+
+fn is_unsigned_thinking(block: &RawObject<'_>) -> bool {
+    let inner = block.get("reasoningContent").and_then(|raw| RawObject::read(raw.get()));
+    let thinking = inner.as_ref().and_then(|inner| inner.get("reasoningText"));
+    let thinking = thinking.and_then(|raw| RawObject::read(raw.get()));
+    thinking.is_some_and(|thinking| !thinking.has_text("signature"))
 }
 
 fn is_blank(text: Option<&str>) -> bool {

@@ -231,7 +231,7 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
     };
     let mut repairs = Vec::new();
     let (items, callers) = match turn.message() {
-        Some(message) => echo(message, &answers, &ids, &mut repairs),
+        Some(message) => echo(message, turn.stop(), &answers, &ids, &mut repairs),
         None => (made(turn, &answers, &ids), Vec::new()),
     };
     let callers = callers.into_iter().chain(std::iter::repeat(None));
@@ -249,6 +249,7 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
 /// The items as they came, or repaired; and the `caller` of each call that has one.
 fn echo<'a>(
     message: &'a Json,
+    stop: &StopReason,
     answers: &[Answer<'_>],
     ids: &[Cow<'_, str>],
     repairs: &mut Vec<Repair>,
@@ -286,11 +287,26 @@ fn echo<'a>(
         };
         items.push((place, json));
     }
+    let came = items.len();
+    leave_out_last_thoughts(&mut items, stop);
+    for _ in items.len()..came {
+        let what = "reasoning was left out: nothing follows it".to_owned();
+        repairs.push(Repair { index: None, what });
+    }
     if join_calls(&mut items) {
         let what = "messages behind a call were put before the calls".to_owned();
         repairs.push(Repair { index: None, what });
     }
     (items, callers)
+}
+
+/// Takes reasoning away that led to nothing, because the response was cut or holds nothing else:
+/// OpenAI refuses it without the item that followed.
+fn leave_out_last_thoughts(items: &mut Vec<(Place, Json)>, stop: &StopReason) {
+    let led = items.iter().rposition(|(place, _)| *place != Place::Reasoning);
+    if led.is_none() || stop.forbids_calls() {
+        items.truncate(led.map_or(0, |last| last + 1));
+    }
 }
 
 /// What an item is to the order of items.

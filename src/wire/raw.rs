@@ -39,6 +39,11 @@ impl<'a> RawObject<'a> {
         fields::string(self.get(key)?.get()).map(Cow::into_owned)
     }
 
+    /// Whether the value of `key` is a text that says something.
+    pub(super) fn has_text(&self, key: &str) -> bool {
+        self.text(key).is_some_and(|text| !text.is_empty())
+    }
+
     /// Puts `value` in the place of `key`, or at the end.
     pub(super) fn set(&mut self, key: &'a str, value: &(impl Serialize + ?Sized)) {
         if let Ok(value) = serde_json::value::to_raw_value(value) {

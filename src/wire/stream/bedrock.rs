@@ -189,6 +189,23 @@ impl Stream {
         }
     }
 
+    /// Whether the start is that of the last block, of which nothing else came yet.
+    fn is_said_again(&self, index: Option<u64>, start: &Start<'_>) -> bool {
+        let same = |had: &Option<Box<RawValue>>, came: Option<&RawValue>| {
+            had.as_deref().map(RawValue::get) == came.map(RawValue::get)
+        };
+        let at = self.places.get(&index.unwrap_or_default());
+        match at.filter(|at| self.is_open_and_last(**at)).map(|at| &self.blocks[*at]) {
+            Some(Block::Open(open)) => {
+                same(&open.tool_use, start.tool_use)
+                    && same(&open.tool_result, start.tool_result)
+                    && open.input.is_empty()
+                    && open.results.is_empty()
+            }
+            _ => false,
+        }
+    }
+
     fn is_open_and_last(&self, at: usize) -> bool {
         at + 1 == self.blocks.len() && matches!(self.blocks[at], Block::Open(_))
     }
@@ -199,6 +216,11 @@ impl Stream {
         start: Start<'_>,
         tell: &mut Tell<'_>,
     ) -> Result<(), Problem> {
+        if self.is_said_again(index, &start) {
+            return Ok(());
+        }
+        // What begins where a block is open ends it.
+        self.stop(index, tell);
         let calls = self.calls;
         let block = self.open(index, true)?;
         let kind = start.tool_use.and_then(fields::part::<Kind<'_>>).and_then(|start| start.kind);

@@ -39,12 +39,13 @@ fields! {
         object: Cow<'a, str>,
         choices: Vec<Option<Choice<'a>>>,
         usage: &'a RawValue,
-        x_groq: Groq<'a>,
+        x_groq: &'a RawValue,
         error: &'a RawValue,
     }
 
     struct Groq<'a> {
         usage: &'a RawValue,
+        error: &'a RawValue,
     }
 
     struct Choice<'a> {
@@ -172,11 +173,18 @@ impl Format for Stream {
         }
         let chunk: Option<Chunk<'_>> = fields::parse(data).map_err(|e| Problem::event(&e, data))?;
         let Some(chunk) = chunk else { return Ok(()) };
-        let failed = chunk.error.is_some_and(|error| error.get().starts_with(['{', '"']));
-        if failed || name == "error" || chunk.object.as_deref() == Some("error") {
+        let says = |error: &RawValue| error.get().starts_with(['{', '"']) && error.get() != "\"\"";
+        if chunk.error.is_some_and(says)
+            || name == "error"
+            || chunk.object.as_deref() == Some("error")
+        {
             return Err(Problem::of_the_provider(data));
         }
-        if let Some(usage) = chunk.usage.or(chunk.x_groq.and_then(|groq| groq.usage)) {
+        let groq = chunk.x_groq.and_then(fields::part::<Groq<'_>>).unwrap_or_default();
+        if let Some(said) = chunk.x_groq.filter(|_| groq.error.is_some_and(says)) {
+            return Err(Problem::of_the_provider(said.get()));
+        }
+        if let Some(usage) = chunk.usage.or(groq.usage) {
             self.usage = Some(usage.to_owned());
         }
         for choice in chunk.choices.into_iter().flatten().flatten() {
@@ -326,9 +334,10 @@ impl Stream {
         let at = match piece.index {
             Some(index) => {
                 let at = *self.by_index.get(&index)?;
-                let other = !id.is_empty() && self.calls[at].id != id;
+                let call = &self.calls[at];
                 // A call whose id came late is no other call.
-                if other && has_name && !(self.calls[at].id.is_empty() && at >= self.told) {
+                let is_late = call.id.is_empty() && at >= self.told;
+                if has_name && call.has_other_id(id) && !is_late && !call.goes_on_with(piece) {
                     return None;
                 }
                 at
@@ -439,6 +448,8 @@ struct Call {
     is_custom: bool,
     kept: Kept,
     pieces: usize,
+    /// Whether a piece came that named it under another id.
+    is_renewed: bool,
     /// How many bytes of arguments there were when they were last looked at.
     examined: usize,
 }
@@ -446,8 +457,11 @@ struct Call {
 impl Call {
     fn add(&mut self, piece: Piece<'_>) {
         self.pieces += 1;
+        let id = piece.id.as_deref().unwrap_or_default();
+        let has_name = piece.name().is_some_and(|name| !name.is_empty());
+        self.is_renewed |= has_name && !self.id.is_empty() && self.has_other_id(id);
         if self.id.is_empty() {
-            self.id.push_str(piece.id.as_deref().unwrap_or_default());
+            self.id.push_str(id);
         }
         for (key, value) in piece.others {
             self.kept.keep(&key, value);
@@ -468,7 +482,10 @@ impl Call {
     fn add_function(&mut self, function: FunctionPiece<'_>) {
         self.is_function = true;
         self.add_name(function.name);
-        self.arguments.push_str(&arguments(function.arguments));
+        let arguments = arguments(function.arguments);
+        if arguments != self.arguments || !self.is_whole() {
+            self.arguments.push_str(&arguments);
+        }
     }
 
     /// Takes a piece of the name: servers that say it again in every piece say all of it, those
@@ -483,6 +500,21 @@ impl Call {
     /// Whether a name is neither none nor the call's own.
     fn is_other(&self, name: &str) -> bool {
         !name.is_empty() && !self.name.is_empty() && name != self.name
+    }
+
+    fn has_other_id(&self, id: &str) -> bool {
+        !id.is_empty() && self.id != id
+    }
+
+    /// Whether a piece with a name and another id is more of it.
+    fn goes_on_with(&self, piece: &Piece<'_>) -> bool {
+        let ends_early = |text: &str| crate::json::scan(text).is_err_and(|e| e.at >= text.len());
+        piece.name() == Some(&self.name)
+            && (self.is_renewed
+                || match self.arguments.trim_ascii().is_empty() {
+                    true => piece.has_arguments() && ends_early(&piece.arguments()),
+                    false => ends_early(&self.arguments),
+                })
     }
 
     /// Whether its first piece was all of it.

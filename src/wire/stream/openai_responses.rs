@@ -5,9 +5,9 @@
 //!
 //! Items are told apart by `output_index`, because proxies vary their ids. Where it is missing they
 //! end in the order they began in; another item at an index that is taken goes to the end. A call
-//! whose item never ends is put together from its beginning and the end of its arguments, and one
-//! that ends without them is filled up so. Where the last event knows of no call at all, those count
-//! whose arguments were whole.
+//! whose item never ends is put together from its beginning and its arguments, at their end or in
+//! pieces, and one that ends without them is filled up so. Where the last event knows of no call at
+//! all, those count whose arguments were whole.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use crate::turn::{StopKind, StopReason, Wire};
 use crate::wire::content;
 use crate::wire::fields::{self, fields};
-use crate::wire::openai_responses::Item;
+use crate::wire::openai_responses::{Item, Kind};
 use crate::wire::raw::{self, RawObject};
 use crate::wire::stream::parts::push_list;
 use crate::wire::stream::tell::Tell;
@@ -63,6 +63,8 @@ pub(super) struct Stream {
 struct Slot {
     /// A call as it began, with its arguments once they are whole.
     begun: Option<Box<RawValue>>,
+    /// Its arguments as they came in pieces, until they are whole.
+    pieces: String,
     whole: Option<Box<RawValue>>,
     /// Whether its arguments are whole.
     is_complete: bool,
@@ -89,6 +91,12 @@ impl Format for Stream {
                 self.complete(&event, "arguments", event.arguments);
             }
             "response.custom_tool_call_input.done" => self.complete(&event, "input", event.input),
+            "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta" => {
+                let piece = event.delta.and_then(|delta| fields::string(delta.get()));
+                if let Some(slot) = self.unfinished(&event) {
+                    slot.pieces.push_str(&piece.unwrap_or_default());
+                }
+            }
             "response.output_text.delta" | "response.refusal.delta" => {
                 let text = event.delta.and_then(|delta| fields::string(delta.get()));
                 let text = text.unwrap_or_default();
@@ -127,6 +135,7 @@ impl Format for Stream {
 
     fn end(&mut self, tell: &mut Tell<'_>) -> Result<String, Problem> {
         let last = self.last.as_deref().ok_or_else(Problem::cut)?;
+        self.items.values_mut().for_each(Slot::put_together);
         let output = fields::part::<Last<'_>>(last).and_then(|last| last.output);
         let came = output.map_or_else(Vec::new, |output| raw::array(output.get()));
         let whole = || self.items.values().filter_map(|slot| slot.whole.as_deref());
@@ -205,23 +214,17 @@ impl Stream {
         (!key.is_some_and(|key| self.ended.contains(&key))).then_some(begun)
     }
 
-    /// The arguments of a call are whole, whose item may end yet or not.
-    fn complete(&mut self, event: &Event<'_>, key: &str, arguments: Option<&RawValue>) {
+    /// The call that an event about its arguments is of, whose item may end yet or not.
+    fn unfinished(&mut self, event: &Event<'_>) -> Option<&mut Slot> {
         let at = event.output_index.unwrap_or_else(|| self.after_last(1));
-        let slot = self.items.get_mut(&at).filter(|slot| slot.whole.is_none());
-        let Some((slot, arguments)) = slot.zip(arguments) else { return };
-        let Some(mut item) = slot.begun.as_deref().and_then(|raw| RawObject::read(raw.get()))
-        else {
-            return;
-        };
-        item.put_raw(key, arguments);
-        item.remove("status");
-        if let (None, Some(name)) = (item.get("name"), event.name) {
-            item.put_raw("name", name);
+        self.items.get_mut(&at).filter(|slot| slot.whole.is_none() && slot.begun.is_some())
+    }
+
+    fn complete(&mut self, event: &Event<'_>, key: &str, arguments: Option<&RawValue>) {
+        if let Some((slot, arguments)) = self.unfinished(event).zip(arguments) {
+            slot.fill(key, arguments, event.name);
+            slot.is_complete = true;
         }
-        let item = serde_json::value::to_raw_value(&item);
-        slot.begun = item.ok().or(slot.begun.take());
-        slot.is_complete = true;
     }
 
     fn done(&mut self, event: &Event<'_>, tell: &mut Tell<'_>) -> Result<(), Problem> {
@@ -260,6 +263,7 @@ impl Stream {
         } else if is_new {
             tell.apart();
         }
+        slot.put_together();
         let begun = slot.begun.as_deref().filter(|_| is_call);
         let filled = begun.and_then(|begun| filled(raw, begun));
         slot.whole = Some(filled.unwrap_or_else(|| raw.to_owned()));
@@ -290,16 +294,47 @@ impl Stream {
     }
 }
 
+impl Slot {
+    /// Gives the call as it began its arguments, and a name where it has none.
+    fn fill(&mut self, key: &str, arguments: &RawValue, name: Option<&RawValue>) {
+        self.pieces.clear();
+        let begun = self.begun.as_deref().and_then(|raw| RawObject::read(raw.get()));
+        let Some(mut item) = begun else { return };
+        item.put_raw(key, arguments);
+        item.remove("status");
+        if let (None, Some(name)) = (item.get("name"), name) {
+            item.put_raw("name", name);
+        }
+        let item = serde_json::value::to_raw_value(&item);
+        self.begun = item.ok().or(self.begun.take());
+    }
+
+    /// Takes the pieces for all of the arguments, where no event said what those are.
+    fn put_together(&mut self) {
+        let pieces = std::mem::take(&mut self.pieces);
+        let kind = self.begun.as_deref().and_then(fields::part::<Item<'_>>);
+        let key = match kind.and_then(|item| item.call_kind()) {
+            Some(Kind::Custom) => "input",
+            _ => "arguments",
+        };
+        if !pieces.is_empty()
+            && let Ok(arguments) = serde_json::value::to_raw_value(&pieces)
+        {
+            self.fill(key, &arguments, None);
+            self.is_complete = crate::json::scan(&pieces).is_ok_and(|scan| scan.is_object);
+        }
+    }
+}
+
 /// A call that ended without what its beginning, or the end of its arguments, had said.
 fn filled(ended: &RawValue, begun: &RawValue) -> Option<Box<RawValue>> {
     let (mut item, begun) = (RawObject::read(ended.get())?, RawObject::read(begun.get())?);
-    let said = |item: &RawObject<'_>, key| item.text(key).filter(|text| !text.is_empty());
-    let (id, other) = (said(&item, "call_id"), said(&begun, "call_id"));
-    if id.is_some() && other.is_some() && id != other {
+    let both = item.has_text("call_id") && begun.has_text("call_id");
+    if both && item.text("call_id") != begun.text("call_id") {
         return None;
     }
     let mut missing = vec!["name", "call_id", "arguments", "input"];
-    missing.retain(|key| said(&item, key).is_none() && said(&begun, key).is_some());
+    missing.retain(|key| !item.has_text(key) && begun.has_text(key));
     for key in &missing {
         item.put_raw(key, begun.get(key)?);
     }

@@ -104,6 +104,35 @@ fn a_call_that_begins_at_the_index_of_an_open_block_stands_where_it_begins() {
 }
 
 #[test]
+fn a_block_that_begins_at_the_index_of_the_last_open_one_ends_it() {
+    let tool = |index: &str, id: &str| {
+        let start = format!(r#""start":{{"toolUse":{{"toolUseId":"{id}","name":"{id}"}}}}"#);
+        ("contentBlockStart", format!("{{{index}{start}}}"))
+    };
+    let input = |index: &str, text: &str| {
+        ("contentBlockDelta", format!(r#"{{{index}"delta":{{"toolUse":{{"input":"{text}"}}}}}}"#))
+    };
+    for index in ["", r#""contentBlockIndex":0,"#] {
+        let events = [
+            ("messageStart", r#"{"role":"assistant"}"#.to_owned()),
+            ("contentBlockDelta", format!(r#"{{{index}"delta":{{"text":"Hi"}}}}"#)),
+            tool(index, "look"),
+            tool(index, "look"),
+            input(index, r#"{\"day\":"#),
+            input(index, "1}"),
+            tool(index, "list"),
+            tool(index, "last"),
+            ("messageStop", r#"{"stopReason":"tool_use"}"#.to_owned()),
+        ];
+        let frames: Vec<_> = events.iter().map(|(kind, data)| event(kind, data)).collect();
+        let whole = r#"{"output":{"message":{"role":"assistant","content":[{"text":"Hi"},{"toolUse":{"toolUseId":"look","name":"look","input":{"day":1}}},{"toolUse":{"toolUseId":"list","name":"list","input":{}}},{"toolUse":{"toolUseId":"last","name":"last","input":{}}}]}},"stopReason":"tool_use"}"#;
+        check(Wire::Bedrock, frames.concat(), whole);
+        let told = [("look", 6), ("list", 7), ("last", 9)];
+        assert_eq!(moments(Wire::Bedrock, &frames), told.map(|(name, at)| (name.to_owned(), at)));
+    }
+}
+
+#[test]
 fn tools_of_the_server_are_no_calls() {
     let events: &Events = &[
         ("messageStart", r#"{"role":"assistant"}"#),

@@ -275,7 +275,7 @@ fn a_call_that_goes_on_after_it_was_told_breaks_the_stream() {
         &[
             r#"{"index":0,"id":"1","function":{"name":"a","arguments":"{}"}}"#,
             r#"{"index":1,"id":"2","function":{"name":"b","arguments":"{}"}}"#,
-            r#"{"index":0,"function":{"arguments":"{}"}}"#,
+            r#"{"index":0,"function":{"arguments":"{\"x\":1}"}}"#,
         ],
         "tool_calls",
     );
@@ -315,6 +315,7 @@ fn an_error_in_the_stream_is_the_providers() {
         (r#"data: {"error":{"message":"busy","type":"overloaded"}}"#, "overloaded: busy"),
         (r#"data: {"error":{"message":"busy","code":502},"choices":[{"delta":{}}]}"#, "busy"),
         (r#"data: {"error":"busy"}"#, "busy"),
+        (r#"data: {"choices":[],"x_groq":{"id":"req_1","error":"busy"}}"#, "busy"),
         ("event: error\ndata: {\"message\":\"busy\"}", "busy"),
         (
             r#"data: {"object":"error","message":"too long","type":"BadRequest"}"#,
@@ -496,6 +497,50 @@ fn an_empty_object_before_the_arguments_is_not_meant() {
     };
     check_calls(&[&piece("{}"), &piece(r#"{\"eur\""#), &piece(":5}")], &[r#"a pay {"eur":5}"#]);
     check_calls(&[&piece("{}"), &piece("")], &["a pay {}"]);
+}
+
+#[test]
+fn a_call_demanded_by_name_may_have_another_id_in_every_piece() {
+    let piece = |id: &str, text: &str| {
+        format!(
+            r#"{{"index":0,"id":"{id}","type":"function","function":{{"name":"pay","arguments":"{text}"}}}}"#
+        )
+    };
+    let ids = ["a", "b", "c", "d", "e"];
+    let texts = [r#"{\"eur\""#, ": ", r#"{\"net\""#, ":5}}", ""];
+    let pay: Vec<_> = ids.iter().zip(texts).map(|(id, text)| piece(id, text)).collect();
+    let mut all: Vec<_> = pay.iter().map(String::as_str).collect();
+    check_calls(&all, &[r#"a pay {"eur": {"net":5}}"#]);
+    let empty = piece("z", "");
+    all.insert(0, &empty);
+    check_calls(&all, &[r#"z pay {"eur": {"net":5}}"#]);
+    // Where the first is whole, the same name under another id is another call.
+    let more = |text: &str| format!(r#"{{"index":0,"function":{{"arguments":"{text}"}}}}"#);
+    let first = [piece("a", ""), more(r#"{\"eur\":"#), more("5}")];
+    let second = [piece("b", ""), more(r#"{\"eur\":6}"#)];
+    let both: Vec<_> = first.iter().chain(&second).map(String::as_str).collect();
+    check_calls(&both, &[r#"a pay {"eur":5}"#, r#"b pay {"eur":6}"#]);
+}
+
+#[test]
+fn arguments_that_come_whole_behind_their_pieces_count_once() {
+    let begin = r#"{"index":0,"id":"a","function":{"name":"pay","arguments":"{\"eur\""}}"#;
+    let rest = r#"{"index":0,"function":{"arguments":":5}"}}"#;
+    let again = r#"{"index":0,"function":{"arguments":"{\"eur\":5}"}}"#;
+    let expected = [r#"a pay {"eur":5}"#];
+    check_calls(&[begin, rest, again], &expected);
+    check_calls(&[begin, rest, again, again], &expected);
+    let late = pieces(&[begin, rest], "tool_calls")
+        .replace("data: [DONE]\n\n", &pieces(&[again], "tool_calls"));
+    assert_eq!(late.matches("finish_reason").count(), 2, "{late}");
+    assert_eq!(calls(&turn_of(&late)), expected);
+    let legacy = [
+        r#"{"function_call":{"name":"pay","arguments":"{\"eur\""}}"#,
+        r#"{"function_call":{"arguments":":5}"}}"#,
+        r#"{"function_call":{"name":"pay","arguments":"{\"eur\":5}"}}"#,
+    ];
+    let turn = turn_of(&chat(&legacy, "function_call"));
+    assert_eq!(calls(&turn), [r#"- pay {"eur":5}"#]);
 }
 
 #[test]

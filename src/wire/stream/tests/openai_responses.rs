@@ -194,6 +194,42 @@ fn a_call_that_ends_without_what_it_began_with_has_it_all_the_same() {
 }
 
 #[test]
+fn arguments_that_only_came_in_pieces_are_put_together() {
+    let item = |id: &str, kind: &str, key: &str, text: &str| {
+        format!(r#"{{"type":"{kind}","call_id":"{id}","name":"add","{key}":"{text}"}}"#)
+    };
+    let function = |id, text| item(id, "function_call", "arguments", text);
+    let custom = |id, text| item(id, "custom_tool_call", "input", text);
+    let piece = |at: u8, what: &str, text: &str| {
+        format!(r#"{{"type":"response.{what}.delta","output_index":{at},"delta":"{text}"}}"#)
+    };
+    let begun = [
+        added(0, &function("1", "")),
+        piece(0, "function_call_arguments", r#"{\"x\""#),
+        piece(0, "function_call_arguments", ":1}"),
+    ];
+    let more = [
+        added(1, &custom("2", "")),
+        piece(1, "custom_tool_call_input", "SELECT "),
+        piece(1, "custom_tool_call_input", "1"),
+        added(2, &function("3", "")),
+        piece(2, "function_call_arguments", r#"{\"x\""#),
+        last("completed", &[]),
+    ];
+    let whole =
+        [function("1", r#"{\"x\":1}"#), custom("2", "SELECT 1"), function("3", r#"{\"x\""#)];
+    let items: Vec<_> = whole.iter().map(String::as_str).collect();
+    let all = [&begun[..], &more].concat();
+    let turn = check(Wire::OpenAiResponses, stream(&all), &body("completed", &items));
+    let complete = |at: usize| turn.calls()[at].state() == crate::call::CallState::Complete;
+    assert_eq!([0, 1, 2].map(complete), [true, true, false]);
+    // An item that ends without them is filled up.
+    let ends = [done(0, &function("1", "")), last("completed", &[])];
+    let all = [&begun[..], &ends].concat();
+    check(Wire::OpenAiResponses, stream(&all), &body("completed", &items[..1]));
+}
+
+#[test]
 fn the_last_event_counts_where_it_holds_calls_that_never_came() {
     let events = [done(0, REASONING), last("completed", &[CALL])];
     check(Wire::OpenAiResponses, stream(&events), &body("completed", &[CALL]));

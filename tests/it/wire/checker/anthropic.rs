@@ -3,7 +3,7 @@
 use serde_json::Value;
 use toolpool::{StopKind, Turn};
 
-use super::{Rules, calls_come_last, came, elements, is_made_of, text, word};
+use super::{Rules, calls_come_last, came, elements, is_made_of, text, was_cut, word};
 
 pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
     let came = came(turn);
@@ -12,7 +12,7 @@ pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
             let unfinished = unfinished(blocks);
             blocks.iter().all(|block| is_blank(block, &unfinished))
         };
-        let nothing = came.is_none_or(|came| says_nothing(elements(&came, "content")));
+        let nothing = came.is_none_or(|came| says_nothing(without_cut_thinking(&came, turn)));
         let holds = nothing && (turn.calls().is_empty() || turn.message().is_some());
         return rules.demand(holds, "the model's message is missing");
     };
@@ -22,7 +22,7 @@ pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
     let filled = !blocks.is_empty() || !text(echo, "content").trim().is_empty();
     rules.demand(filled, "echo: all messages must have non-empty content");
     if let Some(came) = &came {
-        thinking_is_unchanged(elements(came, "content"), blocks, rules);
+        thinking_is_unchanged(without_cut_thinking(came, turn), blocks, rules);
     }
 
     let pending = pending(blocks);
@@ -144,6 +144,20 @@ fn check_blocks(turn: &Turn, blocks: &[Value], pending: &[&str], rules: &mut Rul
             }
             _ => {}
         }
+    }
+}
+
+/// The content, less thinking at the end of a message that was cut before its signature came.
+fn without_cut_thinking<'a>(came: &'a Value, turn: &Turn) -> &'a [Value] {
+    match elements(came, "content") {
+        [before @ .., last]
+            if text(last, "type") == "thinking"
+                && text(last, "signature").is_empty()
+                && was_cut(turn) =>
+        {
+            before
+        }
+        all => all,
     }
 }
 

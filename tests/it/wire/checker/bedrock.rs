@@ -3,7 +3,7 @@
 use serde_json::Value;
 use toolpool::Turn;
 
-use super::{Rules, calls_come_last, came, elements, is_made_of, text, word};
+use super::{Rules, calls_come_last, came, elements, is_made_of, text, was_cut, word};
 
 pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
     let Some((echo, results)) = messages.split_first() else {
@@ -23,8 +23,13 @@ pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
     }
     if let Some(came) = came(turn) {
         let reasoning = |block: &&Value| block.get("reasoningContent").is_some();
-        let came = elements(&came, "content").iter().filter(reasoning);
-        let same = came.eq(blocks.iter().filter(reasoning));
+        let came = elements(&came, "content");
+        let ends_unsigned = came.last().is_some_and(|last| {
+            let thinking = &last["reasoningContent"]["reasoningText"];
+            thinking.is_object() && text(thinking, "signature").is_empty()
+        });
+        let kept = came.len() - usize::from(ends_unsigned && was_cut(turn));
+        let same = came[..kept].iter().filter(reasoning).eq(blocks.iter().filter(reasoning));
         rules.demand(same, "echo: reasoningContent cannot be modified");
     }
 

@@ -11,7 +11,7 @@ mod openai;
 mod openai_responses;
 
 use serde_json::Value;
-use toolpool::{Json, Turn, Wire};
+use toolpool::{Json, StopKind, Turn, Wire};
 
 /// Panics if the provider would refuse `messages` after `turn`, or if a call has no result.
 pub(crate) fn check_reply(turn: &Turn, messages: &[Json]) {
@@ -48,6 +48,19 @@ pub(crate) fn came(turn: &Turn) -> Option<Value> {
     let message = turn.message()?;
     let whole = || serde_json::from_str(&message.as_str().replace(r"\ud800", r"\ufffd")).ok();
     message.to_value().ok().or_else(whole)
+}
+
+/// Whether the message broke off, so that what stands last in it may be half a block.
+pub(crate) fn was_cut(turn: &Turn) -> bool {
+    matches!(
+        turn.stop().kind,
+        StopKind::MaxTokens
+            | StopKind::ContextExceeded
+            | StopKind::Refusal
+            | StopKind::ContentFilter
+            | StopKind::Pause
+            | StopKind::Failed
+    )
 }
 
 /// Whether nothing follows the calls but further ones, and what begins with the thinking that led to

@@ -3,12 +3,13 @@
 use serde_json::Value;
 use toolpool::{ToolCall, Turn};
 
-use super::{Rules, came, is_image, is_json_object, is_made_of, text, word};
+use super::{Rules, came, is_image, is_json_object, is_made_of, text, was_cut, word};
 
 pub(super) fn check(turn: &Turn, items: &[Value], rules: &mut Rules) {
     let (outputs, echo): (Vec<_>, Vec<_>) = items.iter().cloned().partition(is_output);
     if let Some(came) = came(turn) {
-        all_items_are_there(came.as_array().map_or(&[], Vec::as_slice), &echo, rules);
+        let came = came.as_array().map_or(&[][..], Vec::as_slice);
+        all_items_are_there(without_last_thoughts(came, turn), &echo, rules);
     }
     for item in &echo {
         let typed = !text(item, "type").is_empty() || !text(item, "role").is_empty();
@@ -46,6 +47,18 @@ fn is_call(item: &Value) -> bool {
 
 fn is_output(item: &Value) -> bool {
     matches!(text(item, "type"), "function_call_output" | "custom_tool_call_output")
+}
+
+/// What can go back: no reasoning that nothing followed because the message was cut, nor where there
+/// is nothing else.
+fn without_last_thoughts<'a>(came: &'a [Value], turn: &Turn) -> &'a [Value] {
+    let is_typed = |item: &Value| !text(item, "type").is_empty() || !text(item, "role").is_empty();
+    let led = came.iter().rposition(|item| is_typed(item) && text(item, "type") != "reasoning");
+    match led {
+        Some(last) if was_cut(turn) => &came[..=last],
+        Some(_) => came,
+        None => &[],
+    }
 }
 
 /// Every item that isn't a call is echoed as it came; reasoning before what it led to.
