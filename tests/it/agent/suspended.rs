@@ -1,0 +1,77 @@
+//! Runs that wait for a decision.
+
+use super::*;
+
+#[test]
+fn a_call_that_needs_a_decision_suspends_the_conversation_and_survives_being_stored() {
+    let pay = Tool::new("pay", "", |args: N, cx: &CallContext| {
+        Ok(format!("paid {} by {}", args.n, cx.get::<&str>().unwrap_or(&"nobody")))
+    })
+    .needs_approval();
+    let executor = Executor::builder(ToolSet::new().with(double()).with(pay))
+        .approval(|requests| requests.iter().map(|_| Approval::Defer).collect())
+        .build()
+        .unwrap();
+    let calls = [
+        ToolCall::new("1", "double", r#"{"n":4}"#),
+        ToolCall::new("2", "pay", r#"{"n":50}"#),
+        ToolCall::new("3", "pay", r#"{"n":60}"#),
+    ];
+    let model = script().turn(Turn::from_calls(calls)).body(words("paid"));
+    let agent = Agent::builder(model, &executor).build().unwrap();
+    let (end, conversation) = run(&agent);
+    let End::Suspended(suspended) = end.unwrap() else { panic!("not suspended") };
+    assert_eq!(suspended.pending().map(|(index, _)| index).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(conversation.messages().len(), 1, "the turn waits outside");
+
+    let stored = serde_json::to_string(&conversation).unwrap();
+    let mut conversation: Conversation = serde_json::from_str(&stored).unwrap();
+    assert!(agent.run(&mut conversation).unwrap_err().is_input());
+    assert!(agent.resume(&mut conversation, [(0, Resolution::Allow)]).unwrap_err().is_input());
+    // One decision is not enough.
+    let run = agent.on(&mut conversation).context("ada");
+    let end = run.resume([(1, Resolution::Allow)]).unwrap();
+    assert_eq!(end.name(), "suspended");
+    let deny = Resolution::Deny("too much".to_owned());
+    let end = agent.resume(&mut conversation, [(2, deny)]).unwrap();
+    assert_eq!(end.answer(), Some("paid"));
+    let all = texts(conversation.messages());
+    assert!(all.contains("paid 50 by ada") && all.contains("too much") && !all.contains("paid 60"));
+    is_intact(&conversation);
+    assert!(agent.resume(&mut conversation, []).unwrap_err().is_input());
+}
+
+#[test]
+fn a_decision_can_be_given_up() {
+    let ask = Tool::deferred("ask", "", &serde_json::json!({ "type": "object" }));
+    let model = script()
+        .turn(Turn::from_calls([ToolCall::new("1", "ask", "{}")]))
+        .body(words("never mind"));
+    let agent = Agent::builder(model, ToolSet::new().with(ask)).build().unwrap();
+    let (end, mut conversation) = run(&agent);
+    assert_eq!(end.unwrap().name(), "suspended");
+    assert!(conversation.give_up_waiting() && !conversation.give_up_waiting());
+    is_intact(&conversation);
+    conversation.user("Forget it.");
+    assert_eq!(agent.run(&mut conversation).unwrap().answer(), Some("never mind"));
+    assert!(texts(conversation.messages()).contains("not run yet: a decision is pending"));
+}
+
+#[test]
+fn a_suspended_turn_of_a_model_that_makes_its_own_is_of_the_conversations_format() {
+    for wire in Wire::ALL {
+        let model =
+            ScriptedModel::new(wire).turn(Turn::from_calls([ToolCall::new("c", "pay", "")]));
+        let pay = Tool::new("pay", "Pays", || Ok("paid")).needs_approval();
+        let agent = Agent::builder(model, ToolSet::new().with(pay))
+            .approval(|requests| requests.iter().map(|_| Approval::Defer).collect())
+            .build()
+            .unwrap();
+        let mut conversation = agent.conversation();
+        conversation.user("Pay.");
+        assert_eq!(agent.run(&mut conversation).unwrap().name(), "suspended");
+        let stored = serde_json::to_string(&conversation).unwrap();
+        let read: Conversation = serde_json::from_str(&stored).unwrap();
+        assert_eq!(read, conversation, "{wire}");
+    }
+}
