@@ -160,13 +160,14 @@ pub(super) fn stop(raw: Option<&str>, refusal: Option<&str>) -> StopReason {
         | "prohibited_content" => StopKind::ContentFilter,
         "refusal" => StopKind::Refusal,
         // vLLM and SGLang abort, and vLLM breaks a loop off; DeepSeek runs out of machines, Z.ai loses
-        // its connection to them.
+        // its connection to them, watsonx runs out of time.
         "error"
         | "abort"
         | "repetition"
         | "cancelled"
         | "insufficient_system_resource"
         | "network_error"
+        | "time_limit"
         | "malformed_function_call" => StopKind::Failed,
         "" => StopKind::Missing,
         // Routers pass on what Gemini says.
