@@ -42,14 +42,15 @@ pub enum Block {
         /// The text.
         text: String,
     },
-    /// An image.
+    /// An image. Where a format has no place for it in a result, it follows in a message of its own or
+    /// is told in words; Gemini's models before version 3 refuse it.
     Image {
         /// Its media type, such as `image/png`.
         media_type: String,
         /// Its bytes in base64.
         base64: String,
     },
-    /// A document, such as a PDF.
+    /// A document, such as a PDF; as for an image.
     Document {
         /// Its media type, such as `application/pdf`.
         media_type: String,

@@ -3,13 +3,18 @@
 //!
 //! No network and no file: a schema stands on its own or is refused.
 
+mod plain;
 #[cfg(feature = "schema")]
 mod references;
+#[cfg(feature = "wire")]
+mod root;
 #[cfg(not(feature = "schema"))]
 mod unchecked;
 #[cfg(feature = "schema")]
 mod validator;
 
+#[cfg(feature = "wire")]
+pub(crate) use root::without_choice;
 #[cfg(not(feature = "schema"))]
 pub(crate) use unchecked::Validator;
 #[cfg(feature = "schema")]
@@ -21,6 +26,7 @@ use serde_json::Value;
 
 use crate::error::Error;
 use crate::json::Json;
+use crate::schema::plain::plain;
 
 /// An argument type.
 #[doc(hidden)]
@@ -52,13 +58,13 @@ fn described(schema_of: fn(&mut SchemaGenerator) -> Schema) -> Type {
     let is_text = kind == Some("string");
     let schema = match kind {
         Some("null") => Ok(empty()),
-        _ => check(schema.as_value()).map(|()| untitled(&schema)),
+        _ => check(schema.as_value()).map(|()| untitled(&plain(schema.as_value()))),
     };
     Type { schema, is_text }
 }
 
 /// A schema without its root's title, which is the Rust type's name.
-fn untitled(schema: &Schema) -> Json {
+fn untitled(schema: &Value) -> Json {
     let members = schema.as_object().into_iter().flatten().filter(|(name, _)| *name != "title");
     let written = members.map(|(name, value)| format!("{}:{value}", Value::from(name.as_str())));
     Json::valid(format!("{{{}}}", written.collect::<Vec<_>>().join(",")))
@@ -86,7 +92,7 @@ pub(crate) fn text_of(arguments: &str) -> Option<&str> {
 
 /// A schema given by hand, refused unless its root is an object schema.
 pub(crate) fn checked(schema: &Value) -> Result<Json, Error> {
-    check(schema).map(|()| Json::from_value(schema))
+    check(schema).map(|()| Json::from_value(&plain(schema)))
 }
 
 fn check(schema: &Value) -> Result<(), Error> {

@@ -79,9 +79,17 @@ pub(super) fn is_its(call: &ToolCall, report: &CallReport) -> bool {
     of.name() == told.name() && (of.id() == told.id() || of.arguments() == told.arguments())
 }
 
-/// Blocks without the blank texts among them, which providers refuse.
+/// Blocks without the blank texts among them, which providers refuse; they refuse media without
+/// bytes, too, which are told in words.
 fn filled(output: Output) -> Output {
     let Output::Blocks { mut blocks } = output else { return output };
+    for block in &mut blocks {
+        if let Block::Image { base64, .. } | Block::Document { base64, .. } = block
+            && base64.trim().is_empty()
+        {
+            *block = Block::text(format!("{} (it is empty)", block.to_text()));
+        }
+    }
     blocks.retain(|block| !matches!(block, Block::Text { text } if text.trim().is_empty()));
     if blocks.is_empty() { Output::text(EMPTY) } else { Output::Blocks { blocks } }
 }
@@ -96,4 +104,20 @@ impl Answer<'_> {
 /// The text, or words that say that there is none.
 pub(super) fn non_empty(text: Cow<'_, str>) -> Cow<'_, str> {
     if text.trim().is_empty() { EMPTY.into() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_that_hold_nothing_are_left_out_or_told() {
+        let image =
+            |base64: &str| Block::Image { media_type: "image/png".into(), base64: base64.into() };
+        let given = Output::Blocks { blocks: vec![Block::text(" "), image("aGk="), image(" ")] };
+        let told = [image("aGk="), Block::text("[an image, image/png] (it is empty)")];
+        assert_eq!(filled(given), Output::Blocks { blocks: told.into() });
+        let blank = Output::Blocks { blocks: vec![Block::text("")] };
+        assert_eq!(filled(blank), Output::text(EMPTY));
+    }
 }

@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -14,11 +16,12 @@ use crate::call::ToolCall;
 use crate::json::Json;
 use crate::output::{Block as Part, Output};
 use crate::report::Report;
+use crate::schema::without_choice;
 use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
-use crate::wire::answers::{Answer, answers};
+use crate::wire::answers::{Answer, NO_CONTENT, answers};
 use crate::wire::call_element::{arguments, call_unless, whole_call};
-use crate::wire::echo::{CUT_THINKING, Echo, Spelling};
+use crate::wire::echo::{Echo, LAST_THINKING, Spelling};
 use crate::wire::failure::{Failure, check_list};
 use crate::wire::fields::{self, fields};
 use crate::wire::ids::{self, IdRule};
@@ -38,6 +41,7 @@ const SPELLING: Spelling = Spelling {
     optional: false,
 };
 const PDF: &str = "application/pdf";
+const PLAIN: &str = "text/plain";
 
 fields! {
     struct Body<'a> {
@@ -184,7 +188,7 @@ struct Definition<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     description: &'a str,
-    input_schema: &'a Json,
+    input_schema: Cow<'a, Json>,
 }
 
 pub(super) fn tools(tools: &ToolSet) -> Json {
@@ -193,7 +197,7 @@ pub(super) fn tools(tools: &ToolSet) -> Json {
         .map(|tool| Definition {
             name: tool.name(),
             description: tool.description(),
-            input_schema: tool.schema(),
+            input_schema: without_choice(tool.schema()),
         })
         .collect();
     raw::json(&definitions)
@@ -244,14 +248,19 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
             && turn.stop().forbids_calls()
             && !RawObject::read(raw.get()).is_some_and(|block| block.has_text("signature"))
         {
-            echo.leave_out(at, CUT_THINKING);
+            echo.leave_out(at, "it was cut off before its signature");
         } else if block.is("thinking") || block.is("redacted_thinking") {
             echo.think(at, Json::from_raw(raw));
         } else {
             echo.keep(at, Json::from_raw(raw));
         }
     }
-    let (content, mut repairs) = echo.finish();
+    let (mut content, mut repairs) = echo.finish();
+    let last = content.last().and_then(|last| fields::parse::<Block<'_>>(last.as_str()).ok()?);
+    if last.is_some_and(|last| last.is("thinking") || last.is("redacted_thinking")) {
+        content.push(raw::json(&Content::Text { text: NO_CONTENT.into() }));
+        repairs.push(Repair { index: None, what: LAST_THINKING.to_owned() });
+    }
     if content.is_empty() {
         let what = "the message was left out: it has no content".to_owned();
         repairs.push(Repair { index: None, what });
@@ -394,23 +403,42 @@ struct Source<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     media_type: &'a str,
-    data: &'a str,
+    data: Cow<'a, str>,
 }
 
 impl<'a> Told<'a> {
     fn of_blocks(blocks: &'a [Part]) -> Self {
-        let source = |media_type, data| Source { kind: "base64", media_type, data };
+        let source = |media_type, base64: &'a str| Source {
+            kind: "base64",
+            media_type,
+            data: base64.into(),
+        };
         let told = blocks.iter().map(|block| match block {
             Part::Text { text } => Content::Text { text: text.into() },
             Part::Image { media_type, base64 } if let Some(known) = image_type(media_type) => {
                 Content::Image { source: source(known, base64) }
             }
             Part::Document { media_type, base64, name } if media_type == PDF => {
-                let title = name.as_deref();
-                Content::Document { source: source(media_type, base64), title }
+                Content::Document { source: source(media_type, base64), title: title(name) }
+            }
+            Part::Document { media_type, base64, name }
+                if let Some(text) = text_of(media_type, base64) =>
+            {
+                let source = Source { kind: "text", media_type: PLAIN, data: text.into() };
+                Content::Document { source, title: title(name) }
             }
             other => Content::Text { text: other.to_text().into() },
         });
         Self::Blocks(told.collect())
     }
+}
+
+fn title(name: &Option<String>) -> Option<&str> {
+    name.as_deref().filter(|name| !name.trim().is_empty())
+}
+
+/// What a document of text says, where it says something.
+fn text_of(media_type: &str, base64: &str) -> Option<String> {
+    let bytes = STANDARD.decode(media_type.starts_with("text/").then_some(base64)?).ok()?;
+    String::from_utf8(bytes).ok().filter(|text| !text.trim().is_empty())
 }

@@ -13,12 +13,12 @@ use crate::call::ToolCall;
 use crate::json::Json;
 use crate::output::{Block as Part, Output};
 use crate::report::Report;
+use crate::schema::without_choice;
 use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
-use crate::wire::Reply;
 use crate::wire::answers::{Answer, NO_CONTENT, answers};
 use crate::wire::call_element::{arguments, call_unless, whole_call};
-use crate::wire::echo::{CUT_THINKING, Echo, Spelling};
+use crate::wire::echo::{Echo, LAST_THINKING, Spelling};
 use crate::wire::failure::{Failure, check_list};
 use crate::wire::fields::{self, Given, fields};
 use crate::wire::ids::{self, IdRule};
@@ -26,6 +26,7 @@ use crate::wire::media::image_type;
 use crate::wire::raw::{self, RawObject};
 use crate::wire::texts::joined;
 use crate::wire::tool_calls::{NAME_LIMIT, object_text};
+use crate::wire::{Repair, Reply};
 
 const ID: IdRule =
     IdRule { max: 64, legal: |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':') };
@@ -221,7 +222,7 @@ struct ToolSpec<'a> {
 
 #[derive(Serialize)]
 struct Schema<'a> {
-    json: &'a Json,
+    json: Cow<'a, Json>,
 }
 
 pub(super) fn tools(tools: &ToolSet) -> Json {
@@ -229,7 +230,7 @@ pub(super) fn tools(tools: &ToolSet) -> Json {
         tool_spec: ToolSpec {
             name: tool.name(),
             description: tool.description(),
-            input_schema: Schema { json: tool.schema() },
+            input_schema: Schema { json: without_choice(tool.schema()) },
         },
     });
     raw::json(&ToolConfig { tools: tools.collect() })
@@ -276,11 +277,9 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
         } else if had_null {
             echo.note(None, format!("an empty toolUse was left out of content[{at}]"));
             echo.keep(at, raw::json(&object));
-        } else if at + 1 == blocks.len()
-            && turn.stop().forbids_calls()
-            && is_unsigned_thinking(&object)
-        {
-            echo.leave_out(at, CUT_THINKING);
+        } else if is_unsigned_thinking(&object) {
+            // Claude refuses it, and the other models refuse any reasoning.
+            echo.leave_out(at, "it has no signature");
         } else if object.len() == 1 && object.get("reasoningContent").is_some() {
             echo.think(at, Json::from_raw(raw));
         } else if object.len() == 1 {
@@ -297,7 +296,12 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
         echo.note(None, "words were put into a message without content");
         echo.keep(0, raw::json(&Content::Text(NO_CONTENT.into())));
     }
-    let (content, repairs) = echo.finish();
+    let (mut content, mut repairs) = echo.finish();
+    let last = content.last().and_then(|last| RawObject::read(last.as_str()));
+    if last.is_some_and(|last| last.get("reasoningContent").is_some()) {
+        content.push(raw::json(&Content::Text(NO_CONTENT.into())));
+        repairs.push(Repair { index: None, what: LAST_THINKING.to_owned() });
+    }
     let echoed = match repairs.is_empty() {
         true => message.clone(),
         false => raw::json(&Message { role: "assistant", content }),

@@ -14,8 +14,8 @@ use crate::wire::ids::quoted;
 use crate::wire::raw::{self, EQUAL_KEYS, RawObject};
 use crate::wire::tool_calls::object_text;
 
-/// Why thinking at the end of a message that was cut can't go back.
-pub(super) const CUT_THINKING: &str = "it was cut off before its signature";
+/// What is done where thinking would be the last block of a message, which Claude refuses.
+pub(super) const LAST_THINKING: &str = "words were put behind thinking, which can't be the last";
 
 /// The blocks so far. Calls come last: nothing may follow them but thinking that led to further
 /// ones, which the provider has to be given where it stood.

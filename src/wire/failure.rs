@@ -25,6 +25,11 @@ fields! {
         status: Cow<'a, str>,
         code: Cow<'a, str>,
         failed_generation: Cow<'a, str>,
+        base_resp: MiniMax<'a>,
+    }
+
+    struct MiniMax<'a> {
+        status_msg: Cow<'a, str>,
     }
 }
 
@@ -154,7 +159,8 @@ pub(crate) fn providers_words(body: &str) -> Option<String> {
         },
         None => words,
     };
-    let message = words.message.or(words.detail)?;
+    let theirs = words.base_resp.and_then(|minimax| minimax.status_msg);
+    let message = words.message.or(words.detail).or(theirs)?;
     let kind = words.kind.or(words.status).or(words.code).filter(|kind| kind != "error");
     let mut text = match kind {
         Some(kind) => format!("{kind}: {message}"),
@@ -182,6 +188,10 @@ mod tests {
         check(
             r#"{"error":{"message":"slow down","type":"rate_limit","code":429}}"#,
             "answered with an error: rate_limit: slow down",
+        );
+        check(
+            r#"{"choices":null,"base_resp":{"status_code":1004,"status_msg":"login fail"}}"#,
+            "answered with an error: login fail",
         );
         check(
             r#"{"type":"error","error":{"type":"overloaded_error","message":"busy"}}"#,

@@ -152,6 +152,11 @@ impl Wire {
 
     /// The tool definitions, in the set's order: the value of the request's `tools`
     /// (Bedrock: of `toolConfig`).
+    ///
+    /// Anthropic and OpenAI refuse a schema whose root is a choice (`oneOf`, `anyOf`, `allOf`), as that
+    /// of a struct with a flattened enum is. In all formats but Gemini's it is told as an object with
+    /// the properties of all choices, of which those are required that every choice requires; the
+    /// arguments that come are judged by the schema itself and by decoding.
     pub fn tools(self, tools: &ToolSet) -> Json {
         match self {
             Self::Anthropic => anthropic::tools(tools),

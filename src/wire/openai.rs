@@ -55,6 +55,8 @@ fields! {
         total_tokens: u64,
         prompt_tokens_details: TokenDetails<'a>,
         completion_tokens_details: TokenDetails<'a>,
+        cached_tokens: u64,
+        reasoning_tokens: u64,
         prompt_cache_hit_tokens: u64,
         cache_creation_input_tokens: u64,
     }
@@ -183,7 +185,8 @@ impl From<Tokens<'_>> for Usage {
         let output = tokens.completion_tokens_details.unwrap_or_default();
         let read = tokens.prompt_tokens.unwrap_or_default();
         let mut written = tokens.completion_tokens.unwrap_or_default();
-        let reasoning = output.reasoning_tokens.unwrap_or_default();
+        // SGLang counts it one level up, as Moonshot does with what was cached.
+        let reasoning = output.reasoning_tokens.or(tokens.reasoning_tokens).unwrap_or_default();
         // xAI counts reasoning apart; its total gives that away.
         let apart = written.saturating_add(reasoning);
         if tokens.total_tokens == Some(read.saturating_add(apart)) {
@@ -194,6 +197,7 @@ impl From<Tokens<'_>> for Usage {
             output_tokens: written,
             cache_read_tokens: input
                 .cached_tokens
+                .or(tokens.cached_tokens)
                 .or(tokens.prompt_cache_hit_tokens)
                 .unwrap_or_default(),
             cache_write_tokens: input
@@ -251,7 +255,8 @@ fn repair(
     repairs: &mut Vec<Repair>,
 ) {
     let mut repair = |index, what: &str| repairs.push(Repair { index, what: what.to_owned() });
-    let function = message.get("function_call").map(RawValue::get).map(str::to_owned);
+    let function = message.get("function_call").map(RawValue::get).filter(|text| *text != "null");
+    let function = function.map(str::to_owned);
     if let Some(text) = function {
         match RawObject::read(&text) {
             Some(mut function) if legacy && !answers.is_empty() => {

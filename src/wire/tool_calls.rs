@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use crate::call::{CallState, ToolCall};
 use crate::json::{self, Json};
 use crate::report::Report;
+use crate::schema::without_choice;
 use crate::tool::ToolSet;
 use crate::turn::{StopReason, Turn};
 use crate::wire::answers::{Answer, NO_CONTENT, answers};
@@ -395,7 +396,7 @@ struct DefinedFunction<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     description: &'a str,
-    parameters: &'a Json,
+    parameters: Cow<'a, Json>,
 }
 
 #[derive(Serialize)]
@@ -413,7 +414,8 @@ pub(super) fn definitions(tools: &ToolSet, dialect: Dialect) -> Json {
             let custom = Some(DefinedCustom { name, description });
             return Definition { kind: "custom", function: None, custom };
         }
-        let function = Some(DefinedFunction { name, description, parameters: tool.schema() });
+        let parameters = without_choice(tool.schema());
+        let function = Some(DefinedFunction { name, description, parameters });
         Definition { kind: "function", function, custom: None }
     });
     raw::json(&definitions.collect::<Vec<_>>())

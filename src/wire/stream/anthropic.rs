@@ -104,10 +104,18 @@ enum Block {
     Done(String),
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Thinking,
+    Call,
+    Other,
+}
+
 #[derive(Debug)]
 struct Open {
     start: Box<RawValue>,
-    is_text: bool,
+    kind: Kind,
     /// Which call it is, if it is one.
     call: Option<usize>,
     /// Called by code in the provider's sandbox.
@@ -201,10 +209,15 @@ impl Stream {
     fn start(&mut self, index: Option<u64>, start: &RawValue, tell: &mut Tell<'_>) {
         self.begun = true;
         let begun: Begun<'_> = fields::part(start).unwrap_or_default();
-        let is_text = begun.kind.as_deref() == Some("text");
-        match is_text {
-            true => tell.text(begun.text.as_deref().unwrap_or_default()),
-            false => tell.apart(),
+        let kind = match begun.kind.as_deref() {
+            Some("text") => Kind::Text,
+            Some("thinking") => Kind::Thinking,
+            Some("tool_use") => Kind::Call,
+            _ => Kind::Other,
+        };
+        match kind {
+            Kind::Text => tell.text(begun.text.as_deref().unwrap_or_default()),
+            _ => tell.apart(),
         }
         if let Some(index) = index {
             if index != self.blocks.len() as u64 {
@@ -214,12 +227,11 @@ impl Stream {
             }
             self.last = Some((index, self.blocks.len()));
         }
-        let is_call = begun.kind.as_deref() == Some("tool_use");
-        let call = is_call.then_some(self.calls);
-        self.calls += usize::from(is_call);
+        let call = (kind == Kind::Call).then_some(self.calls);
+        self.calls += usize::from(call.is_some());
         self.blocks.push(Block::Open(Open {
             start: start.to_owned(),
-            is_text,
+            kind,
             call,
             from_code: begun.caller.is_some_and(|caller| caller.tool_id.is_some()),
             added: Vec::new(),
@@ -250,15 +262,27 @@ impl Stream {
         match delta.kind.as_deref().unwrap_or_else(|| delta.kind_by_keys()) {
             "text_delta" => {
                 let text = parts::text(delta.text, "the text of a delta")?;
-                if block.is_text {
-                    tell.text(&text);
+                match block.kind {
+                    Kind::Text => tell.text(&text),
+                    Kind::Call | Kind::Thinking => {
+                        self.stray(&text, tell);
+                        return Ok(());
+                    }
+                    Kind::Other => {}
                 }
                 block.added("text").push_str(&text);
             }
-            "input_json_delta" => block.added("input").push_str(&arguments(delta.partial_json)),
+            "input_json_delta" => {
+                let input = arguments(delta.partial_json);
+                if block.takes(&input, Kind::Call)? {
+                    block.added("input").push_str(&input);
+                }
+            }
             "thinking_delta" => {
                 let thinking = parts::text(delta.thinking, "the thinking of a delta")?;
-                block.added("thinking").push_str(&thinking);
+                if block.takes(&thinking, Kind::Thinking)? {
+                    block.added("thinking").push_str(&thinking);
+                }
             }
             "signature_delta" => {
                 let signature = parts::text(delta.signature, "the signature of a delta")?;
@@ -272,6 +296,26 @@ impl Stream {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Text that came for a block of another kind, as SGLang sends it: it gets one of its own.
+    fn stray(&mut self, text: &str, tell: &mut Tell<'_>) {
+        let is_text = |block: &Block| matches!(block, Block::Open(open) if open.kind == Kind::Text);
+        if !self.blocks.last().is_some_and(is_text) {
+            if text.trim().is_empty() {
+                return;
+            }
+            if let Some((index, at)) = self.last {
+                self.places.insert(index, at);
+            }
+            if let Ok(start) = RawValue::from_string(r#"{"type":"text","text":""}"#.to_owned()) {
+                self.start(None, &start, tell);
+            }
+        }
+        tell.text(text);
+        if let Some(Block::Open(open)) = self.blocks.last_mut() {
+            open.added("text").push_str(text);
+        }
     }
 
     fn stop(&mut self, index: Option<u64>, tell: &mut Tell<'_>) {
@@ -319,6 +363,16 @@ impl Usage {
 }
 
 impl Open {
+    /// Whether a piece is one for the block. In a block of another kind it would spoil that, and an
+    /// empty one is nothing.
+    fn takes(&self, piece: &str, kind: Kind) -> Result<bool, Problem> {
+        match self.kind == kind || self.kind == Kind::Other {
+            true => Ok(true),
+            false if piece.is_empty() => Ok(false),
+            false => Err(Problem::unreadable("the pieces of a block don't fit together")),
+        }
+    }
+
     fn added(&mut self, key: &'static str) -> &mut String {
         let at = self.added.iter().position(|(name, _)| *name == key).unwrap_or_else(|| {
             self.added.push((key, String::new()));

@@ -8,6 +8,7 @@ mod made_up;
 mod anthropic;
 mod bedrock;
 mod cohere;
+mod definitions;
 mod detect;
 mod gemini;
 mod inspect_turn;

@@ -334,3 +334,43 @@ fn the_container_comes_at_the_start_or_at_the_end() {
         assert_eq!(assembler.finish(&mut |_| ()).unwrap().container(), Some("container_1"));
     }
 }
+
+#[test]
+fn text_that_comes_for_a_call_has_a_block_of_its_own() {
+    let text = |text: &str| delta(0, "text", &format!(r#""text":"{text}""#));
+    let input = |at, text: &str| delta(at, "input_json", &format!(r#""partial_json":"{text}""#));
+    let other = LOOK.replace("toolu_1", "toolu_2");
+    let events = [
+        begin(),
+        start(0, LOOK),
+        input(0, r#"{\"x\":"#),
+        text(r"\n"),
+        input(0, "1}"),
+        text("Let me "),
+        text("look."),
+        stop(0),
+        start(1, &other),
+        input(1, ""),
+        stop(1),
+        end("tool_use"),
+    ];
+    let first = LOOK.replace(r#""input":{}"#, r#""input":{"x":1}"#);
+    let content = format!(r#"{first},{{"type":"text","text":"Let me look."}},{other}"#);
+    let turn = check(Wire::Anthropic, events.concat(), &whole(&content, "tool_use"));
+    assert_eq!((turn.calls().len(), turn.text()), (2, "Let me look."));
+}
+
+#[test]
+fn arguments_that_come_for_a_text_break_the_stream() {
+    let text = r#"{"type":"text","text":"Hi"}"#;
+    let pieces = |piece: &str| {
+        let piece = delta(0, "input_json", &format!(r#""partial_json":"{piece}""#));
+        [begin(), start(0, text), piece, stop(0), end("end_turn")].concat()
+    };
+    check(Wire::Anthropic, pieces(""), &whole(text, "end_turn"));
+    check_broken(
+        Wire::Anthropic,
+        pieces("{}"),
+        "anthropic stream is not readable: the pieces of a block don't fit together",
+    );
+}

@@ -30,6 +30,8 @@ pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
     rules.unique(pending.iter().copied(), "echo: `tool_use` ids must be unique");
     let is_call =
         |block: &Value| text(block, "type") == "tool_use" && pending.contains(&text(block, "id"));
+    let ends_thinking = blocks.last().is_some_and(is_thinking);
+    rules.demand(!ends_thinking, "echo: the final block cannot be thinking");
     rules.demand(
         calls_come_last(blocks, is_call, is_thinking),
         "echo: only tool_use may follow tool_use, and thinking that leads to another",

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use toolpool::Turn;
 
-use super::{Rules, calls_come_last, came, elements, is_made_of, text, was_cut, word};
+use super::{Rules, calls_come_last, came, elements, is_made_of, text, word};
 
 pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
     let Some((echo, results)) = messages.split_first() else {
@@ -23,13 +23,12 @@ pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
     }
     if let Some(came) = came(turn) {
         let reasoning = |block: &&Value| block.get("reasoningContent").is_some();
-        let came = elements(&came, "content");
-        let ends_unsigned = came.last().is_some_and(|last| {
-            let thinking = &last["reasoningContent"]["reasoningText"];
-            thinking.is_object() && text(thinking, "signature").is_empty()
-        });
-        let kept = came.len() - usize::from(ends_unsigned && was_cut(turn));
-        let same = came[..kept].iter().filter(reasoning).eq(blocks.iter().filter(reasoning));
+        let is_signed = |block: &&Value| {
+            let text = &block["reasoningContent"]["reasoningText"];
+            !text.is_object() || !text["signature"].as_str().unwrap_or_default().is_empty()
+        };
+        let came = elements(&came, "content").iter().filter(reasoning).filter(is_signed);
+        let same = came.eq(blocks.iter().filter(reasoning));
         rules.demand(same, "echo: reasoningContent cannot be modified");
     }
 
@@ -42,6 +41,8 @@ pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
         "echo: only toolUse may follow toolUse, and reasoning that leads to another",
     );
 
+    let ends_thinking = blocks.last().is_some_and(is_reasoning);
+    rules.demand(!ends_thinking, "echo: the final block cannot be reasoningContent");
     if pending.is_empty() {
         return rules.demand(results.is_empty(), "a message that no call asked for");
     }

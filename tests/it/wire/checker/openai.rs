@@ -69,7 +69,7 @@ fn check_echo(echo: &Value, own: &[&str], rules: &mut Rules) {
     }
     rules.unique(elements(echo, "tool_calls").iter().map(|call| text(call, "id")), "echo: id");
     match echo.get("function_call") {
-        None => {}
+        None | Some(Value::Null) => {}
         Some(function) => check_function(function, rules),
     }
     let filled = match &echo["content"] {
