@@ -114,10 +114,12 @@ impl Output {
             Self::Blocks { blocks } => {
                 for block in blocks {
                     match block {
-                        Block::Text { text } | Block::Document { name: Some(text), .. } => {
-                            *text = redact(text);
+                        Block::Text { text } => *text = redact(text),
+                        Block::Image { media_type, .. } => *media_type = redact(media_type),
+                        Block::Document { media_type, name, .. } => {
+                            *media_type = redact(media_type);
+                            name.iter_mut().for_each(|name| *name = redact(name));
                         }
-                        Block::Image { .. } | Block::Document { name: None, .. } => {}
                     }
                 }
             }

@@ -52,7 +52,7 @@ pub enum End {
         /// What it had said.
         text: String,
     },
-    /// The run was cancelled.
+    /// The run was cancelled, or its executor was shut down.
     Cancelled,
     /// Calls wait for decisions or results from outside. The conversation knows, too; go on with
     /// [`Agent::resume`](crate::Agent::resume).

@@ -23,7 +23,7 @@ use crate::executor::{Batch, Executor, Run};
 use crate::json::Json;
 use crate::logging::log;
 use crate::model::{ModelError, ModelErrorKind, Request, StreamEvent};
-use crate::outcome::Outcome;
+use crate::outcome::{NotStarted, Outcome};
 use crate::output::{Block, Output};
 use crate::report::{CallReport, Report};
 use crate::time::Deadline;
@@ -312,7 +312,10 @@ impl<'a> Going<'a> {
         };
         self.stats(|stats| stats.batch(&report));
         self.independence.results(&report);
-        let end = if self.terms.cancel.is_cancelled() {
+        let is_shut_down =
+            |call: &CallReport| matches!(call.outcome, Outcome::NotStarted(NotStarted::Shutdown));
+        let is_cancelled = self.terms.cancel.is_cancelled();
+        let end = if is_cancelled || report.calls().iter().any(is_shut_down) {
             Some(End::Cancelled)
         } else {
             self.ended_by_a_tool(&report).or_else(|| ended_by_its_stop(turn))

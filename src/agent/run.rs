@@ -15,7 +15,7 @@ use crate::cancel::CancelToken;
 use crate::error::Error;
 use crate::executor::{Executor, Recorder, Resolution};
 use crate::json::Json;
-use crate::outcome::Outcome;
+use crate::outcome::{NotStarted, Outcome};
 use crate::turn::{Turn, Usage};
 use crate::wire::ToolChoice;
 
@@ -44,6 +44,9 @@ pub(crate) trait Log {
 pub(crate) struct Open {
     pub(crate) turn: Turn,
     pub(crate) known: Vec<(usize, Outcome)>,
+    /// Calls that had begun and are made again, and how they end if they don't start this time: it
+    /// isn't true of them that they didn't run.
+    pub(crate) begun: Vec<(usize, Outcome)>,
 }
 
 /// A run of an [`Agent`] with settings of its own, made by [`Agent::on`].
@@ -190,8 +193,22 @@ impl<'a> AgentRun<'a> {
     pub(crate) fn reopen(self, open: Open) -> Result<End, AgentError> {
         let executor = self.executor;
         let going = Going::begin(self)?;
-        let report = going.equip(executor.turn(&open.turn)).known(open.known).run();
+        let mut report = going.equip(executor.turn(&open.turn)).known(open.known).run();
+        for (index, unknown) in open.begun {
+            if report.calls().get(index).is_some_and(|call| never_started(&call.outcome)) {
+                report.settle(index, unknown);
+            }
+        }
         going.go_on(&open.turn, report)
+    }
+}
+
+/// Whether the call ended without a start, and waits for nothing.
+fn never_started(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::NotStarted(reason) => *reason != NotStarted::Deferred,
+        Outcome::Cancelled { started, .. } => !started,
+        other => matches!(other, Outcome::Rejected(_)),
     }
 }
 

@@ -23,7 +23,7 @@ const BLOCK: usize = 8 << 10;
 pub(crate) struct Secrets(Arc<Vec<String>>);
 
 impl Secrets {
-    /// Adds one, and how it is spelled in JSON.
+    /// Adds one, and how it is spelled in JSON, by those that escape a slash, too.
     pub(crate) fn add(&mut self, secret: String) {
         let secrets = Arc::make_mut(&mut self.0);
         let quoted = Value::from(secret.as_str()).to_string();
@@ -31,6 +31,9 @@ impl Secrets {
             && spelled != secret
         {
             secrets.push(spelled.to_owned());
+        }
+        if quoted.contains('/') {
+            secrets.push(quoted[1..quoted.len() - 1].replace('/', "\\/"));
         }
         secrets.push(secret);
     }
@@ -202,6 +205,14 @@ mod tests {
             assert_eq!(redacted(text), text);
         }
         assert_eq!(Secrets::default().redacted("sk-01…"), "sk-01…");
+    }
+
+    #[test]
+    fn a_slash_may_be_escaped() {
+        let secrets = secrets(&["wJal/K7/\"x\""]);
+        for text in [r#"wJal/K7/"x""#, r#"wJal/K7/\"x\""#, r#"wJal\/K7\/\"x\""#] {
+            assert_eq!(secrets.redacted(text), "[redacted]", "{text}");
+        }
     }
 
     #[test]

@@ -95,17 +95,26 @@ pub(super) fn is_needed(planned: &Planned, tools: &ToolSet) -> bool {
     planned.admitted.as_ref().is_ok_and(|at| tools.definitions()[*at].needs_approval)
 }
 
-/// Asks for the approval of those planned calls that need it. Whatever goes wrong is a no.
+/// Asks for the approval of those planned calls that need it, unless they end in another way because
+/// nothing can run any more. Whatever goes wrong is a no.
 pub(super) fn ask(
     planned: &mut [Planned],
     first: usize,
     tools: &ToolSet,
     approver: Option<&Arc<Approver>>,
     settings: &Settings,
+    is_over: &dyn Fn() -> Option<Outcome>,
 ) {
     let needing: Vec<usize> =
         (0..planned.len()).filter(|n| is_needed(&planned[*n], tools)).collect();
     if needing.is_empty() {
+        return;
+    }
+    let approver = approver.or(settings.approver.as_ref());
+    if approver.is_some()
+        && let Some(outcome) = is_over()
+    {
+        needing.iter().for_each(|&n| planned[n].admitted = Err(outcome.clone()));
         return;
     }
     let requests = needing.iter().filter_map(|&n| {
@@ -113,7 +122,7 @@ pub(super) fn ask(
         Some(ApprovalRequest { index: first + n, call, tool: tools.get(call.name())? })
     });
     let requests: Vec<_> = requests.collect();
-    let answers = match approver.or(settings.approver.as_ref()) {
+    let answers = match approver {
         None => Err("nobody can approve it"),
         Some(approver) => {
             let answers = catch_unwind(AssertUnwindSafe(|| approver(&requests)));

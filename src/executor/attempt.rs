@@ -17,6 +17,7 @@ use crate::executor::scheduler::{Finish, Prepared};
 use crate::executor::settings::Settings;
 use crate::json;
 use crate::outcome::{Outcome, Rejected};
+use crate::output::Output;
 use crate::report::Note;
 use crate::tool::{CallContext, Definition, Invoke};
 
@@ -92,6 +93,15 @@ pub(super) fn invoke(
     contained(invoke)
 }
 
+/// A result, what is noted of it, and what it has taken of its batch's allowance.
+pub(super) fn delivered(bounded: Bounded) -> (Output, Vec<Note>, Taken) {
+    let Bounded { output, cut, media_left_out, taken } = bounded;
+    let mut notes: Vec<_> = cut.map(Note::Cut).into_iter().collect();
+    notes.extend(taken.file().map(|file| Note::KeptIn(file.display().to_string())));
+    notes.extend(Some(media_left_out).filter(|left_out| *left_out > 0).map(Note::MediaLeftOut));
+    (output, notes, taken)
+}
+
 /// What an attempt's result means for the scheduler, and what it has taken of its batch's allowance.
 pub(super) fn finish(
     result: Result<Result<Bounded, ToolError>, Panic>,
@@ -104,12 +114,9 @@ pub(super) fn finish(
     let mut taken = Taken::default();
     let mut outcome = match result {
         Ok(Ok(bounded)) => {
-            taken = bounded.taken;
-            notes.extend(bounded.cut.map(Note::Cut));
-            notes.extend(taken.file().map(|file| Note::KeptIn(file.display().to_string())));
-            let left_out = Some(bounded.media_left_out).filter(|left_out| *left_out > 0);
-            notes.extend(left_out.map(Note::MediaLeftOut));
-            Outcome::Succeeded(bounded.output)
+            let output;
+            (output, notes, taken) = delivered(bounded);
+            Outcome::Succeeded(output)
         }
         Ok(Err(error)) if error.is_bad_arguments() => {
             Outcome::Rejected(Rejected::BadArguments(error.model_text().to_owned()))

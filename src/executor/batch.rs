@@ -104,7 +104,9 @@ impl Batch {
         }
         let first = self.collector.calls();
         let mut planned = approval::plan(&turn.calls()[first..], first, tools, settings);
-        approval::ask(&mut planned, first, tools, self.options.approver.as_ref(), settings);
+        let (approver, is_over) =
+            (self.options.approver.as_ref(), || self.options.is_over(&self.core));
+        approval::ask(&mut planned, first, tools, approver, settings, &is_over);
         self.core.attend(self.collector.id);
         let _waiting = self.wait();
         self.collector.complete(planned, &self.options);

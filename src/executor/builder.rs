@@ -31,7 +31,7 @@ use crate::tool::{CallContext, Lane, ToolSet};
 ///
 /// A batch's results take at most `max_batch_result_bytes` of text, and up to 1 KiB more for each
 /// call, and `max_batch_media_bytes` of images and documents. Errors, which have 2 KiB at most, and
-/// fallbacks aren't counted.
+/// fallbacks aren't counted, and a result that identical calls share counts once.
 #[must_use = "a builder does nothing until `build`"]
 pub struct ExecutorBuilder {
     tools: ToolSet,
@@ -255,9 +255,11 @@ impl ExecutorBuilder {
     }
 
     /// Who is told what happens, unless a run says otherwise: every call's events in their order,
-    /// exactly one of them an end, on a thread that is started for it. An observer holds up
-    /// nothing: one that panics, or takes over a second, is told nothing more, and the log says
-    /// so. Defaults to nobody.
+    /// exactly one of them an end, on a thread that is started for it. An observer holds up no
+    /// call: one that panics, or takes over a second, is told nothing more, and the log says so.
+    /// Events wait in memory, those of an end with a copy of the result, and all observers of an
+    /// executor are told by one thread: a slow one is told late, and so are the others. Defaults to
+    /// nobody.
     ///
     /// ```
     /// use toolpool::{EventKind, Executor, Tool, ToolSet};

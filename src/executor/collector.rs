@@ -105,6 +105,19 @@ impl Options {
         self
     }
 
+    /// How a call of the run ends that hasn't begun, if none can begin any more.
+    pub(crate) fn is_over(&self, core: &Core) -> Option<Outcome> {
+        if core.with(|scheduler, _, _| scheduler.is_shut_down()) {
+            Some(Outcome::NotStarted(NotStarted::Shutdown))
+        } else if self.cancel.iter().any(CancelToken::is_cancelled) {
+            Some(Outcome::Cancelled { started: false, abort: None })
+        } else {
+            let now = Instant::now();
+            let is_over = self.deadline(now).has_passed(now);
+            is_over.then_some(Outcome::NotStarted(NotStarted::Deadline))
+        }
+    }
+
     fn deadline(&self, now: Instant) -> Deadline {
         self.deadline.map_or(Deadline::Never, |span| Deadline::after(now, span)).min(self.latest)
     }
@@ -151,7 +164,8 @@ pub(crate) fn run(
             *planned = Planned::known(planned.call.clone(), outcome.clone());
         }
     }
-    approval::ask(&mut planned, 0, tools, options.approver.as_ref(), settings);
+    let approver = options.approver.as_ref();
+    approval::ask(&mut planned, 0, tools, approver, settings, &|| options.is_over(core));
     run_planned(core, tooling, planned, options)
 }
 

@@ -5,9 +5,11 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bound;
 use crate::call::{CallState, ToolCall};
 use crate::error::Error;
 use crate::executor::approval::{self, Planned};
+use crate::executor::attempt;
 use crate::executor::settings::Random;
 use crate::executor::{Executor, Run};
 use crate::outcome::{NotStarted, Outcome, Rejected};
@@ -64,7 +66,7 @@ pub enum Resolution {
     Edit(String),
     /// It doesn't run; the model is told the reason.
     Deny(String),
-    /// It was done outside; this is its result.
+    /// It was done outside; this is its result, to which the limits of results apply.
     Answer(Output),
 }
 
@@ -156,6 +158,7 @@ impl Executor {
         let (tools, settings) = (&self.tooling.set, &self.core.settings);
         let mut planned: Vec<(usize, Planned)> = Vec::new();
         let mut resolved = HashSet::new();
+        let allowance = self.tooling.allowance();
         for (index, resolution) in resolutions {
             if !resolved.insert(index) {
                 return Err(Error::input(format_args!("call {index} has two resolutions")));
@@ -167,7 +170,19 @@ impl Executor {
             }
             let call = &report[index].call;
             let mut outcome = match resolution {
-                Resolution::Answer(output) => Outcome::Succeeded(output),
+                Resolution::Answer(output) => {
+                    let limits = &self.tooling.result_limits;
+                    let own = tools.position(call.name()).and_then(|at| limits.get(at).cloned());
+                    let limit = own.unwrap_or_else(|| settings.result_limit(None));
+                    match bound::output(output, &limit, &allowance) {
+                        Ok(bounded) => {
+                            let (output, notes, _) = attempt::delivered(bounded);
+                            report.note(index, notes);
+                            Outcome::Succeeded(output)
+                        }
+                        Err(error) => Outcome::Failed(error),
+                    }
+                }
                 Resolution::Deny(why) => Outcome::Rejected(Rejected::Denied(why)),
                 Resolution::Allow => {
                     let call = approval::plan(std::slice::from_ref(call), index, tools, settings);

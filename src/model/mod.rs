@@ -59,7 +59,8 @@ pub trait Model: Send + Sync {
     fn respond(&self, request: &Request<'_>) -> Result<Turn, ModelError>;
 
     /// Asks for one turn and tells, while the model writes, what it wrote so far; on the caller's
-    /// thread. The turn is that of [`respond`](Self::respond).
+    /// thread. The turn is that of [`respond`](Self::respond), and begins with the calls that were
+    /// told, in their order: else they are cancelled, and the turn is answered as one that broke off.
     ///
     /// A model that can't stream tells all of it at the end, as this method does by default.
     ///

@@ -88,6 +88,10 @@ impl CallReport {
     pub fn content(&self) -> Output {
         match &self.outcome {
             Outcome::Succeeded(output) => output.clone(),
+            // Its key function did.
+            Outcome::Panicked(_) if self.attempts == 0 => {
+                Output::text(words::not_begun(self.call.name()))
+            }
             failure => Output::text(words::of(self.call.name(), self.effect, failure)),
         }
     }
@@ -128,6 +132,13 @@ impl Report {
     pub(crate) fn settle(&mut self, index: usize, outcome: Outcome) {
         if let Some(call) = self.calls.get_mut(index) {
             call.outcome = outcome;
+        }
+    }
+
+    /// Notes something of a call after the run.
+    pub(crate) fn note(&mut self, index: usize, notes: Vec<Note>) {
+        if let Some(call) = self.calls.get_mut(index) {
+            call.notes.extend(notes);
         }
     }
 

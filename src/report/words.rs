@@ -7,6 +7,11 @@ use crate::error::{ToolError, ToolErrorKind};
 use crate::outcome::{Abort, Limit, NotStarted, Outcome, Rejected};
 use crate::text::{Shown, Span};
 
+/// The sentence for a call of the tool `name` that panicked before its handler began.
+pub(super) fn not_begun(name: &str) -> String {
+    format!("not run: an internal error came before {} began", Name(name))
+}
+
 /// The sentence for a failed call of the tool `name`; of a success its text.
 pub(super) fn of(name: &str, effect: Effect, outcome: &Outcome) -> String {
     let name = Name(name);

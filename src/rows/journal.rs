@@ -204,6 +204,12 @@ impl Lines {
                          tools; finish it with those, or begin another"
                     )));
                 }
+                Record::Journal { id: begun, .. } if id.as_ref().is_some_and(|id| *id != begun) => {
+                    return Err(Error::input(format_args!(
+                        "line {number} of the journal {shown} begins another one, whose calls would \
+                         lose their idempotency keys; go on with each by itself"
+                    )));
+                }
                 Record::Journal { id: begun, .. } => id = Some(begun),
                 Record::Turn { ref row, .. }
                 | Record::Intent { ref row, .. }

@@ -258,7 +258,11 @@ impl Rows {
             RowResult { usage, unknown, ..RowResult::new(key, end) }
         };
         let why = match ended {
-            Ok(End::Cancelled) | Err(Failure::Journal) => return None,
+            Ok(End::Cancelled) => {
+                self.shared.stop(Stopped::Cancelled);
+                return None;
+            }
+            Err(Failure::Journal) => return None,
             Err(Failure::Row(_)) if stopped => return None,
             Ok(end) if end.is_recorded() => {
                 return self.counted(result(Ok(end)));
@@ -304,22 +308,15 @@ impl Rows {
 
     /// A turn whose calls had begun, with what is known of them.
     fn reopened(&self, open: state::OpenTurn) -> Result<Open, Failure> {
-        let mut known = Vec::new();
+        let (mut known, mut begun) = (Vec::new(), Vec::new());
         for (index, outcome) in open.calls {
             let tool = open.turn.calls().get(index).map_or("", |call| call.name());
             match (outcome, self.settings.unknown) {
                 (Some(outcome), _) => {
                     known.push((index, self.agent.executor().or_fallback(tool, outcome)));
                 }
-                (None, UnknownOutcome::Retry) => {}
-                (None, UnknownOutcome::Tell) => {
-                    let text = format!(
-                        "outcome unknown: the program stopped while {tool} ran; it may have taken \
-                         effect, check before repeating it"
-                    );
-                    let error = ToolError::new(ToolErrorKind::Other, text);
-                    known.push((index, Outcome::Failed(error)));
-                }
+                (None, UnknownOutcome::Retry) => begun.push((index, unknown(tool))),
+                (None, UnknownOutcome::Tell) => known.push((index, unknown(tool))),
                 (None, UnknownOutcome::Fail) => {
                     let why =
                         format!("the program stopped while {tool} ran; its outcome is unknown");
@@ -327,8 +324,17 @@ impl Rows {
                 }
             }
         }
-        Ok(Open { turn: open.turn, known })
+        Ok(Open { turn: open.turn, known, begun })
     }
+}
+
+/// What the model is told of a call that had begun.
+fn unknown(tool: &str) -> Outcome {
+    let text = format!(
+        "outcome unknown: the program stopped while {tool} ran; it may have taken effect, check before \
+         repeating it"
+    );
+    Outcome::Failed(ToolError::new(ToolErrorKind::Other, text))
 }
 
 /// Runs when a panic passes through: rows that wait would hold it up.

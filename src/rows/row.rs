@@ -92,7 +92,7 @@ pub enum Stopped {
     Tokens,
     /// Too many rows failed.
     Failures,
-    /// It was told to.
+    /// It was told to, or the agent's executor was shut down.
     Cancelled,
     /// The journal can't be written.
     Journal,

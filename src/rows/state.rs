@@ -41,6 +41,8 @@ impl RowState {
     pub(super) fn take(&mut self, record: Record) {
         match record {
             Record::Journal { .. } => {}
+            // A file that was put together of copies says again what is known.
+            Record::Turn { turn, .. } | Record::Answered { turn, .. } if turn <= self.turns => {}
             Record::Turn { turn, prompt, message, .. } => {
                 self.prompt = Some(prompt);
                 self.failed = None;

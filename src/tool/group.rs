@@ -71,12 +71,14 @@ impl Group {
     /// tools that haven't started then, and new ones, end at once as
     /// [`NotStarted::CircuitOpen`](crate::NotStarted::CircuitOpen), or as their last attempt did.
     /// After the rest one call is let through while the others wait: when it succeeds all go on, and
-    /// when it fails the group rests again.
+    /// when it fails the group rests again. A call that had begun before and succeeds ends the rest,
+    /// too. One that waits in a nested batch keeps the others waiting no longer, and one that waits for
+    /// a key ends when it has that.
     ///
     /// Attempts count, over all batches, each not later than `rest` after the one before. One fails
     /// with a panic, its call's timeout or an error, unless its
     /// [kind](crate::ToolErrorKind) says that the backend gave an answer: `NotFound`,
-    /// `PermissionDenied`, `Conflict`, `InvalidArguments`. Calls that were cancelled or cut off by
+    /// `PermissionDenied`, `Conflict`, `InvalidArguments`, `BadResult`. Calls that were cancelled or cut off by
     /// their batch's deadline don't count. No failures, or no rest, are refused when a tool of the
     /// group is registered. Defaults to none.
     ///

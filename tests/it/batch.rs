@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toolpool::{
-    Approval, ApprovalRequest, CallContext, CancelToken, Decision, Event, EventKind, Executor,
-    FailurePolicy, NotStarted, Outcome, Rejected, Report, Resolution, Run, ScopedTool,
-    ScopedToolSet, Suspended, Tool, ToolCall, ToolSet, Turn,
+    Approval, ApprovalRequest, Block, CallContext, CancelToken, Decision, Event, EventKind,
+    Executor, FailurePolicy, NotStarted, Note, Outcome, Output, Rejected, Report, Resolution, Run,
+    ScopedTool, ScopedToolSet, Suspended, Tool, ToolCall, ToolSet, Turn,
 };
 
 use crate::faults::harness::{Gate, eventually};
@@ -753,4 +753,45 @@ fn a_secret_never_leaves_a_worker() {
     let text = serde_json::to_string(&report).unwrap();
     assert!(!text.contains("sk-12345"), "{text}");
     assert_eq!(report[0].content().to_text(), "the key is [redacted]");
+}
+
+#[test]
+fn an_answer_from_outside_is_within_the_limits_of_results() {
+    let ask = || Tool::deferred("pay", "", &serde_json::json!({ "type": "object" }));
+    let (executor, one) = suspended(ask(), vec![call("1", "pay", 1)]);
+    let answer = Resolution::Answer(Output::text("x".repeat(1 << 20)));
+    let report = executor.resume(one, [(0, answer)]).unwrap().run();
+    assert!(report.all_succeeded());
+    assert!(report[0].content().to_text().len() <= 64 << 10);
+    assert_eq!(report[0].notes, [Note::Cut(1 << 20)]);
+    let (executor, one) = suspended(ask(), vec![call("1", "pay", 1)]);
+    let image = Block::Image { media_type: "image/png".into(), base64: "A".repeat(8 << 20) };
+    let answer = Resolution::Answer(Output::Blocks { blocks: vec![image] });
+    let report = executor.resume(one, [(0, answer)]).unwrap().run();
+    assert_eq!(names(&report), ["failed"]);
+}
+
+#[test]
+fn nobody_is_asked_to_approve_what_can_not_run_any_more() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let tools = ToolSet::new().with(Tool::new("pay", "", |_: Amount| Ok(())).needs_approval());
+    let executor = Executor::builder(tools).approval(move |requests| {
+        count.fetch_add(1, Ordering::Relaxed);
+        vec![Approval::Allow; requests.len()]
+    });
+    let executor = executor.build().unwrap();
+    let turn = Turn::from_calls([call("1", "pay", 1)]);
+    let token = CancelToken::new();
+    token.cancel();
+    let mut begun = executor.batch().cancel(&token).begin();
+    begun.push(call("1", "pay", 1));
+    let mut ends = names(&begun.finish(&turn));
+    ends.extend(names(&executor.turn(&turn).cancel(&token).run()));
+    ends.extend(names(&executor.turn(&turn).deadline(Duration::ZERO).run()));
+    ends.extend(names(&executor.turn(&turn).until(Instant::now()).run()));
+    executor.shutdown(Duration::ZERO);
+    ends.extend(names(&executor.run(&turn)));
+    assert_eq!(ends, ["cancelled", "cancelled", "deadline", "deadline", "shutdown"]);
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
 }

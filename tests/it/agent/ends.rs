@@ -214,3 +214,14 @@ fn an_end_is_read_from_members_in_any_order() {
         assert!(error.contains(why), "{error}");
     }
 }
+
+#[test]
+fn it_ends_when_its_executor_is_shut_down() {
+    let executor = Executor::new(ToolSet::new().with(double())).unwrap();
+    let model = script().body(body("tool_calls", &[1, 2])).body(words("on and on"));
+    let agent = Agent::builder(model, &executor).build().unwrap();
+    executor.shutdown(ms(0));
+    let (end, conversation) = run(&agent);
+    assert!(matches!(end, Ok(End::Cancelled)), "{end:?}");
+    assert!(texts(conversation.messages()).contains("shutting down"));
+}

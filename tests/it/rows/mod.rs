@@ -12,7 +12,10 @@ use parking_lot::Mutex;
 use toolpool::agent::{Agent, AgentBuilder, End};
 use toolpool::model::{Model, ModelError, ModelErrorKind, Request, ScriptedModel};
 use toolpool::rows::{Row, RowResult, Rows, RowsReport, Stopped, UnknownOutcome};
-use toolpool::{CancelToken, Tool, ToolCall, ToolSet, Turn, Wire};
+use toolpool::{
+    CancelToken, Executor, FailurePolicy, Tool, ToolCall, ToolError, ToolErrorKind, ToolSet, Turn,
+    Wire,
+};
 
 use self::clerk::Book;
 use crate::faults::harness::eventually;
@@ -618,4 +621,89 @@ fn an_open_intent_fails_the_row_or_is_tried_again_with_the_same_key_if_so_chosen
     before.sort();
     entries.sort();
     assert_eq!(entries, before, "the same accounts with the same keys");
+}
+
+/// A model that calls `stock` and `pay`, and answers with what it was told of the last.
+fn pays() -> impl Model + 'static {
+    simple(|_, last| {
+        if last != "go" && !last.starts_with("row") {
+            return Ok(body(last));
+        }
+        let calls = ["stock", "pay"].map(|name| {
+            serde_json::json!({ "id": name, "type": "function",
+                "function": { "name": name, "arguments": "{}" } })
+        });
+        let message = serde_json::json!({ "role": "assistant", "tool_calls": calls });
+        let choice = serde_json::json!({ "finish_reason": "tool_calls", "message": message });
+        let body = serde_json::json!({ "choices": [choice] }).to_string();
+        Ok(Wire::OpenAi.parse(&body).unwrap())
+    })
+}
+
+#[test]
+fn a_payment_that_had_begun_and_does_not_start_again_was_not_not_run() {
+    let folder = Folder::new();
+    let build = |stock: bool| {
+        let stock = Tool::new("stock", "", move || match stock {
+            true => Ok(7),
+            false => Err(ToolError::of_kind(ToolErrorKind::NotFound)),
+        });
+        let tools =
+            ToolSet::new().with(stock.read_only()).with(Tool::new("pay", "", || Ok("paid")));
+        let executor = Executor::builder(tools).max_parallel(1).build().unwrap();
+        let agent = Agent::builder(pays(), &executor).policy(FailurePolicy::abort_on_first());
+        let agent = agent.build().unwrap();
+        Rows::builder(&agent)
+            .journal(folder.journal())
+            .unknown_outcome(UnknownOutcome::Retry)
+            .build()
+            .unwrap()
+    };
+    run(build(true), [Row::new("a", "go")]);
+    // Killed after the backend took the payment.
+    let whole = std::fs::read_to_string(folder.journal()).unwrap();
+    let until = whole.lines().position(|line| line.starts_with(r#"{"result""#)).unwrap();
+    let cut: String = whole.lines().take(until).map(|line| format!("{line}\n")).collect();
+    assert!(cut.contains(r#"{"intent""#), "{cut}");
+    std::fs::write(folder.journal(), cut).unwrap();
+    let (_, told) = run(build(false), [Row::new("a", "go")]);
+    let Ok(End::Answer(answer)) = &told[0].end else { panic!("{:?}", told[0].end) };
+    assert!(answer.contains("outcome unknown: the program stopped while pay ran"), "{answer}");
+}
+
+#[test]
+fn a_shutdown_of_the_executor_leaves_rows_to_a_later_run() {
+    let folder = Folder::new();
+    let build = |executor: &Executor| {
+        let agent = Agent::builder(pays(), executor).build().unwrap();
+        Rows::builder(&agent).threads(1).journal(folder.journal()).build().unwrap()
+    };
+    let tools = || {
+        let stock = Tool::new("stock", "", || Ok(7)).read_only();
+        ToolSet::new().with(stock).with(Tool::new("pay", "", || Ok("paid")))
+    };
+    let executor = Executor::new(tools()).unwrap();
+    executor.shutdown(ms(0));
+    let (report, told) = run(build(&executor), rows(3));
+    assert_eq!((report.done, report.stopped, told.len()), (0, Some(Stopped::Cancelled), 0));
+    let (report, told) = run(build(&Executor::new(tools()).unwrap()), rows(3));
+    assert_eq!((report.done, report.stopped), (3, None), "{told:?}");
+}
+
+#[test]
+fn what_a_journal_says_twice_counts_once_and_two_in_one_file_are_refused() {
+    let (folder, other) = (Folder::new(), Folder::new());
+    let agent = agent(simple(|_, _| Ok(body("ok"))));
+    let rows_in =
+        |folder: &Folder| Rows::builder(&agent).threads(1).journal(folder.journal()).build();
+    run(rows_in(&folder).unwrap(), rows(2));
+    run(rows_in(&other).unwrap(), rows(2));
+    let read = |folder: &Folder| std::fs::read_to_string(folder.journal()).unwrap();
+    let (one, two) = (read(&folder), read(&other));
+    std::fs::write(folder.journal(), one.repeat(2)).unwrap();
+    let (report, _) = run(rows_in(&folder).unwrap(), rows(3));
+    assert_eq!((report.resumed, report.done), (2, 3));
+    std::fs::write(folder.journal(), one + &two).unwrap();
+    let error = rows_in(&folder).unwrap_err();
+    assert!(error.is_input() && error.to_string().contains("begins another one"), "{error}");
 }
