@@ -342,8 +342,8 @@ impl Core {
             let now = visit.now;
             let open: Vec<_> = visit.scheduler.batches().collect();
             let mut due = until;
+            visit.scheduler.tick_all(&open, now, &mut visit.actions);
             for id in open {
-                visit.scheduler.tick(id, now, &mut visit.actions);
                 due = due.min(visit.scheduler.next_due(id, now));
             }
             let counts = visit.scheduler.counts();

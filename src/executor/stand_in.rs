@@ -80,8 +80,8 @@ impl StandIn {
             let (due, over) = core.with(|scheduler, now, out| {
                 let mut due = Deadline::Never;
                 let mut over = Vec::new();
+                scheduler.tick_all(&batches, now, out);
                 for id in batches {
-                    scheduler.tick(id, now, out);
                     due = due.min(scheduler.next_due(id, now));
                     if !scheduler.is_open(id) {
                         over.push(id);

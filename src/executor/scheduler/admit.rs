@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::batch::{Due, Preparation, Slot, State, Thread};
+use super::ended::Ended;
 use super::keys;
 use super::pools::THREAD_RETRY;
 use super::{Action, BatchId, CallRef, CallSpec, Prepared, Scheduler, Track};
@@ -38,13 +39,13 @@ impl<P: Clone> Scheduler<P> {
             batch.slots.push(slot);
             batch.pending += 1;
             if let Some(outcome) = outcome {
-                settled.push((first + n, outcome));
+                settled.push((first + n, outcome.into()));
             }
         }
         let last = batch.slots.len();
         if batch.ending.is_none() && batch.deadline.has_passed(now) {
-            let late =
-                (first..last).map(|index| (index, Outcome::NotStarted(NotStarted::Deadline)));
+            let late = (first..last)
+                .map(|index| (index, Outcome::NotStarted(NotStarted::Deadline).into()));
             settled.extend(late);
         }
         if !settled.is_empty() {
@@ -305,7 +306,7 @@ impl<P: Clone> Scheduler<P> {
         let Some(batch) = self.batches.get_mut(call.batch) else { return false };
         let Some(&leader) = batch.identical.get(identity) else { return false };
         let first = &mut batch.slots[leader];
-        match (&first.outcome, first.ticket()) {
+        match (first.outcome.as_deref(), first.ticket()) {
             (None, Some(ticket)) if self.keys.written_after(ticket.number(), keys) => false,
             (None, _) => {
                 let Some(preparation) = &mut first.preparation else { return false };
@@ -314,9 +315,9 @@ impl<P: Clone> Scheduler<P> {
                 true
             }
             (Some(outcome), _) if keys.is_empty() && outcome.is_success() => {
-                let outcome = outcome.clone();
+                let Some(ended) = first.outcome.as_mut().map(Ended::share) else { return false };
                 batch.slots[call.index].notes.push(Note::CoalescedWith(leader));
-                self.settle(call, outcome, now, out);
+                self.settle_as(call, Ended::Shared(ended), now, out);
                 true
             }
             (Some(_), _) => false,

@@ -5,6 +5,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::ended::Ended;
 use super::keys::Ticket;
 use super::pools::PoolSpec;
 use super::{BatchId, CallRef};
@@ -175,7 +176,7 @@ pub(super) struct Slot<P> {
     pub(super) signalled: bool,
     pub(super) closed: bool,
     pub(super) ended: Option<Instant>,
-    pub(super) outcome: Option<Outcome>,
+    pub(super) outcome: Option<Ended>,
     /// How the last attempt ended, when another is to follow.
     pub(super) last: Option<Box<Outcome>>,
     pub(super) notes: Vec<Note>,
@@ -485,6 +486,7 @@ impl<P> Closed<P> {
             ended: slot.ended.map_or(wall, offset),
             outcome: slot
                 .outcome
+                .map(Ended::into_outcome)
                 .unwrap_or(Outcome::Cancelled { started: slot.started.is_some(), abort: None }),
             call: slot.call,
             payload: slot.payload,

@@ -106,19 +106,28 @@ impl<P> Batch<P> {
 impl<P: Clone> Scheduler<P> {
     /// Does what has become due in a batch.
     pub(crate) fn tick(&mut self, id: BatchId, now: Instant, out: &mut Vec<Action<P>>) {
+        self.tick_all(&[id], now, out);
+    }
+
+    /// Does what has become due in these batches.
+    pub(crate) fn tick_all(&mut self, ids: &[BatchId], now: Instant, out: &mut Vec<Action<P>>) {
         loop {
-            while let Some(due) = self.batches.get_mut(id).and_then(|batch| batch.pop_due(now)) {
-                match due {
-                    Due::Deadline => self.reach_deadline(id, now, out),
-                    Due::Call(index) => self.step(CallRef { batch: id, index }, now, out),
-                    Due::Retry(index) => self.retry(CallRef { batch: id, index }, now, out),
-                    Due::Expire(index) => self.expire(CallRef { batch: id, index }, now, out),
+            for &id in ids {
+                while let Some(due) = self.batches.get_mut(id).and_then(|it| it.pop_due(now)) {
+                    match due {
+                        Due::Deadline => self.reach_deadline(id, now, out),
+                        Due::Call(index) => self.step(CallRef { batch: id, index }, now, out),
+                        Due::Retry(index) => self.retry(CallRef { batch: id, index }, now, out),
+                        Due::Expire(index) => self.expire(CallRef { batch: id, index }, now, out),
+                    }
                 }
             }
             // It may turn calls away, which makes something due at once.
             self.dispatch(now, out);
-            let Some(batch) = self.batches.get_mut(id) else { return };
-            if !batch.next_noted().has_passed(now) {
+            let mut is_due = |id: &BatchId| {
+                self.batches.get_mut(*id).is_some_and(|batch| batch.next_noted().has_passed(now))
+            };
+            if !ids.iter().any(&mut is_due) {
                 return;
             }
         }
@@ -178,8 +187,10 @@ impl<P: Clone> Scheduler<P> {
         let Some(batch) = self.batches.get(id) else { return };
         let outcome = |(index, slot): (usize, &Slot<P>)| match slot.state {
             State::Settled => None,
-            State::Running => Some((index, self.end_outcome(CallRef { batch: id, index }, now))),
-            _ => Some((index, slot.unfinished(now))),
+            State::Running => {
+                Some((index, self.end_outcome(CallRef { batch: id, index }, now).into()))
+            }
+            _ => Some((index, slot.unfinished(now).into())),
         };
         let outcomes: Vec<_> = batch.slots.iter().enumerate().filter_map(outcome).collect();
         self.settle_together(id, &mut outcomes.into_iter(), now, out);

@@ -17,6 +17,7 @@ mod batch;
 mod breaker;
 mod dispatch;
 mod due;
+mod ended;
 mod expire;
 mod keys;
 mod pools;
@@ -220,15 +221,15 @@ impl<P: Clone> Scheduler<P> {
     }
 
     /// The first settled call that a custom policy hasn't seen, with what it is to be shown.
-    pub(crate) fn next_undecided(&self, id: BatchId) -> Option<Undecided> {
-        let batch = self.batches.get(id)?;
+    pub(crate) fn next_undecided(&mut self, id: BatchId) -> Option<Undecided> {
+        let batch = self.batches.get_mut(id)?;
         // It counts as undecided until `decided`, so that nothing starts meanwhile.
         let index = *batch.undecided.front()?;
-        let slot = &batch.slots[index];
+        let slot = &mut batch.slots[index];
         Some(Undecided {
             index,
             name: slot.call.name().to_owned(),
-            outcome: slot.outcome.clone()?,
+            outcome: slot.outcome.as_mut()?.share(),
             succeeded: batch.succeeded,
             failed: batch.failed(),
             pending: batch.pending + batch.deferred,
@@ -315,7 +316,7 @@ fn zombie<P>(slot: &Slot<P>) -> Zombie {
 pub(crate) struct Undecided {
     pub(crate) index: usize,
     name: String,
-    outcome: Outcome,
+    outcome: Arc<Outcome>,
     succeeded: usize,
     failed: usize,
     pending: usize,

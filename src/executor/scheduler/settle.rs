@@ -1,9 +1,9 @@
 //! How a call, a batch and the executor end.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::batch::{Due, Ending, Slot, State, Terms, Thread};
+use super::ended::Ended;
 use super::{Action, BatchId, CallRef, Fate, Finish, Scheduler, ending};
 use crate::error::{ToolError, ToolErrorKind};
 use crate::outcome::{Limit, NotStarted, Outcome};
@@ -13,11 +13,11 @@ use crate::time::Deadline;
 
 impl<P> Slot<P> {
     /// What is given instead, where the tool failed and has a fallback.
-    fn or_fallback(&mut self, outcome: Outcome) -> Outcome {
+    fn or_fallback(&mut self, outcome: Ended) -> Ended {
         match self.terms.fallback_of(&outcome) {
             Some(fallback) => {
-                self.notes.push(Note::Fallback(Box::new(outcome)));
-                Outcome::Succeeded(fallback.clone())
+                self.notes.push(Note::Fallback(Box::new(outcome.into_outcome())));
+                Outcome::Succeeded(fallback.clone()).into()
             }
             None => outcome,
         }
@@ -25,7 +25,7 @@ impl<P> Slot<P> {
 
     /// Whether it waits for a decision from outside.
     fn is_deferred(&self) -> bool {
-        self.outcome == Some(Outcome::NotStarted(NotStarted::Deferred))
+        matches!(self.outcome.as_deref(), Some(Outcome::NotStarted(NotStarted::Deferred)))
     }
 
     /// How a call ends at `now` that isn't running: as its last attempt did, if there was one.
@@ -69,7 +69,18 @@ impl<P: Clone> Scheduler<P> {
         now: Instant,
         out: &mut Vec<Action<P>>,
     ) {
-        let mut one = std::iter::once((call.index, outcome));
+        self.settle_as(call, outcome.into(), now, out);
+    }
+
+    /// As [`settle`](Self::settle), with an end that others may have, too.
+    pub(super) fn settle_as(
+        &mut self,
+        call: CallRef,
+        ended: Ended,
+        now: Instant,
+        out: &mut Vec<Action<P>>,
+    ) {
+        let mut one = std::iter::once((call.index, ended));
         self.settle_together(call.batch, &mut one, now, out);
     }
 
@@ -77,7 +88,7 @@ impl<P: Clone> Scheduler<P> {
     pub(super) fn settle_together(
         &mut self,
         id: BatchId,
-        calls: &mut dyn Iterator<Item = (usize, Outcome)>,
+        calls: &mut dyn Iterator<Item = (usize, Ended)>,
         now: Instant,
         out: &mut Vec<Action<P>>,
     ) {
@@ -85,9 +96,9 @@ impl<P: Clone> Scheduler<P> {
         let mut seen = Seen { succeeded: batch.succeeded, failed: batch.failed() };
         let mut first = None;
         let mut others = Vec::new();
-        for (index, outcome) in calls {
+        for (index, ended) in calls {
             let call = CallRef { batch: id, index };
-            let Some(followers) = self.settle_one(call, outcome, now, out) else { continue };
+            let Some(followers) = self.settle_one(call, ended, now, out) else { continue };
             match first {
                 None => first = Some(call),
                 Some(_) => others.push(call),
@@ -114,7 +125,7 @@ impl<P: Clone> Scheduler<P> {
     fn settle_one(
         &mut self,
         call: CallRef,
-        outcome: Outcome,
+        ended: Ended,
         now: Instant,
         out: &mut Vec<Action<P>>,
     ) -> Option<Vec<usize>> {
@@ -125,16 +136,16 @@ impl<P: Clone> Scheduler<P> {
         }
         let was = std::mem::replace(&mut slot.state, State::Settled);
         if was == State::Running || was == State::Starting {
-            self.room.pools.ended(&slot.terms, call, Some(&outcome), now);
+            self.room.pools.ended(&slot.terms, call, Some(&ended), now);
         }
-        let outcome = slot.or_fallback(outcome);
+        let mut ended = slot.or_fallback(ended);
         slot.ended = Some(now);
         batch.pending -= 1;
-        batch.succeeded += usize::from(outcome.is_success());
+        batch.succeeded += usize::from(ended.is_success());
         if batch.observed {
-            out.push(Action::Settled(slot.payload.clone(), Arc::new(outcome.clone())));
+            out.push(Action::Settled(slot.payload.clone(), ended.share()));
         }
-        slot.outcome = Some(outcome);
+        slot.outcome = Some(ended);
         batch.deferred += usize::from(slot.is_deferred());
         let followers = match &mut slot.preparation {
             Some(preparation) => std::mem::take(&mut preparation.followers),
@@ -293,13 +304,15 @@ impl<P: Clone> Scheduler<P> {
         out: &mut Vec<Action<P>>,
     ) -> bool {
         let Some(batch) = self.batches.get_mut(call.batch) else { return false };
-        let Some(outcome) = batch.slots[leader].outcome.clone() else { return false };
+        let Some(ended) = batch.slots[leader].outcome.as_mut().map(Ended::share) else {
+            return false;
+        };
         let slot = &mut batch.slots[call.index];
         if slot.is_settled() {
             return false;
         }
         slot.notes.push(Note::CoalescedWith(leader));
-        self.settle_one(call, outcome, now, out);
+        self.settle_one(call, Ended::Shared(ended), now, out);
         true
     }
 
@@ -391,7 +404,7 @@ impl<P: Clone> Scheduler<P> {
             // It waits for its result from outside, which nobody may go and get any more.
             State::Settled if slot.is_deferred() && matches!(ending, Ending::Withheld(_)) => {
                 batch.deferred -= 1;
-                slot.outcome = Some(ending.unstarted());
+                slot.outcome = Some(ending.unstarted().into());
             }
             State::Settled => {}
             State::Running => {

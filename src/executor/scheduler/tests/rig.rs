@@ -283,13 +283,13 @@ impl Rig {
     }
 
     pub(super) fn outcome(&self, call: CallRef) -> Option<&Outcome> {
-        self.scheduler.slot(call)?.outcome.as_ref()
+        self.scheduler.slot(call)?.outcome.as_deref()
     }
 
     /// How the batch's calls ended, those that haven't as `None`.
     pub(super) fn ends(&self, id: BatchId) -> Vec<Option<&'static str>> {
         let slots = self.scheduler.batches.get(id).unwrap().slots.iter();
-        slots.map(|slot| slot.outcome.as_ref().map(Outcome::name)).collect()
+        slots.map(|slot| slot.outcome.as_deref().map(Outcome::name)).collect()
     }
 
     pub(super) fn close(&mut self, id: BatchId) -> Ended {
