@@ -3,6 +3,7 @@
 //!
 //! No network and no file: a schema stands on its own or is refused.
 
+#[cfg(feature = "wire")]
 mod plain;
 #[cfg(feature = "schema")]
 mod references;
@@ -13,8 +14,6 @@ mod unchecked;
 #[cfg(feature = "schema")]
 mod validator;
 
-#[cfg(feature = "wire")]
-pub(crate) use root::without_choice;
 #[cfg(not(feature = "schema"))]
 pub(crate) use unchecked::Validator;
 #[cfg(feature = "schema")]
@@ -26,7 +25,6 @@ use serde_json::Value;
 
 use crate::error::Error;
 use crate::json::Json;
-use crate::schema::plain::plain;
 
 /// An argument type.
 #[doc(hidden)]
@@ -58,13 +56,13 @@ fn described(schema_of: fn(&mut SchemaGenerator) -> Schema) -> Type {
     let is_text = kind == Some("string");
     let schema = match kind {
         Some("null") => Ok(empty()),
-        _ => check(schema.as_value()).map(|()| untitled(&plain(schema.as_value()))),
+        _ => check(schema.as_value()).map(|()| untitled(&schema)),
     };
     Type { schema, is_text }
 }
 
 /// A schema without its root's title, which is the Rust type's name.
-fn untitled(schema: &Value) -> Json {
+fn untitled(schema: &Schema) -> Json {
     let members = schema.as_object().into_iter().flatten().filter(|(name, _)| *name != "title");
     let written = members.map(|(name, value)| format!("{}:{value}", Value::from(name.as_str())));
     Json::valid(format!("{{{}}}", written.collect::<Vec<_>>().join(",")))
@@ -90,9 +88,20 @@ pub(crate) fn text_of(arguments: &str) -> Option<&str> {
     read.is_string().then_some(input)
 }
 
+/// The schema as a request tells it: in plain words, and where that is wanted with no choice at its
+/// root. One that no tree can hold is told as it is.
+#[cfg(feature = "wire")]
+pub(crate) fn told(schema: &Json, may_choose: bool) -> Json {
+    let Ok(value) = schema.to_value() else { return schema.clone() };
+    match plain::plain(&value) {
+        Value::Object(root) if !may_choose => Json::from_value(&root::without_choice(root)),
+        plain => Json::from_value(&plain),
+    }
+}
+
 /// A schema given by hand, refused unless its root is an object schema.
 pub(crate) fn checked(schema: &Value) -> Result<Json, Error> {
-    check(schema).map(|()| Json::from_value(&plain(schema)))
+    check(schema).map(|()| Json::from_value(schema))
 }
 
 fn check(schema: &Value) -> Result<(), Error> {

@@ -1,10 +1,6 @@
 //! A root that is no choice between schemas: Anthropic and OpenAI refuse a request with one.
 
-use std::borrow::Cow;
-
 use serde_json::{Map, Value, json};
-
-use crate::json::Json;
 
 /// Keywords that a root can't have, those of choices first.
 const REFUSED: [&str; 5] = ["allOf", "anyOf", "oneOf", "enum", "not"];
@@ -13,18 +9,11 @@ const DEPTH: usize = 16;
 
 /// The schema with the properties of all choices at its root, where those required are that every
 /// choice requires. It allows more than the schema itself, by which arguments are still judged.
-pub(crate) fn without_choice(schema: &Json) -> Cow<'_, Json> {
-    let root = schema.to_value().ok().and_then(|root| match root {
-        Value::Object(root) => Some(root),
-        _ => None,
-    });
-    match root {
-        Some(root) if REFUSED.iter().any(|key| root.contains_key(*key)) => {
-            let merged = merged(&root, &Value::Object(root.clone()), DEPTH);
-            Cow::Owned(Json::from_value(&Value::Object(merged)))
-        }
-        _ => Cow::Borrowed(schema),
-    }
+pub(super) fn without_choice(root: Map<String, Value>) -> Value {
+    Value::Object(match REFUSED.iter().any(|key| root.contains_key(*key)) {
+        true => merged(&root, &Value::Object(root.clone()), DEPTH),
+        false => root,
+    })
 }
 
 fn merged(schema: &Map<String, Value>, root: &Value, depth: usize) -> Map<String, Value> {
@@ -113,18 +102,15 @@ mod tests {
     use super::*;
 
     fn check(schema: Value, expected: &Value) {
-        let schema = Json::from_value(&schema);
-        let made = without_choice(&schema);
-        assert_eq!(&made.to_value().unwrap(), expected, "{schema}");
+        let Value::Object(root) = schema else { panic!("{schema}") };
+        assert_eq!(&without_choice(root.clone()), expected, "{root:?}");
     }
 
     #[test]
     fn a_root_without_a_choice_stays_as_it_is() {
-        let schema = Json::parse(
-            r#"{"type":"object","properties":{"anyOf":{"anyOf":[{"type":"null"},{"type":"string"}]}}}"#,
-        )
-        .unwrap();
-        assert!(matches!(without_choice(&schema), Cow::Borrowed(_)));
+        let schema = json!({"type": "object", "properties": {
+            "anyOf": {"anyOf": [{"type": "null"}, {"type": "string"}]}}});
+        check(schema.clone(), &schema);
     }
 
     #[test]

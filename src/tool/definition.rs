@@ -429,10 +429,7 @@ impl<A: DeserializeOwned + 'static> Tool<A> {
     /// The handler takes whatever the arguments decode to: a `serde_json::Value`, or a
     /// `Box<serde_json::value::RawValue>` where every byte counts.
     ///
-    /// The schema is told in words that all servers read and pass on to the model: `true` as `{}`, a
-    /// `const` and a choice between described texts as an `enum`, a list of anything with its `items`.
-    /// What it allows stays the same. Anthropic refuses a request in which a property's name isn't 1 to
-    /// 64 of `a-z A-Z 0-9 _ . -`.
+    /// Anthropic refuses a request in which a property's name isn't 1 to 64 of `a-z A-Z 0-9 _ . -`.
     ///
     /// With the feature `schema` the arguments are checked against the schema before the handler
     /// sees them; without it the schema is only told to the model. A schema that can't be used is

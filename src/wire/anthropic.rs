@@ -16,7 +16,7 @@ use crate::call::ToolCall;
 use crate::json::Json;
 use crate::output::{Block as Part, Output};
 use crate::report::Report;
-use crate::schema::without_choice;
+use crate::schema;
 use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
 use crate::wire::answers::{Answer, NO_CONTENT, answers};
@@ -188,7 +188,7 @@ struct Definition<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     description: &'a str,
-    input_schema: Cow<'a, Json>,
+    input_schema: Json,
 }
 
 pub(super) fn tools(tools: &ToolSet) -> Json {
@@ -197,7 +197,7 @@ pub(super) fn tools(tools: &ToolSet) -> Json {
         .map(|tool| Definition {
             name: tool.name(),
             description: tool.description(),
-            input_schema: without_choice(tool.schema()),
+            input_schema: schema::told(tool.schema(), false),
         })
         .collect();
     raw::json(&definitions)

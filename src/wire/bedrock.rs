@@ -13,7 +13,7 @@ use crate::call::ToolCall;
 use crate::json::Json;
 use crate::output::{Block as Part, Output};
 use crate::report::Report;
-use crate::schema::without_choice;
+use crate::schema;
 use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
 use crate::wire::answers::{Answer, NO_CONTENT, answers};
@@ -217,12 +217,12 @@ struct ToolSpec<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     description: &'a str,
-    input_schema: Schema<'a>,
+    input_schema: Schema,
 }
 
 #[derive(Serialize)]
-struct Schema<'a> {
-    json: Cow<'a, Json>,
+struct Schema {
+    json: Json,
 }
 
 pub(super) fn tools(tools: &ToolSet) -> Json {
@@ -230,7 +230,7 @@ pub(super) fn tools(tools: &ToolSet) -> Json {
         tool_spec: ToolSpec {
             name: tool.name(),
             description: tool.description(),
-            input_schema: Schema { json: without_choice(tool.schema()) },
+            input_schema: Schema { json: schema::told(tool.schema(), false) },
         },
     });
     raw::json(&ToolConfig { tools: tools.collect() })

@@ -13,6 +13,7 @@ use crate::call::ToolCall;
 use crate::json::Json;
 use crate::output::{Block, Output};
 use crate::report::Report;
+use crate::schema;
 use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
 use crate::wire::answers::{Answer, answers};
@@ -231,7 +232,7 @@ struct Declaration<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     description: &'a str,
-    parameters_json_schema: &'a Json,
+    parameters_json_schema: Json,
 }
 
 /// One entry with all declarations, whose schemas are JSON Schemas as they are: what the older
@@ -240,7 +241,7 @@ pub(super) fn tools(tools: &ToolSet) -> Json {
     let declarations = tools.iter().map(|tool| Declaration {
         name: tool.name(),
         description: tool.description(),
-        parameters_json_schema: tool.schema(),
+        parameters_json_schema: schema::told(tool.schema(), true),
     });
     let all = Declarations { function_declarations: declarations.collect() };
     raw::json(&if tools.is_empty() { Vec::new() } else { vec![all] })

@@ -153,7 +153,9 @@ impl Wire {
     /// The tool definitions, in the set's order: the value of the request's `tools`
     /// (Bedrock: of `toolConfig`).
     ///
-    /// Anthropic and OpenAI refuse a schema whose root is a choice (`oneOf`, `anyOf`, `allOf`), as that
+    /// Schemas are told in words that all servers read and pass on to the model: `true` as `{}`, a
+    /// `const` and a choice between described texts as an `enum`, a list of anything with its `items`.
+    /// What they allow stays the same. Anthropic and OpenAI refuse a schema whose root is a choice (`oneOf`, `anyOf`, `allOf`), as that
     /// of a struct with a flattened enum is. In all formats but Gemini's it is told as an object with
     /// the properties of all choices, of which those are required that every choice requires; the
     /// arguments that come are judged by the schema itself and by decoding.

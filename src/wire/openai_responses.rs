@@ -15,7 +15,7 @@ use crate::call::ToolCall;
 use crate::json::Json;
 use crate::output::{self, Block};
 use crate::report::Report;
-use crate::schema::without_choice;
+use crate::schema;
 use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
 use crate::wire::answers::{Answer, answers};
@@ -197,7 +197,7 @@ struct Definition<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     description: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    parameters: Option<Cow<'a, Json>>,
+    parameters: Option<Json>,
     /// Said, because this format tries strict mode where it isn't.
     #[serde(skip_serializing_if = "Option::is_none")]
     strict: Option<bool>,
@@ -215,7 +215,7 @@ pub(super) fn tools(tools: &ToolSet) -> Json {
                 strict: None,
             };
         }
-        let parameters = Some(without_choice(tool.schema()));
+        let parameters = Some(schema::told(tool.schema(), false));
         Definition { kind: "function", name, description, parameters, strict: Some(false) }
     });
     raw::json(&definitions.collect::<Vec<_>>())

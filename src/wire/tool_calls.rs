@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::call::{CallState, ToolCall};
 use crate::json::{self, Json};
 use crate::report::Report;
-use crate::schema::without_choice;
+use crate::schema;
 use crate::tool::ToolSet;
 use crate::turn::{StopReason, Turn};
 use crate::wire::answers::{Answer, NO_CONTENT, answers};
@@ -396,7 +396,7 @@ struct DefinedFunction<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     description: &'a str,
-    parameters: Cow<'a, Json>,
+    parameters: Json,
 }
 
 #[derive(Serialize)]
@@ -414,7 +414,7 @@ pub(super) fn definitions(tools: &ToolSet, dialect: Dialect) -> Json {
             let custom = Some(DefinedCustom { name, description });
             return Definition { kind: "custom", function: None, custom };
         }
-        let parameters = without_choice(tool.schema());
+        let parameters = schema::told(tool.schema(), false);
         let function = Some(DefinedFunction { name, description, parameters });
         Definition { kind: "function", function, custom: None }
     });
