@@ -27,13 +27,12 @@ impl Secrets {
     pub(crate) fn add(&mut self, secret: String) {
         let secrets = Arc::make_mut(&mut self.0);
         let quoted = Value::from(secret.as_str()).to_string();
-        if let Some(spelled) = quoted.get(1..quoted.len() - 1)
-            && spelled != secret
-        {
+        let spelled = quoted.get(1..quoted.len() - 1).unwrap_or_default();
+        if spelled != secret {
             secrets.push(spelled.to_owned());
         }
-        if quoted.contains('/') {
-            secrets.push(quoted[1..quoted.len() - 1].replace('/', "\\/"));
+        if spelled.contains('/') {
+            secrets.push(spelled.replace('/', "\\/"));
         }
         secrets.push(secret);
     }

@@ -104,9 +104,7 @@ impl Batch {
         }
         let first = self.collector.calls();
         let mut planned = approval::plan(&turn.calls()[first..], first, tools, settings);
-        let (approver, is_over) =
-            (self.options.approver.as_ref(), || self.options.is_over(&self.core));
-        approval::ask(&mut planned, first, tools, approver, settings, &is_over);
+        self.options.ask(&mut planned, first, &self.core, tools);
         self.core.attend(self.collector.id);
         let _waiting = self.wait();
         self.collector.complete(planned, &self.options);

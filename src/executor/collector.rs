@@ -28,7 +28,7 @@ use crate::report::{CallReport, Note, Report};
 use crate::sync::channel::Receiver;
 use crate::sync::thread;
 use crate::time::Deadline;
-use crate::tool::{CallContext, Effect};
+use crate::tool::{CallContext, Effect, ToolSet};
 use crate::turn::Turn;
 
 /// What one run may set for itself.
@@ -105,8 +105,15 @@ impl Options {
         self
     }
 
+    /// Asks whoever decides for the run about those planned calls that need it; the first of them is
+    /// the turn's `first`.
+    pub(crate) fn ask(&self, planned: &mut [Planned], first: usize, core: &Core, tools: &ToolSet) {
+        let approver = self.approver.as_ref();
+        approval::ask(planned, first, tools, approver, &core.settings, &|| self.is_over(core));
+    }
+
     /// How a call of the run ends that hasn't begun, if none can begin any more.
-    pub(crate) fn is_over(&self, core: &Core) -> Option<Outcome> {
+    fn is_over(&self, core: &Core) -> Option<Outcome> {
         if core.with(|scheduler, _, _| scheduler.is_shut_down()) {
             Some(Outcome::NotStarted(NotStarted::Shutdown))
         } else if self.cancel.iter().any(CancelToken::is_cancelled) {
@@ -164,8 +171,7 @@ pub(crate) fn run(
             *planned = Planned::known(planned.call.clone(), outcome.clone());
         }
     }
-    let approver = options.approver.as_ref();
-    approval::ask(&mut planned, 0, tools, approver, settings, &|| options.is_over(core));
+    options.ask(&mut planned, 0, core, tools);
     run_planned(core, tooling, planned, options)
 }
 

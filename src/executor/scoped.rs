@@ -24,8 +24,7 @@ pub(super) fn run(
     let tooling = Tooling::new(tools.set, &core.settings, true);
     let handlers = tools.handlers;
     let mut planned = approval::plan(turn.calls(), 0, &tooling.set, &core.settings);
-    let (approver, settings) = (options.approver.as_ref(), &core.settings);
-    approval::ask(&mut planned, 0, &tooling.set, approver, settings, &|| options.is_over(core));
+    options.ask(&mut planned, 0, core, &tooling.set);
     if planned.is_empty() {
         return collector::run_planned(core, &tooling, planned, options);
     }

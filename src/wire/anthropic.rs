@@ -21,7 +21,7 @@ use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
 use crate::wire::answers::{Answer, NO_CONTENT, answers};
 use crate::wire::call_element::{arguments, call_unless, whole_call};
-use crate::wire::echo::{Echo, LAST_THINKING, Spelling};
+use crate::wire::echo::{Echo, Spelling};
 use crate::wire::failure::{Failure, check_list};
 use crate::wire::fields::{self, fields};
 use crate::wire::ids::{self, IdRule};
@@ -255,12 +255,8 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
             echo.keep(at, Json::from_raw(raw));
         }
     }
-    let (mut content, mut repairs) = echo.finish();
-    let last = content.last().and_then(|last| fields::parse::<Block<'_>>(last.as_str()).ok()?);
-    if last.is_some_and(|last| last.is("thinking") || last.is("redacted_thinking")) {
-        content.push(raw::json(&Content::Text { text: NO_CONTENT.into() }));
-        repairs.push(Repair { index: None, what: LAST_THINKING.to_owned() });
-    }
+    echo.put_behind_thinking(|| raw::json(&Content::Text { text: NO_CONTENT.into() }));
+    let (content, mut repairs) = echo.finish();
     if content.is_empty() {
         let what = "the message was left out: it has no content".to_owned();
         repairs.push(Repair { index: None, what });

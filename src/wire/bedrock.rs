@@ -16,9 +16,10 @@ use crate::report::Report;
 use crate::schema;
 use crate::tool::ToolSet;
 use crate::turn::{StopKind, StopReason, Turn, Usage, Wire};
+use crate::wire::Reply;
 use crate::wire::answers::{Answer, NO_CONTENT, answers};
 use crate::wire::call_element::{arguments, call_unless, whole_call};
-use crate::wire::echo::{Echo, LAST_THINKING, Spelling};
+use crate::wire::echo::{Echo, Spelling};
 use crate::wire::failure::{Failure, check_list};
 use crate::wire::fields::{self, Given, fields};
 use crate::wire::ids::{self, IdRule};
@@ -26,7 +27,6 @@ use crate::wire::media::image_type;
 use crate::wire::raw::{self, RawObject};
 use crate::wire::texts::joined;
 use crate::wire::tool_calls::{NAME_LIMIT, object_text};
-use crate::wire::{Repair, Reply};
 
 const ID: IdRule =
     IdRule { max: 64, legal: |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':') };
@@ -274,12 +274,15 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
             results.push((answer, id));
         } else if object.get("text").is_some() && is_blank(block.text.as_deref()) {
             echo.leave_out(at, "its text is blank");
-        } else if had_null {
-            echo.note(None, format!("an empty toolUse was left out of content[{at}]"));
-            echo.keep(at, raw::json(&object));
         } else if is_unsigned_thinking(&object) {
             // Claude refuses it, and the other models refuse any reasoning.
             echo.leave_out(at, "it has no signature");
+        } else if had_null {
+            echo.note(None, format!("an empty toolUse was left out of content[{at}]"));
+            match object.get("reasoningContent") {
+                Some(_) => echo.think(at, raw::json(&object)),
+                None => echo.keep(at, raw::json(&object)),
+            }
         } else if object.len() == 1 && object.get("reasoningContent").is_some() {
             echo.think(at, Json::from_raw(raw));
         } else if object.len() == 1 {
@@ -296,12 +299,8 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
         echo.note(None, "words were put into a message without content");
         echo.keep(0, raw::json(&Content::Text(NO_CONTENT.into())));
     }
-    let (mut content, mut repairs) = echo.finish();
-    let last = content.last().and_then(|last| RawObject::read(last.as_str()));
-    if last.is_some_and(|last| last.get("reasoningContent").is_some()) {
-        content.push(raw::json(&Content::Text(NO_CONTENT.into())));
-        repairs.push(Repair { index: None, what: LAST_THINKING.to_owned() });
-    }
+    echo.put_behind_thinking(|| raw::json(&Content::Text(NO_CONTENT.into())));
+    let (content, repairs) = echo.finish();
     let echoed = match repairs.is_empty() {
         true => message.clone(),
         false => raw::json(&Message { role: "assistant", content }),

@@ -14,9 +14,6 @@ use crate::wire::ids::quoted;
 use crate::wire::raw::{self, EQUAL_KEYS, RawObject};
 use crate::wire::tool_calls::object_text;
 
-/// What is done where thinking would be the last block of a message, which Claude refuses.
-pub(super) const LAST_THINKING: &str = "words were put behind thinking, which can't be the last";
-
 /// The blocks so far. Calls come last: nothing may follow them but thinking that led to further
 /// ones, which the provider has to be given where it stood.
 #[derive(Default)]
@@ -24,6 +21,8 @@ pub(super) struct Echo {
     /// Up to the last thinking that stays between calls.
     done: Vec<Json>,
     others: Vec<Json>,
+    /// Whether the last of them is thinking.
+    thinks: bool,
     calls: Vec<Json>,
     /// What came after the last call, with its place in the message.
     after: Vec<After>,
@@ -49,7 +48,10 @@ impl Echo {
 
     fn add(&mut self, at: usize, block: Json, is_thinking: bool) {
         match self.calls.is_empty() {
-            true => self.others.push(block),
+            true => {
+                self.others.push(block);
+                self.thinks = is_thinking;
+            }
             false => self.after.push(After { at, block, is_thinking }),
         }
     }
@@ -103,6 +105,14 @@ impl Echo {
     /// Whether there is no block.
     pub(super) fn is_empty(&self) -> bool {
         self.others.is_empty() && self.calls.is_empty()
+    }
+
+    /// Puts words behind thinking that would be the last block, which Claude refuses.
+    pub(super) fn put_behind_thinking(&mut self, words: impl FnOnce() -> Json) {
+        if self.calls.is_empty() && self.thinks {
+            self.others.push(words());
+            self.note(None, "words were put behind thinking, which can't be the last");
+        }
     }
 
     /// The blocks, and what was repaired; nothing where all are as they came.

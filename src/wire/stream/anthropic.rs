@@ -305,9 +305,6 @@ impl Stream {
             if text.trim().is_empty() {
                 return;
             }
-            if let Some((index, at)) = self.last {
-                self.places.insert(index, at);
-            }
             if let Ok(start) = RawValue::from_string(r#"{"type":"text","text":""}"#.to_owned()) {
                 self.start(None, &start, tell);
             }

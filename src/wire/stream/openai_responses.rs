@@ -311,15 +311,16 @@ impl Slot {
 
     /// Takes the pieces for all of the arguments, where no event said what those are.
     fn put_together(&mut self) {
+        if self.pieces.is_empty() {
+            return;
+        }
         let pieces = std::mem::take(&mut self.pieces);
         let kind = self.begun.as_deref().and_then(fields::part::<Item<'_>>);
         let key = match kind.and_then(|item| item.call_kind()) {
             Some(Kind::Custom) => "input",
             _ => "arguments",
         };
-        if !pieces.is_empty()
-            && let Ok(arguments) = serde_json::value::to_raw_value(&pieces)
-        {
+        if let Ok(arguments) = serde_json::value::to_raw_value(&pieces) {
             self.fill(key, &arguments, None);
             self.is_complete = crate::json::scan(&pieces).is_ok_and(|scan| scan.is_object);
         }

@@ -580,13 +580,18 @@ fn accounts(lines: &[&str]) -> Vec<(String, bool)> {
     accounts.into_iter().map(|(index, ended)| (format!("a/{index}"), ended)).collect()
 }
 
+/// A journal as it was before the first result of a call came.
+fn before_any_result(journal: &str) -> String {
+    let until = journal.lines().position(|line| line.starts_with(r#"{"result""#)).unwrap();
+    journal.lines().take(until).map(|line| format!("{line}\n")).collect()
+}
+
 #[test]
 fn an_open_intent_fails_the_row_or_is_tried_again_with_the_same_key_if_so_chosen() {
     let first = Folder::new();
     let journal = booked_once(&first.0);
     let before: Vec<(String, String)> = Book::new(&first.0).entries();
-    let until = journal.lines().position(|line| line.starts_with(r#"{"result""#)).unwrap();
-    let cut: String = journal.lines().take(until).map(|line| format!("{line}\n")).collect();
+    let cut = before_any_result(&journal);
     let goes_on = |folder: &Folder, unknown| {
         let book = Book::new(&folder.0);
         let agent = clerk::agent(&book, ms(0));
@@ -662,8 +667,7 @@ fn a_payment_that_had_begun_and_does_not_start_again_was_not_not_run() {
     run(build(true), [Row::new("a", "go")]);
     // Killed after the backend took the payment.
     let whole = std::fs::read_to_string(folder.journal()).unwrap();
-    let until = whole.lines().position(|line| line.starts_with(r#"{"result""#)).unwrap();
-    let cut: String = whole.lines().take(until).map(|line| format!("{line}\n")).collect();
+    let cut = before_any_result(&whole);
     assert!(cut.contains(r#"{"intent""#), "{cut}");
     std::fs::write(folder.journal(), cut).unwrap();
     let (_, told) = run(build(false), [Row::new("a", "go")]);
