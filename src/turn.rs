@@ -174,8 +174,9 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// A turn of calls that were parsed elsewhere. [`reply`](Self::reply) writes it in the format
-    /// of OpenAI Chat unless [`for_wire`](Self::for_wire) says otherwise.
+    /// A turn of calls that were parsed elsewhere, whose model waits for their results; of no calls,
+    /// one whose model is done. [`reply`](Self::reply) writes it in the format of OpenAI Chat unless
+    /// [`for_wire`](Self::for_wire) says otherwise.
     pub fn from_calls(calls: impl IntoIterator<Item = ToolCall>) -> Self {
         Self::of(calls.into_iter().collect())
     }
@@ -186,10 +187,11 @@ impl Turn {
                 *call = call.clone().at_element(element);
             }
         }
+        let stop = if calls.is_empty() { StopKind::EndTurn } else { StopKind::ToolUse };
         Self {
             calls,
             text: String::new(),
-            stop: StopReason::new(StopKind::ToolUse, ""),
+            stop: StopReason::new(stop, ""),
             usage: Usage::default(),
             wire: Wire::OpenAi,
             message: None,

@@ -45,7 +45,8 @@ pub enum End {
     },
     /// The model refused, or a filter stopped it; what it said.
     Refused(String),
-    /// The message ended before the model was done, and none of its calls was run, if it held any.
+    /// The message ended before the model was done, and none of its calls was run, if it held any;
+    /// or it was to hold calls, and holds neither a call nor a word.
     CutShort {
         /// Why.
         stop: StopReason,

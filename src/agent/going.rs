@@ -237,8 +237,10 @@ impl<'a> Going<'a> {
             // To be sent again as it is, and the model goes on.
             StopKind::Pause => None,
             // Without a word it is hardly an answer.
-            StopKind::Unknown if !text.trim().is_empty() => Some(End::Answer(text)),
-            StopKind::MaxTokens | StopKind::Failed | StopKind::Unknown => {
+            StopKind::Unknown | StopKind::ToolUse if !text.trim().is_empty() => {
+                Some(End::Answer(text))
+            }
+            StopKind::MaxTokens | StopKind::Failed | StopKind::Unknown | StopKind::ToolUse => {
                 Some(End::CutShort { stop: turn.stop().clone(), text })
             }
             _ => Some(ended_by_its_stop(turn).unwrap_or(End::Answer(text))),

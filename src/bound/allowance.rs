@@ -16,7 +16,8 @@ pub(crate) struct Allowance {
     media: AtomicUsize,
 }
 
-/// What a result has taken, and the file that holds the whole of it.
+/// What a result has taken, and the file that holds the whole of it. Dropped before
+/// [`keep`](Taken::keep), the file is removed: nobody learns of it.
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
     text: usize,
@@ -28,6 +29,19 @@ impl Taken {
     /// Where the whole of a cut result is.
     pub(crate) fn file(&self) -> Option<&Path> {
         self.file.as_deref()
+    }
+
+    /// The result is delivered, and with it where its file is.
+    pub(crate) fn keep(mut self) {
+        self.file = None;
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            spill::remove(file);
+        }
     }
 }
 
@@ -70,12 +84,9 @@ impl Allowance {
         }
     }
 
-    /// A result isn't delivered: others may have what it took, and its file goes.
-    pub(crate) fn give_back(&self, taken: Taken) {
+    /// A result isn't delivered: others may have what it took.
+    pub(crate) fn give_back(&self, taken: &Taken) {
         self.text.fetch_add(taken.text, Ordering::Relaxed);
         self.media.fetch_add(taken.media, Ordering::Relaxed);
-        if let Some(file) = taken.file {
-            spill::remove(&file);
-        }
     }
 }

@@ -405,9 +405,11 @@ fn fault_158_who_comes_last_is_cut_to_what_the_others_left() {
         assert_eq!(way(&text[..8000], &limit, &left).cut, None);
         let before = directory.files();
         // 7000 are left: for a result within its own limit, and then for one over it.
+        let mut kept = Vec::new();
         for length in [8000, 20_000] {
             let left = Allowance::new(7000, 0);
-            let cut = way(&text[..length], &limit, &left);
+            kept.push(way(&text[..length], &limit, &left));
+            let cut = kept.last().unwrap();
             assert_eq!(cut.cut, Some(length as u64));
             let shown = cut.output.to_text();
             assert!(shown.len() <= 7000 && shown.len() > 6900, "{}", shown.len());
@@ -427,6 +429,8 @@ fn fault_158_who_comes_last_is_cut_to_what_the_others_left() {
         }
         let files = directory.files().len() - before.len();
         assert_eq!(files, if limit.spill.is_some() { 2 } else { 0 });
+        drop(kept);
+        assert_eq!(directory.files(), before, "of results that nobody keeps");
         // 7000 are taken at once, and then nothing is left but what every call may say.
         assert_eq!(way(&text[..7000], &limit, &left).cut, None);
         assert_eq!(way(&text[..1024], &limit, &left).cut, None);

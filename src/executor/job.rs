@@ -222,13 +222,15 @@ impl Job {
             say(level, format_args!("{line}"));
         }
         if let Fate::Late(outcome) = fate {
-            self.run.allowance.give_back(taken);
+            self.run.allowance.give_back(&taken);
             let name = outcome.name();
             self.tell(Instant::now(), || EventKind::Late { outcome: outcome.into() });
             say(
                 log::Level::Debug,
                 format_args!("late result of {:?} dropped: {name}", self.call.name()),
             );
+        } else {
+            taken.keep();
         }
         next
     }

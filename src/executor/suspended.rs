@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bound;
+use crate::bound::{self, Taken};
 use crate::call::{CallState, ToolCall};
 use crate::error::Error;
 use crate::executor::approval::{self, Planned};
@@ -159,6 +159,7 @@ impl Executor {
         let mut planned: Vec<(usize, Planned)> = Vec::new();
         let mut resolved = HashSet::new();
         let allowance = self.tooling.allowance();
+        let mut answers = Vec::new();
         for (index, resolution) in resolutions {
             if !resolved.insert(index) {
                 return Err(Error::input(format_args!("call {index} has two resolutions")));
@@ -176,8 +177,9 @@ impl Executor {
                     let limit = own.unwrap_or_else(|| settings.result_limit(None));
                     match bound::output(output, &limit, &allowance) {
                         Ok(bounded) => {
-                            let (output, notes, _) = attempt::delivered(bounded);
+                            let (output, notes, taken) = attempt::delivered(bounded);
                             report.note(index, notes);
+                            answers.push(taken);
                             Outcome::Succeeded(output)
                         }
                         Err(error) => Outcome::Failed(error),
@@ -207,6 +209,7 @@ impl Executor {
             settings.redact(&mut outcome);
             report.settle(index, outcome);
         }
+        answers.into_iter().for_each(Taken::keep);
         Ok(Run::new(self, Resumed { report, planned }).idempotency_seed(suspended.seed.as_str()))
     }
 }

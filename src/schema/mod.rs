@@ -93,10 +93,8 @@ pub(crate) fn text_of(arguments: &str) -> Option<&str> {
 #[cfg(feature = "wire")]
 pub(crate) fn told(schema: &Json, may_choose: bool) -> Json {
     let Ok(value) = schema.to_value() else { return schema.clone() };
-    match plain::plain(&value) {
-        Value::Object(root) if !may_choose => Json::from_value(&root::without_choice(root)),
-        plain => Json::from_value(&plain),
-    }
+    let root = if may_choose { value } else { root::without_choice(value) };
+    Json::from_value(&plain::plain(&root))
 }
 
 /// A schema given by hand, refused unless its root is an object schema.

@@ -83,9 +83,12 @@ fn join_texts(schema: &mut Map<String, Value>) {
     }
     let choices = schema.get(key).and_then(Value::as_array).into_iter().flatten();
     let Some(choices) = choices.map(texts).collect::<Option<Vec<_>>>() else { return };
-    let all: Vec<_> = choices.iter().flat_map(|(texts, _)| texts.iter().copied()).collect();
+    let mut all: Vec<_> = choices.iter().flat_map(|(texts, _)| texts.iter().copied()).collect();
+    let told = all.len();
+    let mut seen = HashSet::new();
+    all.retain(|text| seen.insert(*text));
     // Of `oneOf` a text that two choices have is allowed by neither.
-    if all.is_empty() || all.iter().collect::<HashSet<_>>().len() < all.len() {
+    if all.is_empty() || key == "oneOf" && all.len() < told {
         return;
     }
     let own = schema.get("description").and_then(Value::as_str).map(str::to_owned);
@@ -109,7 +112,8 @@ fn texts(schema: &Value) -> Option<(Vec<&str>, Option<&str>)> {
     let is_plain = map.keys().all(|key| known.contains(&key.as_str()))
         && map.get("type").is_none_or(|kind| kind == "string");
     let texts = map.get("enum")?.as_array()?.iter().map(Value::as_str).collect::<Option<_>>()?;
-    is_plain.then_some((texts, map.get("description").and_then(Value::as_str)))
+    let description = map.get("description").and_then(Value::as_str);
+    is_plain.then_some((texts, description.filter(|description| !description.is_empty())))
 }
 
 #[cfg(test)]
@@ -163,6 +167,10 @@ mod tests {
                 {"const": "never", "description": "Not at all."}]}),
             json!({"type": "string", "enum": ["fast", "slow", "steady", "never"],
                 "description": "How.\nfast: In a hurry.\nnever: Not at all."}),
+        );
+        check(
+            json!({"anyOf": [{"const": "a", "description": ""}, {"enum": ["b", "a"]}]}),
+            json!({"type": "string", "enum": ["a", "b"]}),
         );
         for other in [
             json!({"oneOf": [{"enum": ["a"]}, {"enum": ["a", "b"]}]}),

@@ -161,3 +161,45 @@ fn two_commands_are_enough_for_a_fresh_machine() {
         .collect();
     assert_eq!(commands, ["cargo run --example customer_lookup", "cargo test"]);
 }
+
+/// The lines of the table below a heading, without its ruler.
+fn table(heading: &str) -> Vec<Vec<String>> {
+    let text = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, section) = text.split_once(&format!("\n## {heading}\n")).unwrap();
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let lines = section.lines().filter_map(|line| line.strip_prefix('|')?.strip_suffix('|'));
+    let cells = |line: &str| line.split('|').map(|cell| cell.trim().replace('`', "")).collect();
+    lines.filter(|line| !line.contains("---")).map(cells).collect()
+}
+
+#[test]
+fn what_it_costs_is_what_was_measured() {
+    let measured = std::fs::read_to_string(root().join("benches/results.json")).unwrap();
+    let measured: serde_json::Value = serde_json::from_str(&measured).unwrap();
+    let rows = measured["rows"].as_array().unwrap();
+    let row = |rival: &str, work: &str, n: u64| {
+        let is = |row: &&serde_json::Value| {
+            row["rival"] == rival && row["work"] == work && row["n"] == n
+        };
+        rows.iter().find(is).unwrap_or_else(|| panic!("{rival}, {n} of {work} weren't measured"))
+    };
+    let micros = |rival, work, n| row(rival, work, n)["micros"].as_f64().unwrap();
+    let ratio = |rival, work, n| {
+        let of_turns = row(rival, work, n)["ratio"].as_f64();
+        of_turns.unwrap_or_else(|| micros(rival, work, n) / micros("toolpool", work, n))
+    };
+    let works = [("no_op", 3), ("no_op", 100), ("nap", 3), ("nap", 100)];
+    let table = table("What it costs");
+    assert_eq!(table[0][1..], ["3 no-ops", "100 no-ops", "3 that sleep", "100 that sleep"]);
+    assert_eq!(table.len(), 7);
+    for line in &table[1..] {
+        for ((work, n), told) in works.into_iter().zip(&line[1..]) {
+            let ratio = ratio(&line[0], work, n);
+            let digits = usize::from(ratio < 9.95);
+            assert_eq!(*told, format!("{ratio:.digits$}×"), "{}, {n} of {work}", line[0]);
+        }
+    }
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let alone = format!("A turn of three that sleep takes {:.0} µs", micros("toolpool", "nap", 3));
+    assert!(readme.contains(&alone), "{alone}");
+}

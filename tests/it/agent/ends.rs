@@ -110,6 +110,10 @@ fn a_refusal_and_an_answer_cut_short_are_ends_of_their_own() {
     assert_eq!(end.unwrap().name(), "cut_short");
     let (end, _) = run(&agent(script().body(stopped("a_new_reason", "yes"))));
     assert_eq!(end.unwrap().answer(), Some("yes"));
+    let (end, _) = run(&agent(script().body(stopped("tool_calls", ""))));
+    assert_eq!(end.unwrap().name(), "cut_short", "the calls were lost on the way");
+    let (end, _) = run(&agent(script().body(stopped("tool_calls", "yes"))));
+    assert_eq!(end.unwrap().answer(), Some("yes"));
     let error = agent(script().body(stopped("length", "it"))).ask("A story?").unwrap_err();
     assert_eq!(error.end().map(End::name), Some("cut_short"));
     assert_eq!(error.conversation().unwrap().messages().len(), 2);

@@ -232,6 +232,37 @@ fn fault_158_what_is_not_delivered_takes_nothing_of_what_the_others_may_have() {
 }
 
 #[test]
+fn fault_158_a_file_that_nobody_learns_of_is_removed() {
+    let folder = std::env::temp_dir().join(format!("toolpool-unheard-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let files = || std::fs::read_dir(&folder).unwrap().count();
+    let long = Tool::new("long", "", || Ok("x".repeat(100_000)));
+    let pay = Tool::new("pay", "", || Ok(())).needs_approval();
+    let executor = Executor::builder(ToolSet::new().with(long).with(pay))
+        .keep_cut_results_in(&folder)
+        .approval(|requests| requests.iter().map(|_| Approval::Defer).collect())
+        .around(|| {
+            |cx: &CallContext, run: &mut dyn FnMut()| {
+                run();
+                assert!(cx.index() > 0);
+            }
+        })
+        .build()
+        .unwrap();
+    let report = executor.run(&turn([("long", ""), ("long", "")]));
+    assert_eq!((names(&report), files()), (vec!["panicked", "succeeded"], 1));
+
+    let asked = turn([("pay", ""), ("pay", "")]);
+    let suspended = executor.run(&asked).into_suspended(&asked).unwrap();
+    let answer = || Resolution::Answer(Output::text("y".repeat(100_000)));
+    executor.resume(&suspended, [(0, answer()), (2, Resolution::Allow)]).unwrap_err();
+    assert_eq!(files(), 1, "nothing was resumed");
+    let report = executor.resume(&suspended, [(0, answer())]).unwrap().run();
+    assert_eq!((report[0].notes.len(), files()), (2, 2));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
 fn fault_158_a_resumed_turn_has_the_limit_of_one() {
     let look = Tool::new("look", "", || Ok("x".repeat(40_000))).read_only();
     let pay = Tool::new("pay", "", || Ok("y".repeat(40_000))).needs_approval();
