@@ -61,6 +61,7 @@ fields! {
         name: Cow<'a, str>,
         input: &'a RawValue,
         text: Cow<'a, str>,
+        content: &'a RawValue,
         tool_use_id: Cow<'a, str>,
         toolset_name: &'a RawValue,
         caller: Caller<'a>,
@@ -251,6 +252,12 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
             echo.leave_out(at, "it was cut off before its signature");
         } else if block.is("thinking") || block.is("redacted_thinking") {
             echo.think(at, Json::from_raw(raw));
+        } else if block.is("compaction")
+            && let Some(mut object) = RawObject::read(raw.get())
+            && object.remove_null("encrypted_content")
+        {
+            echo.note(None, format!("encrypted_content of content[{at}] was left out: it is null"));
+            echo.keep(at, raw::json(&object));
         } else {
             echo.keep(at, Json::from_raw(raw));
         }
@@ -310,6 +317,9 @@ impl Block<'_> {
             "" => Some("it has no type"),
             "text" if self.text.as_deref().is_none_or(|text| text.trim().is_empty()) => {
                 Some("its text is empty")
+            }
+            "compaction" if self.content.is_some_and(|content| content.get() == "\"\"") => {
+                Some("its content is empty")
             }
             "server_tool_use" | "mcp_tool_use"
                 if self.input.is_some_and(|input| !input.get().starts_with('{')) =>

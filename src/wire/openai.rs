@@ -38,6 +38,7 @@ fields! {
     }
 
     struct RawCalls<'a> {
+        content: &'a RawValue,
         tool_calls: Vec<Option<&'a RawValue>>,
         function_call: Function<'a>,
     }
@@ -72,11 +73,11 @@ pub(super) fn parse(body: &str) -> Result<Turn, Failure> {
     const MESSAGE: &str = "choices[0].message";
     let no_object = || Failure::misfit(MESSAGE, "an object");
     let Body { choices, usage, .. } = fields::parse(body)?.unwrap_or_default();
-    let mut choices = choices.into_iter().flatten();
-    let choice = choices.next().flatten().ok_or_else(no_object)?;
-    let raw = choice.message.ok_or_else(no_object)?;
-    let joined = joined(&choice, choices.flatten());
-    let raw = joined.as_deref().unwrap_or(raw);
+    let choices = choices.unwrap_or_default();
+    let Some((Some(first), others)) = choices.split_first() else { return Err(no_object()) };
+    let raw = first.message.ok_or_else(no_object)?;
+    let (joined, choice) = joined(first, others).unzip();
+    let (raw, choice) = (joined.as_deref().unwrap_or(raw), choice.unwrap_or(first));
     let message = fields::parse::<Message<'_>>(raw.get())?.ok_or_else(no_object)?;
     check_list(message.elements(), format_args!("{MESSAGE}.tool_calls"))?;
     let stop = stop(choice.finish_reason.as_deref(), message.refusal.as_deref());
@@ -94,22 +95,32 @@ pub(super) fn parse(body: &str) -> Result<Turn, Failure> {
     ))
 }
 
-/// The message of the first choice with the calls of the others, where it says that there are some
-/// and holds none: Copilot puts what Claude says and its calls into choices of their own.
-fn joined<'a>(
-    first: &Choice<'a>,
-    others: impl Iterator<Item = Choice<'a>>,
-) -> Option<Box<RawValue>> {
-    let speaks_of_calls =
-        |choice: &Choice<'_>| stop(choice.finish_reason.as_deref(), None).kind == StopKind::ToolUse;
-    let theirs = others.filter(speaks_of_calls).filter_map(|choice| choice.calls()?.tool_calls);
-    let theirs: Vec<_> = theirs.flatten().flatten().collect();
-    if theirs.is_empty() || !speaks_of_calls(first) || first.calls()?.are_some() {
+/// The message of the first choice with the calls of the others, and who speaks of those, where the
+/// first says that there are some and holds none: Copilot puts what Claude says and its calls into
+/// choices of their own. Some proxies give the first a stop reason of its own; then it is joined with
+/// one that holds nothing but calls.
+fn joined<'a, 'b>(
+    first: &'b Choice<'a>,
+    others: &'b [Option<Choice<'a>>],
+) -> Option<(Box<RawValue>, &'b Choice<'a>)> {
+    let is = |choice: &Choice<'_>, kind| stop(choice.finish_reason.as_deref(), None).kind == kind;
+    let callers = others.iter().flatten().filter(|other| is(other, StopKind::ToolUse));
+    let mut callers = callers.filter_map(|other| Some((other, other.calls()?))).peekable();
+    let (speaker, calls) = callers.peek()?;
+    let belongs = match others {
+        _ if is(first, StopKind::ToolUse) => true,
+        [_] => is(first, StopKind::EndTurn) && !calls.say_something(),
+        _ => false,
+    };
+    if !belongs || first.calls()?.are_some() {
         return None;
     }
-    let mut message = RawObject::read(first.message?.get())?;
+    let speaker = *speaker;
+    let theirs: Vec<_> =
+        callers.filter_map(|(_, calls)| calls.tool_calls).flatten().flatten().collect();
+    let mut message = RawObject::read(first.message?.get()).filter(|_| !theirs.is_empty())?;
     message.set("tool_calls", &theirs);
-    serde_json::value::to_raw_value(&message).ok()
+    Some((serde_json::value::to_raw_value(&message).ok()?, speaker))
 }
 
 impl<'a> Choice<'a> {
@@ -119,6 +130,10 @@ impl<'a> Choice<'a> {
 }
 
 impl RawCalls<'_> {
+    fn say_something(&self) -> bool {
+        self.content.is_some_and(|content| !matches!(content.get(), "null" | "\"\"" | "[]"))
+    }
+
     fn are_some(&self) -> bool {
         self.tool_calls.iter().flatten().any(Option::is_some)
             || self.function_call.as_ref().is_some_and(|legacy| !legacy.name().is_empty())
@@ -150,7 +165,7 @@ pub(super) fn stop(raw: Option<&str>, refusal: Option<&str>) -> StopReason {
         _ if refusal.is_some_and(|refusal| !refusal.is_empty()) => StopKind::Refusal,
         "stop" | "end_turn" | "eos" | "eos_token" => StopKind::EndTurn,
         "stop_sequence" => StopKind::StopSequence,
-        "length" | "max_tokens" => StopKind::MaxTokens,
+        "length" | "max_tokens" | "max_output_tokens" => StopKind::MaxTokens,
         "model_length" | "model_context_window_exceeded" => StopKind::ContextExceeded,
         "content_filter"
         | "content-filter"
@@ -181,6 +196,8 @@ pub(super) fn stop(raw: Option<&str>, refusal: Option<&str>) -> StopReason {
 
 impl From<Tokens<'_>> for Usage {
     fn from(tokens: Tokens<'_>) -> Self {
+        let has_details =
+            tokens.prompt_tokens_details.is_some() || tokens.completion_tokens_details.is_some();
         let input = tokens.prompt_tokens_details.unwrap_or_default();
         let output = tokens.completion_tokens_details.unwrap_or_default();
         let read = tokens.prompt_tokens.unwrap_or_default();
@@ -191,6 +208,10 @@ impl From<Tokens<'_>> for Usage {
         let apart = written.saturating_add(reasoning);
         if tokens.total_tokens == Some(read.saturating_add(apart)) {
             written = apart;
+        }
+        // Google's own endpoint in this format leaves thoughts out of all but the total.
+        if let (Some(total), false) = (tokens.total_tokens, has_details) {
+            written = written.max(total.saturating_sub(read));
         }
         Self {
             input_tokens: read,

@@ -188,6 +188,8 @@ impl From<Tokens<'_>> for Usage {
 
 const IDS: IdRule = IdRule { max: 64, legal: |c| !c.is_control() };
 const NAME_LIMIT: usize = 128;
+/// Copilot makes longer ones than it takes back.
+const ITEM_ID_LIMIT: usize = 64;
 
 #[derive(Serialize)]
 struct Definition<'a> {
@@ -262,13 +264,19 @@ fn echo<'a>(
         let says =
             |text: &Option<Cow<'_, str>>| text.as_deref().is_some_and(|text| !text.is_empty());
         let known = item.filter(|item| says(&item.kind) || says(&item.role));
-        let Some((item, object)) = known.zip(RawObject::read(text.get())) else {
+        let Some((item, mut object)) = known.zip(RawObject::read(text.get())) else {
             let what = format!("output[{at}] was left out: it is no item");
             repairs.push(Repair { index: None, what });
             continue;
         };
         let kind = item.call_kind();
         let mut json = Json::from_raw(text);
+        if item.id.as_deref().is_some_and(|id| id.len() > ITEM_ID_LIMIT) {
+            object.remove("id");
+            json = raw::json(&object);
+            let what = format!("the id of output[{at}] was left out: it is too long");
+            repairs.push(Repair { index: None, what });
+        }
         if let Some(kind) = kind
             && let Some((answer, id)) = answers.get(callers.len()).zip(ids.get(callers.len()))
         {

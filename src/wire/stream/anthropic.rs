@@ -53,6 +53,7 @@ fields! {
         signature: &'a RawValue,
         citation: &'a RawValue,
         content: &'a RawValue,
+        encrypted_content: &'a RawValue,
         stop_reason: Cow<'a, str>,
         container: &'a RawValue,
     }
@@ -290,8 +291,13 @@ impl Stream {
             }
             "citations_delta" => block.citations.extend(delta.citation.map(ToOwned::to_owned)),
             "compaction_delta" => {
-                let content = parts::text(delta.content, "the content of a delta")?;
-                block.added("content").push_str(&content);
+                let parts =
+                    [("content", delta.content), ("encrypted_content", delta.encrypted_content)];
+                // Where it failed both are null, and stay so.
+                for (key, part) in parts.into_iter().filter(|(_, part)| part.is_some()) {
+                    let part = parts::text(part, "the content of a delta")?;
+                    block.added(key).push_str(&part);
+                }
             }
             _ => {}
         }
@@ -346,9 +352,10 @@ impl Delta<'_> {
 }
 
 impl Usage {
-    /// Counts are of the whole message so far; one that isn't repeated still holds.
+    /// Counts are of the whole message so far; one that isn't repeated still holds. Proxies that don't
+    /// know what was read say at the end that it was nothing.
     fn update(&mut self, new: Tokens<'_>) {
-        let update = |count: &mut Option<u64>, new: Option<u64>| *count = new.or(*count);
+        let update = |count: &mut Option<u64>, new: Option<u64>| *count = (*count).max(new);
         update(&mut self.input_tokens, new.input_tokens);
         update(&mut self.cache_creation_input_tokens, new.cache_creation_input_tokens);
         update(&mut self.cache_read_input_tokens, new.cache_read_input_tokens);

@@ -4,8 +4,9 @@
 //! piece with neither goes on with the last call, or, where there are several, with that in its
 //! place, unless it has a name. A name with a new id begins a call even at an index that was there,
 //! and so does another name than the call's once that has arguments; before, it is the rest of the
-//! name. The id is set once, a name that is said again counts once, arguments are appended, `null`
-//! is absent. A whole `message` behind pieces says what they said.
+//! name. Arguments alone begin no call while the last one's end is missing. The id is set once, a name
+//! that is said again counts once, arguments are appended, `null` is absent. A whole `message` behind
+//! pieces says what they said.
 //!
 //! No chunk says that a call ends. A call is taken for whole when a later one begins or a
 //! `finish_reason` comes, and its arguments are an object then; else it waits for the end, because
@@ -15,17 +16,18 @@
 //! stream with neither was cut, however whole its calls look: others might have followed.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
+use crate::json::canonical;
 use crate::turn::{StopKind, StopReason};
 use crate::wire::call_element::arguments;
 use crate::wire::fields::{self, Fields, Given, fields};
 use crate::wire::openai::stop;
 use crate::wire::stream::parts::{self, Kept, push_list, push_raw, push_text};
-use crate::wire::stream::tell::Tell;
+use crate::wire::stream::tell::{Tell, Told};
 use crate::wire::stream::{Format, Problem, is_done, push_json};
 
 mod content;
@@ -56,11 +58,6 @@ fields! {
         usage: &'a RawValue,
     }
 
-    struct FunctionPiece<'a> {
-        name: Cow<'a, str>,
-        arguments: &'a RawValue,
-    }
-
     struct CustomPiece<'a> {
         name: Cow<'a, str>,
         input: Cow<'a, str>,
@@ -70,6 +67,9 @@ fields! {
 /// Texts that come in pieces, beside the content.
 const TEXTS: [&str; 6] =
     ["refusal", "reasoning", "reasoning_content", "reasoning_opaque", "reasoning_text", "thinking"];
+
+/// So many choices there may be; OpenAI makes no more.
+const MOST_CHOICES: usize = 128;
 
 /// A piece of the message.
 #[derive(Debug, Default)]
@@ -135,11 +135,32 @@ impl<'a> Fields<'a> for Piece<'a> {
     }
 }
 
+/// A piece of a call's function.
+#[derive(Debug, Default)]
+struct FunctionPiece<'a> {
+    name: Option<Cow<'a, str>>,
+    arguments: Option<&'a RawValue>,
+    others: Vec<(String, &'a RawValue)>,
+}
+
+impl<'a> Fields<'a> for FunctionPiece<'a> {
+    fn field<A: MapAccess<'a>>(&mut self, key: &[u8], map: &mut A) -> Result<bool, A::Error> {
+        match key {
+            b"name" => self.name = fields::value(map)?,
+            b"arguments" => self.arguments = fields::value(map)?,
+            _ => parts::other(key, map, &mut self.others)?,
+        }
+        Ok(true)
+    }
+}
+
 /// The message so far.
 #[derive(Debug, Default)]
 pub(super) struct Stream {
-    /// Which of several answers is read: the first that came.
+    /// Which of several choices is read: the first that came.
     choice: Option<u64>,
+    /// The others, of which one may hold what belongs to the first.
+    others: BTreeMap<u64, Self>,
     content: Content,
     texts: [Option<String>; TEXTS.len()],
     details: Details,
@@ -184,17 +205,16 @@ impl Format for Stream {
         if let Some(said) = chunk.x_groq.filter(|_| groq.error.is_some_and(says)) {
             return Err(Problem::of_the_provider(said.get()));
         }
-        if let Some(usage) = chunk.usage.or(groq.usage) {
-            self.usage = Some(usage.to_owned());
-        }
+        self.count(chunk.usage.or(groq.usage));
         for choice in chunk.choices.into_iter().flatten().flatten() {
             let index = choice.index.unwrap_or_default();
             if *self.choice.get_or_insert(index) == index {
                 // Moonshot counts here.
-                if let Some(usage) = choice.usage {
-                    self.usage = Some(usage.to_owned());
-                }
+                self.count(choice.usage);
                 self.choice(choice, tell)?;
+            } else if self.others.len() < MOST_CHOICES || self.others.contains_key(&index) {
+                let other = self.others.entry(index).or_default();
+                other.choice(choice, &mut Tell::new(&mut Told::default(), &mut |_| {}))?;
             }
         }
         Ok(())
@@ -208,13 +228,8 @@ impl Format for Stream {
             tell.text(self.refusal());
         }
         let mut body = String::from("{\"choices\":[");
-        if self.choice.is_some() {
-            body.push_str("{\"message\":");
-            self.write(&mut body);
-            let stop = self.stop.as_ref().map_or("", |stop| &stop.raw);
-            push_text(&mut body, "finish_reason", stop);
-            body.push('}');
-        }
+        let choices = self.choice.map(|_| &*self).into_iter().chain(self.others.values());
+        push_list(&mut body, choices, |body, choice| choice.write_choice(body));
         body.push(']');
         push_raw(&mut body, "usage", self.usage.as_deref());
         body.push('}');
@@ -302,12 +317,11 @@ impl Stream {
             None => {
                 self.tell_whole(tell);
                 self.calls.push(Call::default());
-                self.calls.len() - 1
+                let at = self.calls.len() - 1;
+                self.by_index.extend(piece.index.map(|index| (index, at)));
+                at
             }
         };
-        if let Some(index) = piece.index {
-            self.by_index.insert(index, at);
-        }
         let call = &mut self.calls[at];
         // Gateways to Claude begin with an empty object that isn't meant.
         if at >= self.told && call.arguments.trim_ascii() == "{}" && piece.begins_an_object() {
@@ -331,9 +345,12 @@ impl Stream {
         let id = piece.id.as_deref().unwrap_or_default();
         let has_name = piece.name().is_some_and(|name| !name.is_empty());
         let last = self.calls.len().checked_sub(1);
-        let at = match piece.index {
-            Some(index) => {
-                let at = *self.by_index.get(&index)?;
+        let at = match piece.index.map(|index| self.by_index.get(&index)) {
+            Some(None) if id.is_empty() && !has_name && piece.has_arguments() => {
+                last.filter(|at| *at >= self.told && !self.calls[*at].is_whole())?
+            }
+            Some(at) => {
+                let at = *at?;
                 let call = &self.calls[at];
                 // A call whose id came late is no other call.
                 let is_late = call.id.is_empty() && at >= self.told;
@@ -385,6 +402,21 @@ impl Stream {
 
     fn refusal(&self) -> &str {
         self.texts[0].as_deref().unwrap_or_default()
+    }
+
+    /// Takes the tokens that were counted. Some servers end with a count of none.
+    fn count(&mut self, usage: Option<&RawValue>) {
+        let counts = |usage: &RawValue| usage.get().bytes().any(|b| b"123456789".contains(&b));
+        if let Some(usage) = usage.filter(|usage| self.usage.is_none() || counts(usage)) {
+            self.usage = Some(usage.to_owned());
+        }
+    }
+
+    fn write_choice(&self, out: &mut String) {
+        out.push_str("{\"message\":");
+        self.write(out);
+        push_text(out, "finish_reason", self.stop.as_ref().map_or("", |stop| &stop.raw));
+        out.push('}');
     }
 
     fn write(&self, out: &mut String) {
@@ -447,6 +479,7 @@ struct Call {
     is_function: bool,
     is_custom: bool,
     kept: Kept,
+    function_kept: Kept,
     pieces: usize,
     /// Whether a piece came that named it under another id.
     is_renewed: bool,
@@ -482,10 +515,22 @@ impl Call {
     fn add_function(&mut self, function: FunctionPiece<'_>) {
         self.is_function = true;
         self.add_name(function.name);
+        for (key, value) in function.others {
+            self.function_kept.keep(&key, value);
+        }
         let arguments = arguments(function.arguments);
-        if arguments != self.arguments || !self.is_whole() {
+        if !self.is_said_again(arguments.trim_ascii()) {
             self.arguments.push_str(&arguments);
         }
+    }
+
+    /// Whether a piece says all the arguments that have come in pieces, if with other white space.
+    fn is_said_again(&self, piece: &str) -> bool {
+        let ends = |text: &str| text.starts_with('{') && text.ends_with('}');
+        ends(piece)
+            && ends(self.arguments.trim_ascii())
+            && self.is_whole()
+            && canonical(piece) == canonical(&self.arguments)
     }
 
     /// Takes a piece of the name: servers that say it again in every piece say all of it, those
@@ -555,6 +600,7 @@ impl Call {
         push_json(out, &self.name);
         out.push_str(",\"arguments\":");
         push_json(out, &self.arguments);
+        self.function_kept.write(out);
         out.push('}');
     }
 }

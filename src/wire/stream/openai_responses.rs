@@ -80,7 +80,8 @@ impl Format for Stream {
         }
         let event: Option<Event<'_>> = fields::parse(data).map_err(|e| Problem::event(&e, data))?;
         let event = event.unwrap_or_default();
-        match event.kind.as_deref().unwrap_or(name) {
+        let kind = event.kind.as_deref().unwrap_or(name);
+        match kind {
             "response.created" => {
                 tell.restart();
                 *self = Self::default();
@@ -121,7 +122,10 @@ impl Format for Stream {
                         event.response.map_or(data, RawValue::get),
                     ));
                 }
-                self.last = event.response.map(ToOwned::to_owned);
+                self.last = event.response.map(|last| match kind {
+                    "response.completed" | "response.done" => last.to_owned(),
+                    veto => with_status(last, &veto["response.".len()..]),
+                });
             }
             "error" => return Err(Problem::of_the_provider(data)),
             "" if event.object.as_deref() == Some("response") => {
@@ -325,6 +329,13 @@ impl Slot {
             self.is_complete = crate::json::scan(&pieces).is_ok_and(|scan| scan.is_object);
         }
     }
+}
+
+/// The response with the status that its event says. Some servers leave it out.
+fn with_status(response: &RawValue, status: &str) -> Box<RawValue> {
+    let Some(mut object) = RawObject::read(response.get()) else { return response.to_owned() };
+    object.set("status", status);
+    serde_json::value::to_raw_value(&object).unwrap_or_else(|_| response.to_owned())
 }
 
 /// A call that ended without what its beginning, or the end of its arguments, had said.

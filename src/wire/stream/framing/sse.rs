@@ -1,7 +1,8 @@
 //! Server-sent events: `event:` and `data:` lines, an empty line ends an event, lines that begin
 //! with a colon are comments. Ids and retry times are passed over: nobody reconnects here. A line
-//! that is nothing but a JSON object counts as an event, because servers that fail in mid-stream
-//! write their error so.
+//! that is nothing but a JSON object counts as an event, and one of a field `error` with such an
+//! object as an event of that name, because servers that fail in mid-stream write their errors so. A line
+//! of data that follows on a whole JSON object begins an event, because some leave out the empty lines.
 
 use serde::de::IgnoredAny;
 
@@ -63,6 +64,9 @@ impl Event {
         self.is_stream |= matches!(field, b"data" | b"event");
         match field {
             b"data" => {
+                if self.begins_anew(value) {
+                    self.end(each)?;
+                }
                 if self.data.len() + value.len() >= EVENT_LIMIT {
                     return Err(too_long());
                 }
@@ -79,6 +83,11 @@ impl Event {
                 self.is_stream = true;
                 return each("", utf8(line)?);
             }
+            b"error" if value.starts_with(b"{") && is_json(value) => {
+                self.end(each)?;
+                self.is_stream = true;
+                return each("error", utf8(value)?);
+            }
             b"" | b"id" | b"retry" => {}
             _ if !self.is_stream && self.odd.is_empty() => {
                 self.odd.extend_from_slice(&line[..line.len().min(ODD_KEPT)]);
@@ -86,6 +95,13 @@ impl Event {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whether a line of data is another event's, though no empty line came before it.
+    fn begins_anew(&self, line: &[u8]) -> bool {
+        self.data.ends_with(b"}")
+            && (line.starts_with(b"{") || line == b"[DONE]")
+            && is_json(&self.data)
     }
 
     fn end(&mut self, each: &mut Each<'_>) -> Result<(), Problem> {

@@ -374,3 +374,39 @@ fn arguments_that_come_for_a_text_break_the_stream() {
         "anthropic stream is not readable: the pieces of a block don't fit together",
     );
 }
+
+#[test]
+fn a_count_of_nothing_erases_no_count() {
+    let stream = sse(&[
+        r#"{"type":"message_start","message":{"content":[],"usage":{"input_tokens":12,"output_tokens":1}}}"#,
+        r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"input_tokens":0,"output_tokens":7}}"#,
+        r#"{"type":"message_stop"}"#,
+    ])
+    .concat();
+    let usage = read_all_ways(Wire::Anthropic, &stream).turn.unwrap().usage();
+    assert_eq!((usage.input_tokens, usage.output_tokens), (12, 7));
+}
+
+#[test]
+fn a_summary_comes_whole_and_one_that_failed_stays_null() {
+    let block = |index: u8, delta: &str| {
+        [
+            format!(
+                r#"{{"type":"content_block_start","index":{index},"content_block":{{"type":"compaction","content":null}}}}"#
+            ),
+            format!(r#"{{"type":"content_block_delta","index":{index},"delta":{delta}}}"#),
+            format!(r#"{{"type":"content_block_stop","index":{index}}}"#),
+        ]
+    };
+    let made =
+        block(0, r#"{"type":"compaction_delta","content":"So far.","encrypted_content":"eA"}"#);
+    let failed = block(1, r#"{"type":"compaction_delta","content":null,"encrypted_content":null}"#);
+    let mut events = vec![r#"{"type":"message_start","message":{"content":[]}}"#];
+    events.extend(made.iter().chain(&failed).map(String::as_str));
+    events.push(r#"{"type":"message_delta","delta":{"stop_reason":"compaction"}}"#);
+    check(
+        Wire::Anthropic,
+        sse(&events).concat(),
+        r#"{"content":[{"type":"compaction","content":"So far.","encrypted_content":"eA"},{"type":"compaction","content":null}],"stop_reason":"compaction","usage":{}}"#,
+    );
+}

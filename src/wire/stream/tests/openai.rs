@@ -627,3 +627,114 @@ fn a_message_that_was_broken_off_as_a_loop_runs_nothing() {
     assert_eq!((turn.stop().kind, turn.calls().len()), (StopKind::Failed, 1));
     assert_ne!(turn.calls()[0].state(), crate::call::CallState::Complete);
 }
+
+#[test]
+fn arguments_alone_at_a_new_index_go_on_with_the_call_whose_end_is_missing() {
+    let begun = r#"{"index":0,"id":"a","function":{"name":"pay","arguments":""}}"#;
+    let more = |index: u8, text: &str| {
+        format!(r#"{{"index":{index},"function":{{"arguments":"{text}"}}}}"#)
+    };
+    let next = r#"{"index":1,"id":"b","function":{"name":"now","arguments":"{}"}}"#;
+    check_calls(
+        &[begun, &more(1, r#"{\"eur\""#), &more(1, ":5}"), next],
+        &[r#"a pay {"eur":5}"#, "b now {}"],
+    );
+    // Behind a whole call they are one of their own, which can't run.
+    let stream = pieces(&[next, &more(2, r#"{\"eur\":5}"#)], "tool_calls");
+    assert_eq!(calls(&turn_of(&stream)), ["b now {}", r#"-  {"eur":5}"#]);
+}
+
+#[test]
+fn an_error_may_be_a_line_of_its_own() {
+    let begun = "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n";
+    let error = "error: {\"code\":500,\"message\":\"out of memory\",\"type\":\"server_error\"}\n\n";
+    for done in ["", "data: [DONE]\n\n"] {
+        check_broken(
+            Wire::OpenAi,
+            format!("{begun}{error}{done}"),
+            "openai answered with an error: server_error: out of memory",
+        );
+    }
+}
+
+#[test]
+fn events_without_empty_lines_between_them_are_read() {
+    let stream = text_and_calls();
+    let dense = stream.replace("\n\n", "\n");
+    assert_eq!(turn_of(&dense), turn_of(&stream));
+    assert_eq!(turn_of(&dense.replace('\n', "\r\n")), turn_of(&stream));
+    // Lines of one event stay together.
+    let spread = stream.replace("\"delta\":", "\"delta\":\ndata: ");
+    assert_eq!(turn_of(&spread).calls(), turn_of(&stream).calls());
+}
+
+#[test]
+fn arguments_said_again_with_other_white_space_count_once() {
+    check_calls(
+        &[
+            r#"{"index":0,"id":"a","function":{"name":"pay","arguments":"{\"eur\""}}"#,
+            r#"{"index":0,"function":{"arguments":":5}"}}"#,
+            r#"{"index":0,"function":{"arguments":"{ \"eur\": 5 }\n"}}"#,
+        ],
+        &[r#"a pay {"eur":5}"#],
+    );
+}
+
+#[test]
+fn what_a_function_has_beside_is_kept() {
+    let stream = pieces(
+        &[
+            r#"{"index":0,"id":"a","function":{"name":"pay","arguments":"","provider_specific_fields":{"thought_signature":"c2ln"}}}"#,
+            r#"{"index":0,"function":{"arguments":"{}"}}"#,
+        ],
+        "tool_calls",
+    );
+    let message = turn_of(&stream).message().unwrap().to_string();
+    let function = r#""function":{"name":"pay","arguments":"{}","provider_specific_fields":{"thought_signature":"c2ln"}}"#;
+    assert!(message.contains(function), "{message}");
+}
+
+#[test]
+fn words_and_calls_in_choices_of_their_own_are_one_message() {
+    let chunk = |index: u8, delta: &str, stop: &str| {
+        format!(
+            "data: {{\"choices\":[{{\"index\":{index},\"delta\":{delta},\"finish_reason\":{stop}}}]}}\n\n"
+        )
+    };
+    let call = r#"{"content":null,"tool_calls":[{"index":0,"id":"a","function":{"name":"pay","arguments":"{}"}}]}"#;
+    for first in ["\"stop\"", "\"tool_calls\""] {
+        let stream = chunk(0, r#"{"content":"I pay."}"#, "null")
+            + &chunk(0, "{}", first)
+            + &chunk(1, call, "\"tool_calls\"");
+        let turn = turn_of(&stream);
+        assert_eq!((turn.text(), calls(&turn)), ("I pay.", vec!["a pay {}".to_owned()]));
+        assert_eq!(turn.stop().kind, StopKind::ToolUse);
+    }
+    // Other answers are none of its business, nor is what was cut.
+    let beside = call.replace("null", "\"Or so.\"");
+    for (first, second, second_stop) in [
+        (r#"{"content":"I pay."}"#, beside.as_str(), "\"tool_calls\""),
+        (r#"{"content":"I pay."}"#, call, "\"length\""),
+        (call, call, "\"tool_calls\""),
+    ] {
+        let stream = chunk(0, first, "\"stop\"") + &chunk(1, second, second_stop);
+        let alone = chunk(0, first, "\"stop\"");
+        assert_eq!(calls(&turn_of(&stream)), calls(&turn_of(&alone)), "{stream}");
+        assert_eq!(turn_of(&stream).stop(), turn_of(&alone).stop());
+    }
+    let third = chunk(2, r#"{"content":"No."}"#, "\"stop\"");
+    let three = chunk(0, r#"{"content":"Hm."}"#, "\"stop\"") + &chunk(1, call, "\"tool_calls\"");
+    assert_eq!(turn_of(&(three + &third)).calls().len(), 0);
+}
+
+#[test]
+fn a_count_of_nothing_erases_no_count() {
+    let usage = |read: u8| {
+        format!(
+            "data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":{read},\"completion_tokens\":{read}}}}}\n\n"
+        )
+    };
+    let counted = usage(3) + &usage(0) + "data: [DONE]";
+    let stream = chat(&[r#"{"content":"Hi"}"#], "stop").replace("data: [DONE]", &counted);
+    assert_eq!(turn_of(&stream).usage().output_tokens, 3);
+}

@@ -1,6 +1,7 @@
 //! OpenAI Responses.
 
 use super::*;
+use crate::call::CallState;
 use crate::turn::StopKind;
 
 const CREATED: &str =
@@ -146,8 +147,8 @@ fn a_call_whose_item_never_ends_is_put_together() {
     );
     let turn = check(Wire::OpenAiResponses, stream(&events), &whole);
     let state = |at: usize| turn.calls()[at].state();
-    assert_eq!(state(1), crate::call::CallState::Complete);
-    assert_ne!(state(2), crate::call::CallState::Complete, "its arguments never came");
+    assert_eq!(state(1), CallState::Complete);
+    assert_ne!(state(2), CallState::Complete, "its arguments never came");
     // What the last event holds counts more than what has no end, unless it forgets all calls; one
     // whose arguments never came may not have been made.
     let ended_with = |items: &[&str]| {
@@ -221,7 +222,7 @@ fn arguments_that_only_came_in_pieces_are_put_together() {
     let items: Vec<_> = whole.iter().map(String::as_str).collect();
     let all = [&begun[..], &more].concat();
     let turn = check(Wire::OpenAiResponses, stream(&all), &body("completed", &items));
-    let complete = |at: usize| turn.calls()[at].state() == crate::call::CallState::Complete;
+    let complete = |at: usize| turn.calls()[at].state() == CallState::Complete;
     assert_eq!([0, 1, 2].map(complete), [true, true, false]);
     // An item that ends without them is filled up.
     let ends = [done(0, &function("1", "")), last("completed", &[])];
@@ -273,7 +274,7 @@ fn a_cut_response_runs_nothing() {
     let whole = body("incomplete", &[CALL, cut]);
     let turn = check(Wire::OpenAiResponses, stream(&events), &whole);
     assert_eq!(turn.stop().kind, StopKind::MaxTokens);
-    assert!(turn.calls().iter().all(|call| call.state() != crate::call::CallState::Complete));
+    assert!(turn.calls().iter().all(|call| call.state() != CallState::Complete));
 }
 
 #[test]
@@ -305,4 +306,21 @@ fn a_response_that_begins_anew_replaces_what_came() {
     let stream = stream(&events);
     check(Wire::OpenAiResponses, &stream, &body("completed", &[CALL]));
     assert_eq!(read(Wire::OpenAiResponses, [&*stream]).restarts, 1);
+}
+
+#[test]
+fn the_events_name_forbids_the_calls_where_no_status_does() {
+    let call = r#"{"type":"function_call","call_id":"a","name":"pay","arguments":"{}"}"#;
+    let done = format!(r#"{{"type":"response.output_item.done","output_index":0,"item":{call}}}"#);
+    for status in ["", r#""status":"completed","#] {
+        for end in ["incomplete", "failed", "cancelled"] {
+            let last =
+                format!(r#"{{"type":"response.{end}","response":{{{status}"output":[{call}]}}}}"#);
+            let stream = sse(&[&done, &last]).concat();
+            let turn = read_all_ways(Wire::OpenAiResponses, &stream).turn.unwrap();
+            assert_eq!(turn.stop().raw, end);
+            assert!(turn.stop().forbids_calls(), "{last}");
+            assert_ne!(turn.calls()[0].state(), CallState::Complete, "{last}");
+        }
+    }
 }

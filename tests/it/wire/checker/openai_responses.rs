@@ -12,6 +12,7 @@ pub(super) fn check(turn: &Turn, items: &[Value], rules: &mut Rules) {
         all_items_are_there(without_last_thoughts(came, turn), &echo, rules);
     }
     for item in &echo {
+        rules.demand(text(item, "id").len() <= ID_LIMIT, format!("echo: a long id in {item}"));
         let typed = !text(item, "type").is_empty() || !text(item, "role").is_empty();
         rules.demand(typed, format!("echo: no type in {item}"));
     }
@@ -61,17 +62,30 @@ fn without_last_thoughts<'a>(came: &'a [Value], turn: &Turn) -> &'a [Value] {
     }
 }
 
+/// A longer one can't go back.
+const ID_LIMIT: usize = 64;
+
+fn without_long_id(item: &Value) -> Value {
+    let mut item = item.clone();
+    if text(&item, "id").len() > ID_LIMIT
+        && let Some(members) = item.as_object_mut()
+    {
+        members.remove("id");
+    }
+    item
+}
+
 /// Every item that isn't a call is echoed as it came; reasoning before what it led to.
 fn all_items_are_there(came: &[Value], echoed: &[Value], rules: &mut Rules) {
     let typed = |item: &&Value| !text(item, "type").is_empty() || !text(item, "role").is_empty();
     let others = |items: &[Value]| -> Vec<Value> {
-        items.iter().filter(typed).filter(|item| !is_call(item)).cloned().collect()
+        items.iter().filter(typed).filter(|item| !is_call(item)).map(without_long_id).collect()
     };
     rules.demand(others(came) == others(echoed), "echo: items were lost or changed");
     let after_reasoning = |items: &[Value]| -> Vec<String> {
-        let items: Vec<_> = items.iter().filter(typed).collect();
-        let pairs = items.windows(2).filter(|pair| text(pair[0], "type") == "reasoning");
-        pairs.map(|pair| format!("{} {}", text(pair[1], "type"), text(pair[1], "id"))).collect()
+        let items: Vec<_> = items.iter().filter(typed).map(without_long_id).collect();
+        let pairs = items.windows(2).filter(|pair| text(&pair[0], "type") == "reasoning");
+        pairs.map(|pair| format!("{} {}", text(&pair[1], "type"), text(&pair[1], "id"))).collect()
     };
     let led_to = after_reasoning(echoed) == after_reasoning(came);
     rules.demand(led_to, "echo: reasoning was provided without its required following item");
