@@ -262,31 +262,32 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
             object.len() > 0 && (block.tool_use.is_some() || object.get("toolUse").is_none())
         };
         let mut object = RawObject::read(raw.get()).unwrap_or_default();
-        let had_null = object.remove_null("toolUse");
+        let had_null = object.remove_nulls();
         if !holds(&object) {
             echo.leave_out(at, "it is no block");
             continue;
         }
+        if had_null {
+            echo.note(None, format!("empty members were left out of content[{at}]"));
+        }
+        let as_it_came = |object| if had_null { raw::json(object) } else { Json::from_raw(raw) };
         if let Some(why) = block.is_refused(&blocks[at..], !answers.is_empty()) {
             echo.leave_out(at, why);
         } else if let Some((answer, id)) = block.call().and_then(|_| calls.next()) {
-            echo_call(raw, object, answer, &id, &mut echo);
+            let block = as_it_came(&object);
+            echo_call(block, object, answer, &id, &mut echo);
             results.push((answer, id));
         } else if object.get("text").is_some() && is_blank(block.text.as_deref()) {
             echo.leave_out(at, "its text is blank");
         } else if is_unsigned_thinking(&object) {
             // Claude refuses it, and the other models refuse any reasoning.
             echo.leave_out(at, "it has no signature");
-        } else if had_null {
-            echo.note(None, format!("an empty toolUse was left out of content[{at}]"));
-            match object.get("reasoningContent") {
-                Some(_) => echo.think(at, raw::json(&object)),
-                None => echo.keep(at, raw::json(&object)),
-            }
-        } else if object.len() == 1 && object.get("reasoningContent").is_some() {
-            echo.think(at, Json::from_raw(raw));
         } else if object.len() == 1 {
-            echo.keep(at, Json::from_raw(raw));
+            let block = as_it_came(&object);
+            match object.get("reasoningContent") {
+                Some(_) => echo.think(at, block),
+                None => echo.keep(at, block),
+            }
         } else if let Some(text) = block.text.as_deref() {
             echo.note(None, format!("of content[{at}] only the text was kept"));
             echo.keep(at, raw::json(&Content::Text(text.into())));
@@ -326,7 +327,7 @@ fn is_blank(text: Option<&str>) -> bool {
 }
 
 fn echo_call(
-    raw: &RawValue,
+    as_it_came: Json,
     mut block: RawObject<'_>,
     answer: &Answer<'_>,
     id: &str,
@@ -347,7 +348,7 @@ fn echo_call(
     if changed {
         block.set("toolUse", &inner);
     }
-    echo.call(if changed { raw::json(&block) } else { Json::from_raw(raw) });
+    echo.call(if changed { raw::json(&block) } else { as_it_came });
 }
 
 /// A message for calls that came in another way.

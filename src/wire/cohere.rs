@@ -93,6 +93,7 @@ const DIALECT: Dialect = Dialect {
     ids: Some(IdRule { max: usize::MAX, legal: |c| !c.is_control() }),
     strings: true,
     custom: false,
+    plans: true,
 };
 
 pub(super) fn tools(tools: &ToolSet) -> Json {

@@ -78,6 +78,7 @@ fields! {
         candidates "candidatesTokenCount": u64,
         thoughts "thoughtsTokenCount": u64,
         cached "cachedContentTokenCount": u64,
+        total "totalTokenCount": u64,
     }
 }
 
@@ -85,10 +86,14 @@ pub(super) fn parse(body: &str) -> Result<Turn, Failure> {
     let read = fields::parse::<Body<'_>>(body)?.unwrap_or_default();
     let candidate = read.candidates.and_then(|all| all.into_iter().next()).flatten();
     let blocked = read.prompt_feedback.and_then(|feedback| feedback.block_reason);
-    let (message, stop) = match (candidate, blocked) {
-        (Some(candidate), _) => (candidate.content, stop(candidate.finish_reason)),
-        (None, Some(reason)) => (None, StopReason::new(StopKind::ContentFilter, spelled(reason))),
-        (None, None) => return Err(Failure::misfit("candidates[0]", "an object")),
+    let (message, reason) = match candidate {
+        Some(candidate) => (candidate.content, candidate.finish_reason),
+        None if blocked.is_some() => (None, None),
+        None => return Err(Failure::misfit("candidates[0]", "an object")),
+    };
+    let stop = match blocked.filter(|_| !stop(reason).forbids_calls()) {
+        Some(blocked) => StopReason::new(StopKind::ContentFilter, spelled(blocked)),
+        None => stop(reason),
     };
     let parts = message.map_or(Ok(Vec::new()), parts)?;
     Ok(Turn::parsed(
@@ -209,10 +214,13 @@ impl From<Tokens<'_>> for Usage {
     fn from(tokens: Tokens<'_>) -> Self {
         let thoughts = tokens.thoughts.unwrap_or_default();
         let prompt = tokens.prompt.unwrap_or_default();
+        let read = prompt.saturating_add(tokens.tool_use_prompt.unwrap_or_default());
         let written = tokens.candidates.unwrap_or_default();
+        // Some gateways count thoughts among what was written; the total gives that away.
+        let holds_thoughts = tokens.total == Some(read.saturating_add(written));
         Self {
-            input_tokens: prompt.saturating_add(tokens.tool_use_prompt.unwrap_or_default()),
-            output_tokens: written.saturating_add(thoughts),
+            input_tokens: read,
+            output_tokens: written.saturating_add(if holds_thoughts { 0 } else { thoughts }),
             cache_read_tokens: tokens.cached.unwrap_or_default(),
             cache_write_tokens: 0,
             reasoning_tokens: thoughts,
@@ -275,25 +283,31 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
         };
         let mut object = RawObject::read(raw.get()).unwrap_or_default();
         let had_null = object.remove_null("functionCall");
+        let empty_signature =
+            object.text("thoughtSignature").is_some_and(|signature| signature.is_empty());
+        if empty_signature {
+            object.remove("thoughtSignature");
+        }
         if !holds(&object) {
             echo.leave_out(at, "nothing is in it");
             continue;
         }
         let only_text = object.entries().all(|(name, _)| matches!(name, "text" | "thought"));
-        if only_text && part.text.as_deref() == Some("") {
+        if only_text && part.text.as_deref().is_none_or(str::is_empty) {
             echo.leave_out(at, "its text is empty");
             continue;
         }
-        if let Some((answer, id)) = part.call().and_then(|_| calls.next()) {
-            let changed = repair_call(&mut object, answer, id.as_deref(), &mut echo);
-            echo.keep(at, if changed { raw::json(&object) } else { Json::from_raw(raw) });
-            results.push(response(answer, id));
-        } else if had_null {
-            echo.note(None, format!("an empty functionCall was left out of part {at}"));
-            echo.keep(at, raw::json(&object));
-        } else {
-            echo.keep(at, Json::from_raw(raw));
+        for (is_empty, key) in [(had_null, "functionCall"), (empty_signature, "thoughtSignature")] {
+            if is_empty {
+                echo.note(None, format!("an empty {key} was left out of part {at}"));
+            }
         }
+        let mut changed = had_null || empty_signature;
+        if let Some((answer, id)) = part.call().and_then(|_| calls.next()) {
+            changed |= repair_call(&mut object, answer, id.as_deref(), &mut echo);
+            results.push(response(answer, id));
+        }
+        echo.keep(at, if changed { raw::json(&object) } else { Json::from_raw(raw) });
     }
     let (parts, mut repairs) = echo.finish();
     if parts.is_empty() {

@@ -94,7 +94,7 @@ pub(super) fn stop(raw: Option<&str>) -> StopReason {
     StopReason::new(kind, raw)
 }
 
-const DIALECT: Dialect = Dialect { ids: None, strings: false, custom: false };
+const DIALECT: Dialect = Dialect { ids: None, strings: false, custom: false, plans: false };
 
 /// Definitions are spelled as OpenAI's.
 pub(super) fn tools(tools: &ToolSet) -> Json {

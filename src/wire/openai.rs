@@ -237,6 +237,7 @@ const DIALECT: Dialect = Dialect {
     ids: Some(IdRule { max: 40, legal: |c| !c.is_control() }),
     strings: true,
     custom: true,
+    plans: false,
 };
 
 pub(super) fn tools(tools: &ToolSet) -> Json {

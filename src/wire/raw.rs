@@ -99,6 +99,13 @@ impl<'a> RawObject<'a> {
         self.is_null(key) && self.remove(key)
     }
 
+    /// Takes all out whose value is `null`; whether there were any.
+    pub(super) fn remove_nulls(&mut self) -> bool {
+        let before = self.0.len();
+        self.0.retain(|(_, value)| value.get() != "null");
+        self.0.len() < before
+    }
+
     /// Leaves the last of equal keys, in the place of the first; whether there were any.
     pub(super) fn deduplicate(&mut self) -> bool {
         let before = self.0.len();

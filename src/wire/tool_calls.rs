@@ -113,6 +113,8 @@ pub(super) struct Dialect {
     pub(super) strings: bool,
     /// Whether there are calls with free text.
     pub(super) custom: bool,
+    /// Text beside calls stands in `tool_plan`.
+    pub(super) plans: bool,
 }
 
 /// The echoed message, before it is written.
@@ -325,7 +327,11 @@ fn made<'a>(
     let calls: Vec<_> = calls.collect();
     let mut message = RawObject::default();
     message.set("role", "assistant");
-    if turn.text().is_empty() && !calls.is_empty() && dialect.strings {
+    if dialect.plans && !calls.is_empty() {
+        if !turn.text().is_empty() {
+            message.set("tool_plan", turn.text());
+        }
+    } else if turn.text().is_empty() && !calls.is_empty() && dialect.strings {
         message.set("content", &());
     } else {
         message.set("content", turn.text());
@@ -347,6 +353,8 @@ pub(super) fn reply(
     let Echo { mut message, ids, mut repairs } = echo(turn, &answers, dialect);
     if answers.is_empty() && dialect.strings {
         put_words(&mut message, &mut repairs);
+    } else if dialect.plans {
+        plan(&mut message, &mut repairs);
     }
     let echoed = match turn.message() {
         Some(as_it_came) if repairs.is_empty() => as_it_came.clone(),
@@ -356,12 +364,43 @@ pub(super) fn reply(
     Reply { messages: [echoed].into_iter().chain(results).collect(), repairs }
 }
 
+/// Makes text beside calls a plan: as content the provider refuses it.
+fn plan(message: &mut RawObject<'_>, repairs: &mut Vec<Repair>) {
+    let content =
+        message.get("content").map_or_else(String::new, |content| content.get().to_owned());
+    let blocks = raw::array(&content);
+    let text = match fields::string(&content) {
+        Some(text) => text.into_owned(),
+        None => blocks.iter().filter_map(|block| text_of(block)).collect(),
+    };
+    if text.is_empty() {
+        return;
+    }
+    let others: Vec<_> = blocks.into_iter().filter(|block| text_of(block).is_none()).collect();
+    match others.is_empty() {
+        true => drop(message.remove("content")),
+        false => message.set("content", &others),
+    }
+    message.set("tool_plan", &(message.text("tool_plan").unwrap_or_default() + &text));
+    let what = "the text beside the calls was put into tool_plan".to_owned();
+    repairs.push(Repair { index: None, what });
+}
+
+/// What a block says that is nothing but a text.
+fn text_of(block: &RawValue) -> Option<String> {
+    let block = RawObject::read(block.get())?;
+    block.text("text").filter(|_| block.text("type").is_none_or(|kind| kind == "text"))
+}
+
 /// Puts words into a message without calls that says nothing: several providers refuse it, and what
 /// comes after it.
 pub(super) fn put_words(message: &mut RawObject<'_>, repairs: &mut Vec<Repair>) {
     let content = message.get("content").map_or("null", RawValue::get);
     let is_empty = match content.as_bytes().first() {
-        Some(b'[') => raw::array(content).is_empty(),
+        Some(b'[') => {
+            let says_nothing = |block| text_of(block).is_some_and(|text| text.is_empty());
+            raw::array(content).into_iter().all(says_nothing)
+        }
         _ => matches!(content, "null" | "\"\""),
     };
     if is_empty {

@@ -5,6 +5,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -91,6 +93,8 @@ struct Open {
     reasoning: String,
     signature: Option<String>,
     redacted: String,
+    /// What the pieces before held, decoded.
+    redacted_bytes: Vec<u8>,
 }
 
 impl Format for Stream {
@@ -117,7 +121,8 @@ impl Format for Stream {
             "messageStop" => {
                 self.stop_reason = Some(event.stop_reason.take().unwrap_or_default().into_owned());
             }
-            "metadata" => self.usage = event.usage.map(ToOwned::to_owned),
+            // One of measurements alone counts nothing.
+            "metadata" => self.usage = event.usage.map(ToOwned::to_owned).or(self.usage.take()),
             _ => {}
         }
         Ok(())
@@ -253,8 +258,8 @@ impl Stream {
             tell.apart();
             block.is_reasoning = true;
             block.reasoning.push_str(&reasoning.text.unwrap_or_default());
-            block.redacted.push_str(&reasoning.redacted.unwrap_or_default());
-            if let Some(signature) = reasoning.signature {
+            block.add_redacted(&reasoning.redacted.unwrap_or_default());
+            if let Some(signature) = reasoning.signature.filter(|signature| !signature.is_empty()) {
                 block.signature = Some(signature.into_owned());
             }
         }
@@ -303,10 +308,32 @@ enum Reasoned<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         signature: Option<&'a str>,
     },
-    RedactedContent(&'a str),
+    RedactedContent(Cow<'a, str>),
 }
 
 impl Open {
+    /// Takes more closed reasoning, whose pieces may be padded each by itself.
+    fn add_redacted(&mut self, piece: &str) {
+        if self.redacted.ends_with('=')
+            && let Ok(bytes) = STANDARD.decode(&self.redacted)
+        {
+            self.redacted_bytes.extend(bytes);
+            self.redacted.clear();
+        }
+        self.redacted.push_str(piece);
+    }
+
+    /// All of the closed reasoning, empty where there is none.
+    fn redacted(&self) -> Cow<'_, str> {
+        if self.redacted_bytes.is_empty() {
+            return (&*self.redacted).into();
+        }
+        match STANDARD.decode(&self.redacted) {
+            Ok(last) => STANDARD.encode([&*self.redacted_bytes, &last].concat()).into(),
+            Err(_) => (STANDARD.encode(&self.redacted_bytes) + &self.redacted).into(),
+        }
+    }
+
     /// A block whose pieces don't fit together would lose some of them.
     fn check(&self) -> Result<(), Problem> {
         let kinds = [
@@ -342,8 +369,10 @@ impl Open {
             };
             result.set("content", &self.results);
             Whole::ToolResult(result)
-        } else if !self.redacted.is_empty() {
-            Whole::ReasoningContent(Reasoned::RedactedContent(&self.redacted))
+        } else if let redacted = self.redacted()
+            && !redacted.is_empty()
+        {
+            Whole::ReasoningContent(Reasoned::RedactedContent(redacted))
         } else if self.is_reasoning {
             let (text, signature) = (&*self.reasoning, self.signature.as_deref());
             Whole::ReasoningContent(Reasoned::ReasoningText { text, signature })

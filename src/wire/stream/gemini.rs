@@ -2,7 +2,7 @@
 //!
 //! A call is whole where its part is. On Vertex the arguments may come in pieces, each with the
 //! path of the value it belongs to; such a call ends with the piece that announces no other, with
-//! an empty call, with the next call, or with the message.
+//! an empty call, with the next call, or with the message. A piece may repeat the id.
 
 mod arguments;
 
@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
+use crate::turn::StopKind;
 use crate::wire::fields::{self, Fields, Given, fields};
 use crate::wire::gemini::{self, Tokens};
 use crate::wire::raw::{self, RawObject};
@@ -101,6 +102,9 @@ enum Whole {
 #[derive(Debug)]
 struct Open {
     part: Box<RawValue>,
+    id: Option<Box<RawValue>>,
+    /// Arguments that came with its beginning, until others come.
+    given: Option<Box<RawValue>>,
     /// Whether the part says something, too.
     has_text: bool,
     signature: Option<Box<RawValue>>,
@@ -120,6 +124,8 @@ struct Usage {
     thoughts_token_count: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cached_content_token_count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_token_count: Option<u64>,
 }
 
 impl Format for Stream {
@@ -152,7 +158,8 @@ impl Format for Stream {
         for part in parts.into_iter().flatten() {
             self.part(part, tell)?;
         }
-        if let Some(reason) = candidate.finish_reason {
+        let says = |reason: &&RawValue| gemini::stop(Some(reason)).kind != StopKind::Missing;
+        if let Some(reason) = candidate.finish_reason.filter(says) {
             self.close(tell);
             // A veto stays, whatever is said after it.
             if !gemini::stop(self.finish_reason.as_deref()).forbids_calls() {
@@ -162,10 +169,11 @@ impl Format for Stream {
         Ok(())
     }
 
-    fn end(&mut self, _tell: &mut Tell<'_>) -> Result<String, Problem> {
+    fn end(&mut self, tell: &mut Tell<'_>) -> Result<String, Problem> {
         if self.finish_reason.is_none() && self.prompt_feedback.is_none() {
             return Err(Problem::cut());
         }
+        self.close(tell);
         let mut body = String::from("{");
         if self.has_candidate {
             body.push_str(r#""candidates":[{"#);
@@ -201,7 +209,8 @@ impl Format for Stream {
 
 impl Stream {
     fn part(&mut self, raw: &RawValue, tell: &mut Tell<'_>) -> Result<(), Problem> {
-        let part: Part<'_> = fields::part(raw).unwrap_or_default();
+        let mut part: Part<'_> = fields::part(raw).unwrap_or_default();
+        part.signature = part.signature.filter(|signature| signature.get() != "\"\"");
         if let Some(call) = part.call {
             let text = part.text.filter(|_| part.thought != Some(true));
             tell.text(text.as_deref().unwrap_or_default());
@@ -235,14 +244,17 @@ impl Stream {
     fn call(
         &mut self,
         raw: &RawValue,
-        call: Call<'_>,
+        mut call: Call<'_>,
         signature: Option<&RawValue>,
         has_text: bool,
         tell: &mut Tell<'_>,
     ) -> Result<(), Problem> {
         let pieces = call.pieces.unwrap_or_default();
         let goes_on = call.will_continue == Some(true);
-        let begins = call.name.is_some() || call.id.is_some() || call.args.is_some();
+        let id = call.id.map(RawValue::get);
+        let is_same = |open: &Open| id.is_some() && id == open.id.as_deref().map(RawValue::get);
+        let begins = (call.name.is_some() || call.id.is_some() || call.args.is_some())
+            && !self.open.as_ref().is_some_and(is_same);
         if begins && pieces.is_empty() && !goes_on {
             self.close(tell);
             if let Some(call) = gemini::call_with(call.id, call.name, call.args, self.calls) {
@@ -257,11 +269,30 @@ impl Stream {
         }
         if begins {
             self.close(tell);
-            let arguments = Arguments::default();
-            self.open = Some(Open { part: raw.to_owned(), has_text, signature: None, arguments });
+            self.open = Some(Open {
+                part: raw.to_owned(),
+                id: call.id.map(ToOwned::to_owned),
+                given: call.args.take().map(ToOwned::to_owned),
+                has_text,
+                signature: None,
+                arguments: Arguments::default(),
+            });
         }
-        // An empty call that ends none is what some streams close with.
-        let Some(open) = &mut self.open else { return Ok(()) };
+        let Some(open) = &mut self.open else {
+            // An empty call that ends none is what some streams close with.
+            return match pieces.is_empty() {
+                true => Ok(()),
+                false => Err(Problem::unreadable("arguments came for no call")),
+            };
+        };
+        if (call.args.is_some() || !pieces.is_empty())
+            && let Some(given) = open.given.take()
+        {
+            open.arguments.give(&given)?;
+        }
+        if let Some(args) = call.args {
+            open.arguments.give(args)?;
+        }
         if let Some(signature) = signature {
             open.signature = Some(signature.to_owned());
         }
@@ -325,5 +356,6 @@ impl Usage {
         update(&mut self.candidates_token_count, new.candidates);
         update(&mut self.thoughts_token_count, new.thoughts);
         update(&mut self.cached_content_token_count, new.cached);
+        update(&mut self.total_token_count, new.total);
     }
 }

@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::wire::fields::fields;
+use crate::wire::raw;
 use crate::wire::stream::Problem;
 
 /// Most steps of a path.
@@ -32,7 +33,8 @@ enum Node {
     #[default]
     Null,
     Boolean(bool),
-    Number(Box<RawValue>),
+    /// A number, or a value that came whole.
+    Whole(Box<RawValue>),
     Text(String),
     Array(Vec<Node>),
     Object(Object),
@@ -56,6 +58,17 @@ impl Arguments {
         matches!(self.0, Node::Null)
     }
 
+    /// Takes arguments that came whole, if they are an object.
+    pub(super) fn give(&mut self, args: &RawValue) -> Result<(), Problem> {
+        for (key, value) in raw::members(args.get()) {
+            let value = serde_json::from_str(value).map_err(Problem::unreadable)?;
+            if let Some(node) = self.0.at(Step::Key(key)) {
+                *node = Node::Whole(value);
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn add(&mut self, piece: Piece<'_>) -> Result<(), Problem> {
         let path = piece.path.unwrap_or_default();
         let wrong = || Problem::unreadable(format_args!("an argument has the path {path:?}"));
@@ -76,7 +89,7 @@ impl Arguments {
                 Node::Text(text) => text.push_str(&more),
                 node => *node = Node::Text(more.into_owned()),
             },
-            (_, Some(number), _) => *node = Node::Number(number.to_owned()),
+            (_, Some(number), _) => *node = Node::Whole(number.to_owned()),
             (_, _, Some(boolean)) => *node = Node::Boolean(boolean),
             // `null`, or the end of what came already.
             _ => {}
@@ -159,7 +172,7 @@ impl Serialize for Node {
         match self {
             Self::Null => serializer.serialize_unit(),
             Self::Boolean(boolean) => boolean.serialize(serializer),
-            Self::Number(number) => number.serialize(serializer),
+            Self::Whole(value) => value.serialize(serializer),
             Self::Text(text) => text.serialize(serializer),
             Self::Array(nodes) => nodes.serialize(serializer),
             Self::Object(object) => {

@@ -294,3 +294,33 @@ fn exceptions_and_cuts_break_the_stream() {
         "bedrock stream is not readable: a frame's checksum is wrong",
     );
 }
+
+#[test]
+fn a_message_of_measurements_erases_no_count_and_an_empty_signature_no_signature() {
+    let mut events = PARALLEL.to_vec();
+    let empty = r#"{"contentBlockIndex":0,"delta":{"reasoningContent":{"signature":""}}}"#;
+    events.insert(4, ("contentBlockDelta", empty));
+    events.push(("metadata", r#"{"metrics":{"latencyMs":7}}"#));
+    check(Wire::Bedrock, frames(&events).concat(), PARALLEL_WHOLE);
+}
+
+#[test]
+fn closed_reasoning_is_joined_as_bytes() {
+    let whole = |pieces: &[&str]| {
+        let pieces = pieces.iter().map(|piece| {
+            let delta = format!(
+                r#"{{"contentBlockIndex":0,"delta":{{"reasoningContent":{{"redactedContent":"{piece}"}}}}}}"#
+            );
+            event("contentBlockDelta", &delta)
+        });
+        let end = event("messageStop", r#"{"stopReason":"end_turn"}"#);
+        let stream: Vec<_> = pieces.chain([end]).flatten().collect();
+        let turn = read_all_ways(Wire::Bedrock, &stream).turn.unwrap();
+        let message: serde_json::Value = turn.message().unwrap().to_value().unwrap();
+        message["content"][0]["reasoningContent"]["redactedContent"].as_str().unwrap().to_owned()
+    };
+    // "abcd" in pieces that are padded each, and as one that was cut.
+    assert_eq!(whole(&["YQ==", "Yg==", "Y2Q="]), "YWJjZA==");
+    assert_eq!(whole(&["YWJ", "jZA=="]), "YWJjZA==");
+    assert_eq!(whole(&["YQ==", "%"]), "YQ==%");
+}

@@ -1,6 +1,7 @@
 //! Gemini.
 
 use super::*;
+use crate::turn::StopKind;
 
 const PARALLEL: &[&str] = &[
     r#"{"candidates":[{"content":{"role":"model","parts":[{"text":"Let me","thought":true}]},"index":0}],"usageMetadata":{"promptTokenCount":7,"candidatesTokenCount":1}}"#,
@@ -146,4 +147,78 @@ fn errors_and_cuts_break_the_stream() {
         [began, sse(&[error]).concat()].concat(),
         "gemini answered with an error: UNAVAILABLE: overloaded",
     );
+}
+
+/// Events of the first candidate with these parts, and one with a stop reason.
+fn parts(parts: &[&str]) -> Vec<u8> {
+    let event = |part: &&str| format!(r#"{{"candidates":[{{"content":{{"parts":[{part}]}}}}]}}"#);
+    let mut events: Vec<_> = parts.iter().map(event).collect();
+    events.push(r#"{"candidates":[{"finishReason":"STOP"}]}"#.to_owned());
+    sse(&events.iter().map(String::as_str).collect::<Vec<_>>()).concat()
+}
+
+fn whole(parts: &[&str]) -> String {
+    let parts = parts.join(",");
+    format!(
+        r#"{{"candidates":[{{"content":{{"role":"model","parts":[{parts}]}},"finishReason":"STOP"}}]}}"#
+    )
+}
+
+#[test]
+fn pieces_may_repeat_the_id_and_come_beside_whole_arguments() {
+    let stream = parts(&[
+        r#"{"functionCall":{"id":"i","name":"a","args":{"n":1.50},"partialArgs":[{"jsonPath":"$.x","stringValue":"o"}],"willContinue":true}}"#,
+        r#"{"functionCall":{"id":"i","partialArgs":[{"jsonPath":"$.x","stringValue":"ne"}],"willContinue":true}}"#,
+        r#"{"functionCall":{"id":"i","name":"a","args":{"last":[ 1 ]}}}"#,
+        r#"{"functionCall":{"id":"j","name":"a","args":{ "n": 2 },"willContinue":true}}"#,
+        r#"{"functionCall":{}}"#,
+    ]);
+    let expected = [
+        r#"{"functionCall":{"id":"i","name":"a","args":{"n":1.50,"x":"one","last":[ 1 ]}}}"#,
+        r#"{"functionCall":{"id":"j","name":"a","args":{ "n": 2 }}}"#,
+    ];
+    check(Wire::Gemini, stream, &whole(&expected));
+}
+
+#[test]
+fn arguments_for_no_call_break_the_stream() {
+    let stream = parts(&[
+        r#"{"functionCall":{"name":"a","args":{}}}"#,
+        r#"{"functionCall":{"partialArgs":[{"jsonPath":"$.x","stringValue":"o"}]}}"#,
+    ]);
+    let why = "gemini stream is not readable: arguments came for no call";
+    check_broken(Wire::Gemini, stream, why);
+}
+
+#[test]
+fn an_empty_stop_reason_ends_nothing() {
+    let open = r#"{"functionCall":{"name":"a","willContinue":true}}"#;
+    let more = r#"{"functionCall":{"partialArgs":[{"jsonPath":"$.x","numberValue":1}]}}"#;
+    for empty in [r#""""#, r#""FINISH_REASON_UNSPECIFIED""#, "0", "null"] {
+        let event = format!(
+            r#"{{"candidates":[{{"content":{{"parts":[{open}]}},"finishReason":{empty}}}]}}"#
+        );
+        let begun = sse(&[&event]).concat();
+        let why = "gemini stream ended before the message did";
+        check_broken(Wire::Gemini, &begun, why);
+        let expected = whole(&[r#"{"functionCall":{"name":"a","args":{"x":1}}}"#]);
+        check(Wire::Gemini, [begun, parts(&[more])].concat(), &expected);
+    }
+}
+
+#[test]
+fn a_prompt_that_is_found_blocked_late_forbids_the_calls() {
+    let call = r#"{"candidates":[{"content":{"role":"model","parts":[{"functionCall":{"name":"a","args":{}}}]}}]}"#;
+    let blocked = r#"{"promptFeedback":{"blockReason":"SAFETY"}}"#;
+    let both = format!("{},{}", &call[..call.len() - 1], &blocked[1..]);
+    let turn = check(Wire::Gemini, sse(&[call, blocked]).concat(), &both);
+    assert_eq!((turn.stop().kind, &*turn.stop().raw), (StopKind::ContentFilter, "SAFETY"));
+    assert_eq!(turn.calls()[0].withheld_reason(), Some("SAFETY"));
+}
+
+#[test]
+fn an_empty_signature_is_none() {
+    let text = |text: &str| format!(r#"{{"text":"{text}","thoughtSignature":""}}"#);
+    let stream = parts(&[&text("Let me "), &text("see")]);
+    check(Wire::Gemini, stream, &whole(&[r#"{"text":"Let me see"}"#]));
 }

@@ -22,13 +22,16 @@ pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
         rules.demand(is_open || blocks.iter().any(of), format!("echo: no result for {theirs}"));
     }
     if let Some(came) = came(turn) {
-        let reasoning = |block: &&Value| block.get("reasoningContent").is_some();
-        let is_signed = |block: &&Value| {
-            let text = &block["reasoningContent"]["reasoningText"];
+        fn reasoning(blocks: &[Value]) -> impl Iterator<Item = &Value> {
+            let contents = blocks.iter().map(|block| &block["reasoningContent"]);
+            contents.filter(|content| !content.is_null())
+        }
+        let is_signed = |content: &&Value| {
+            let text = &content["reasoningText"];
             !text.is_object() || !text["signature"].as_str().unwrap_or_default().is_empty()
         };
-        let came = elements(&came, "content").iter().filter(reasoning).filter(is_signed);
-        let same = came.eq(blocks.iter().filter(reasoning));
+        let came = reasoning(elements(&came, "content")).filter(is_signed);
+        let same = came.eq(reasoning(blocks));
         rules.demand(same, "echo: reasoningContent cannot be modified");
     }
 

@@ -9,9 +9,20 @@ use super::{Rules, came, elements, is_json_object, is_made_of, text, word};
 fn says(message: &Value) -> bool {
     match &message["content"] {
         Value::String(text) => !text.is_empty(),
-        Value::Array(parts) => !parts.is_empty(),
+        Value::Array(parts) => {
+            parts.iter().any(|part| text(part, "type") != "text" || !text(part, "text").is_empty())
+        }
         _ => false,
     }
+}
+
+/// All that a message says in its plan and its content.
+fn words(message: &Value) -> String {
+    let content = match &message["content"] {
+        Value::Array(parts) => parts.iter().map(|part| text(part, "text")).collect(),
+        content => content.as_str().unwrap_or_default().to_owned(),
+    };
+    text(message, "tool_plan").to_owned() + &content
 }
 
 pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
@@ -21,11 +32,15 @@ pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
     rules.demand(text(echo, "role") == "assistant", "echo: role");
     let calls = elements(echo, "tool_calls");
     if let Some(came) = came(turn) {
-        let touched = ["role", "tool_calls", "content"];
-        let touched = if says(&came) { &touched[..2] } else { &touched };
-        rules.same_but_for(&came, echo, touched);
+        rules.same_but_for(&came, echo, &["role", "tool_calls", "content", "tool_plan"]);
+        // Into a message that says nothing words are put.
+        let kept = !says(&came) && text(&came, "tool_plan") == text(echo, "tool_plan");
+        let same = kept || words(&came) == words(echo);
+        rules.demand(same, "echo: words were lost or changed");
     }
     let filled = says(echo) || !calls.is_empty();
+    let is_apart = calls.is_empty() || words(echo) == text(echo, "tool_plan");
+    rules.demand(is_apart, "echo: text beside tool calls");
     rules.demand(filled, "echo: must have non-empty content or tool calls");
     rules.demand(
         echo.get("tool_calls").is_none() || !calls.is_empty(),

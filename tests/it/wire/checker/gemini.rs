@@ -54,9 +54,10 @@ fn is_empty(part: &Value) -> bool {
     };
     let is_null = |(key, value): (&String, &Value)| key == "functionCall" && value.is_null();
     let beside_text = |(key, value): (&String, &Value)| {
-        key == "text" || key == "thought" || is_null((key, value))
+        let is_unsigned = key == "thoughtSignature" && value == "";
+        key == "text" || key == "thought" || is_unsigned || is_null((key, value))
     };
-    let says_nothing = part["text"] == ""
+    let says_nothing = part["text"].as_str().is_none_or(str::is_empty)
         && part.as_object().is_some_and(|members| members.iter().all(beside_text));
     says_nothing
         || part.as_object().is_none_or(|members| members.iter().all(is_null))
@@ -70,7 +71,8 @@ fn signatures(parts: &[Value]) -> Vec<(usize, &Value)> {
     let signed = parts
         .iter()
         .enumerate()
-        .filter(|(_, part)| !is_empty(part) && part.get("thoughtSignature").is_some());
+        .filter(|(_, part)| !is_empty(part) && part.get("thoughtSignature").is_some())
+        .filter(|(_, part)| part["thoughtSignature"] != "");
     signed.map(|(at, part)| (before(at), &part["thoughtSignature"])).collect()
 }
 
