@@ -738,3 +738,45 @@ fn a_count_of_nothing_erases_no_count() {
     let stream = chat(&[r#"{"content":"Hi"}"#], "stop").replace("data: [DONE]", &counted);
     assert_eq!(turn_of(&stream).usage().output_tokens, 3);
 }
+
+#[test]
+fn of_arguments_that_each_piece_says_anew_the_last_count() {
+    let piece = |index: u8, name: &str, text: &str| {
+        format!(
+            r#"{{"index":{index},"id":"{index}","function":{{"name":"{name}","arguments":"{text}"}}}}"#
+        )
+    };
+    let texts = ["", "{", r#"{\"eur\""#, r#"{\"eur\":5}"#];
+    let all: Vec<_> = texts
+        .iter()
+        .map(|text| piece(0, "pay", text))
+        .chain(texts.iter().map(|text| piece(1, "pay", text)))
+        .collect();
+    let all: Vec<_> = all.iter().map(String::as_str).collect();
+    check_calls(&all, &[r#"0 pay {"eur":5}"#, r#"1 pay {"eur":5}"#]);
+    // The last of them was cut.
+    check_calls(&all[..7], &[r#"0 pay {"eur":5}"#, r#"1 pay {{"eur" malformed"#]);
+}
+
+#[test]
+fn calls_that_share_an_id_are_told_apart_by_their_index() {
+    let begun = |index: u8| {
+        format!(
+            r#"{{"index":{index},"id":"same","type":"function","function":{{"name":"pay","arguments":""}}}}"#
+        )
+    };
+    let more = |index: u8| {
+        format!(
+            r#"{{"index":{index},"id":"same","function":{{"arguments":"{{\"eur\":{index}}}"}}}}"#
+        )
+    };
+    check_calls(
+        &[&begun(0), &more(0), &begun(1), &more(1), &begun(2), &more(2)],
+        &[r#"same pay {"eur":0}"#, r#"same pay {"eur":1}"#, r#"same pay {"eur":2}"#],
+    );
+    let mixed = [begun(0), begun(1), more(0), more(1)];
+    check_calls(
+        &mixed.each_ref().map(String::as_str),
+        &[r#"same pay {"eur":0}"#, r#"same pay {"eur":1}"#],
+    );
+}
