@@ -21,10 +21,10 @@ use std::collections::{BTreeMap, HashMap};
 use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
-use crate::turn::{StopKind, StopReason};
+use crate::turn::{StopKind, StopReason, Usage};
 use crate::wire::call_element;
 use crate::wire::fields::{self, Fields, Given, fields};
-use crate::wire::openai::stop;
+use crate::wire::openai::{Tokens, stop};
 use crate::wire::stream::parts::{self, Kept, push_list, push_raw, push_text};
 use crate::wire::stream::tell::{Tell, Told};
 use crate::wire::stream::{Format, Problem, is_done, push_json};
@@ -406,7 +406,10 @@ impl Stream {
 
     /// Takes the tokens that were counted. Some servers end with a count of none.
     fn count(&mut self, usage: Option<&RawValue>) {
-        let counts = |usage: &RawValue| usage.get().bytes().any(|b| b"123456789".contains(&b));
+        let counts = |usage| {
+            let tokens: Option<Tokens<'_>> = fields::part(usage);
+            tokens.is_some_and(|tokens| Usage::from(tokens) != Usage::default())
+        };
         if let Some(usage) = usage.filter(|usage| self.usage.is_none() || counts(usage)) {
             self.usage = Some(usage.to_owned());
         }

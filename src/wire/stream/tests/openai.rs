@@ -245,6 +245,21 @@ fn a_cut_message_runs_nothing() {
 }
 
 #[test]
+fn a_limit_vetoes_however_it_is_spelled() {
+    let call = r#"{"index":0,"id":"1","function":{"name":"a","arguments":"{}"}}"#;
+    for limit in [
+        "max_output_tokens",
+        "max_completion_tokens",
+        "max_new_tokens",
+        "max_length",
+        "token_limit",
+        "context_length_exceeded",
+    ] {
+        assert_eq!(calls(&turn_of(&pieces(&[call], limit))), ["1 a {} withheld"], "{limit}");
+    }
+}
+
+#[test]
 fn a_stop_reason_in_every_chunk_ends_nothing() {
     let piece = |piece: &str| {
         format!(
@@ -702,10 +717,11 @@ fn words_and_calls_in_choices_of_their_own_are_one_message() {
         )
     };
     let call = r#"{"content":null,"tool_calls":[{"index":0,"id":"a","function":{"name":"pay","arguments":"{}"}}]}"#;
-    for first in ["\"stop\"", "\"tool_calls\""] {
+    for first in ["\"stop\"", "\"tool_calls\"", "null"] {
         let stream = chunk(0, r#"{"content":"I pay."}"#, "null")
             + &chunk(0, "{}", first)
-            + &chunk(1, call, "\"tool_calls\"");
+            + &chunk(1, call, "\"tool_calls\"")
+            + "data: [DONE]\n\n";
         let turn = turn_of(&stream);
         assert_eq!((turn.text(), calls(&turn)), ("I pay.", vec!["a pay {}".to_owned()]));
         assert_eq!(turn.stop().kind, StopKind::ToolUse);
@@ -731,10 +747,12 @@ fn words_and_calls_in_choices_of_their_own_are_one_message() {
 fn a_count_of_nothing_erases_no_count() {
     let usage = |read: u8| {
         format!(
-            "data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":{read},\"completion_tokens\":{read}}}}}\n\n"
+            "data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":{read},\"completion_tokens\":{read},\
+             \"queue_time\":0.25}}}}\n\n"
         )
     };
-    let counted = usage(3) + &usage(0) + "data: [DONE]";
+    let null = "data: {\"choices\":[],\"usage\":null}\n\n";
+    let counted = usage(3) + &usage(0) + null + "data: [DONE]";
     let stream = chat(&[r#"{"content":"Hi"}"#], "stop").replace("data: [DONE]", &counted);
     assert_eq!(turn_of(&stream).usage().output_tokens, 3);
 }
