@@ -798,3 +798,36 @@ fn calls_that_share_an_id_are_told_apart_by_their_index() {
         &[r#"same pay {"eur":0}"#, r#"same pay {"eur":1}"#],
     );
 }
+
+#[test]
+fn reasoning_in_the_content_is_joined_up_to_its_signature() {
+    let reasoning = |text: &str, signature: &str| {
+        format!(
+            r#"{{"content":[{{"type":"reasoning","summary":[{{"type":"summary_text","text":"{text}"{signature}}}]}}]}}"#
+        )
+    };
+    let call =
+        r#"{"tool_calls":[{"index":0,"id":"a","function":{"name":"pay","arguments":"{}"}}]}"#;
+    let stream = chat(
+        &[
+            &reasoning("First ", r#","signature":"""#),
+            &reasoning("then.", r#","signature":"""#),
+            &reasoning("", r#","signature":"SIG""#),
+            &reasoning("More.", ""),
+            r#"{"content":[{"type":"text","text":"I pay."}]}"#,
+            r#"{"content":[{"type":"reasoning","summary":[{"type":"summary_text","text":"x"},{"type":"summary_text","text":"y"}]}]}"#,
+            call,
+        ],
+        "tool_calls",
+    );
+    let turn = turn_of(&stream);
+    assert_eq!(turn.text(), "I pay.");
+    let message = turn.message().unwrap().to_string();
+    let content = concat!(
+        r#""content":[{"type":"reasoning","summary":[{"type":"summary_text","text":"First then.","signature":"SIG"}]},"#,
+        r#"{"type":"reasoning","summary":[{"type":"summary_text","text":"More."}]},"#,
+        r#"{"type":"text","text":"I pay."},"#,
+        r#"{"type":"reasoning","summary":[{"type":"summary_text","text":"x"},{"type":"summary_text","text":"y"}]}]"#
+    );
+    assert!(message.contains(content), "{message}");
+}
