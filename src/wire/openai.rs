@@ -206,8 +206,15 @@ pub(super) fn stop(raw: Option<&str>, refusal: Option<&str>) -> StopReason {
 
 impl From<Tokens<'_>> for Usage {
     fn from(tokens: Tokens<'_>) -> Self {
-        let has_details =
-            tokens.prompt_tokens_details.is_some() || tokens.completion_tokens_details.is_some();
+        let one_level_up = [
+            tokens.cached_tokens,
+            tokens.reasoning_tokens,
+            tokens.prompt_cache_hit_tokens,
+            tokens.cache_creation_input_tokens,
+        ];
+        let has_details = tokens.prompt_tokens_details.is_some()
+            || tokens.completion_tokens_details.is_some()
+            || one_level_up.iter().any(Option::is_some);
         let input = tokens.prompt_tokens_details.unwrap_or_default();
         let output = tokens.completion_tokens_details.unwrap_or_default();
         let read = tokens.prompt_tokens.unwrap_or_default();

@@ -2,8 +2,8 @@
 //! with a colon are comments. Ids and retry times are passed over: nobody reconnects here. A line
 //! that is nothing but a JSON object counts as an event, and one of a field `error` with such an
 //! object as an event of that name, because servers that fail in mid-stream write their errors so.
-//! A line of data behind one that is a whole JSON object begins an event, because some leave out
-//! the empty lines.
+//! A line of data behind one that is a whole JSON object begins an event, and so does a name behind
+//! data that has one, because some leave out the empty lines.
 
 use serde::de::IgnoredAny;
 
@@ -78,6 +78,9 @@ impl Event {
                 self.data.extend_from_slice(value);
             }
             b"event" => {
+                if self.data_lines > 0 && !self.name.is_empty() {
+                    self.end(each)?;
+                }
                 self.name.clear();
                 self.name.extend_from_slice(value);
             }
