@@ -50,7 +50,7 @@ fields! {
         function_call: Function<'a>,
     }
 
-    struct Tokens<'a> {
+    pub(super) struct Tokens<'a> {
         prompt_tokens: u64,
         completion_tokens: u64,
         total_tokens: u64,
@@ -97,8 +97,8 @@ pub(super) fn parse(body: &str) -> Result<Turn, Failure> {
 
 /// The message of the first choice with the calls of the others, and who speaks of those, where the
 /// first says that there are some and holds none: Copilot puts what Claude says and its calls into
-/// choices of their own. Some proxies give the first a stop reason of its own; then it is joined with
-/// one that holds nothing but calls.
+/// choices of their own. Some proxies give the first a stop reason of its own, or none; then it is
+/// joined with one that holds nothing but calls.
 fn joined<'a, 'b>(
     first: &'b Choice<'a>,
     others: &'b [Option<Choice<'a>>],
@@ -109,7 +109,8 @@ fn joined<'a, 'b>(
     let (speaker, calls) = callers.peek()?;
     let belongs = match others {
         _ if is(first, StopKind::ToolUse) => true,
-        [_] => is(first, StopKind::EndTurn) && !calls.say_something(),
+        [_] if calls.say_something() => false,
+        [_] => is(first, StopKind::EndTurn) || is(first, StopKind::Missing),
         _ => false,
     };
     if !belongs || first.calls()?.are_some() {
@@ -165,8 +166,17 @@ pub(super) fn stop(raw: Option<&str>, refusal: Option<&str>) -> StopReason {
         _ if refusal.is_some_and(|refusal| !refusal.is_empty()) => StopKind::Refusal,
         "stop" | "end_turn" | "eos" | "eos_token" => StopKind::EndTurn,
         "stop_sequence" => StopKind::StopSequence,
-        "length" | "max_tokens" | "max_output_tokens" => StopKind::MaxTokens,
-        "model_length" | "model_context_window_exceeded" => StopKind::ContextExceeded,
+        "length"
+        | "max_tokens"
+        | "max_output_tokens"
+        | "max_completion_tokens"
+        | "max_new_tokens"
+        | "max_length"
+        | "token_limit" => StopKind::MaxTokens,
+        "model_length"
+        | "context_length"
+        | "context_length_exceeded"
+        | "model_context_window_exceeded" => StopKind::ContextExceeded,
         "content_filter"
         | "content-filter"
         | "content_filtered"
@@ -196,8 +206,15 @@ pub(super) fn stop(raw: Option<&str>, refusal: Option<&str>) -> StopReason {
 
 impl From<Tokens<'_>> for Usage {
     fn from(tokens: Tokens<'_>) -> Self {
-        let has_details =
-            tokens.prompt_tokens_details.is_some() || tokens.completion_tokens_details.is_some();
+        let one_level_up = [
+            tokens.cached_tokens,
+            tokens.reasoning_tokens,
+            tokens.prompt_cache_hit_tokens,
+            tokens.cache_creation_input_tokens,
+        ];
+        let has_details = tokens.prompt_tokens_details.is_some()
+            || tokens.completion_tokens_details.is_some()
+            || one_level_up.iter().any(Option::is_some);
         let input = tokens.prompt_tokens_details.unwrap_or_default();
         let output = tokens.completion_tokens_details.unwrap_or_default();
         let read = tokens.prompt_tokens.unwrap_or_default();

@@ -127,6 +127,13 @@ impl Item<'_> {
         Some(format!("{} {id}", self.kind.as_deref().unwrap_or_default()))
     }
 
+    /// Whether it is a message of no parts, which OpenAI refuses.
+    fn is_empty_message(&self) -> bool {
+        let is_message = matches!(self.kind.as_deref(), None | Some("" | "message"));
+        let content = self.content.map_or("", RawValue::get);
+        is_message && content.starts_with('[') && raw::array(content).is_empty()
+    }
+
     /// Adds the calls of the item, which is the message's `element`-th that is a call.
     pub(super) fn add_calls(&self, element: usize, stop: &StopReason, calls: &mut Vec<ToolCall>) {
         if let Some(call) = self.call(stop) {
@@ -259,6 +266,7 @@ fn echo<'a>(
 ) -> (Vec<(Place, Json)>, Vec<Option<&'a RawValue>>) {
     let mut items = Vec::new();
     let mut callers = Vec::new();
+    let mut ends_empty = false;
     for (at, text) in raw::array(message.as_str()).into_iter().enumerate() {
         let item: Option<Item<'_>> = fields::part(text);
         let says =
@@ -269,6 +277,12 @@ fn echo<'a>(
             repairs.push(Repair { index: None, what });
             continue;
         };
+        if item.is_empty_message() {
+            let what = format!("output[{at}] was left out: it has no content");
+            repairs.push(Repair { index: None, what });
+            ends_empty = true;
+            continue;
+        }
         let kind = item.call_kind();
         let mut json = Json::from_raw(text);
         if item.id.as_deref().is_some_and(|id| id.len() > ITEM_ID_LIMIT) {
@@ -294,10 +308,11 @@ fn echo<'a>(
             None if item.kind.as_deref() == Some("reasoning") => Place::Reasoning,
             None => Place::Other,
         };
+        ends_empty &= place == Place::Reasoning;
         items.push((place, json));
     }
     let came = items.len();
-    leave_out_last_thoughts(&mut items, stop);
+    leave_out_last_thoughts(&mut items, ends_empty || stop.forbids_calls());
     for _ in items.len()..came {
         let what = "reasoning was left out: nothing follows it".to_owned();
         repairs.push(Repair { index: None, what });
@@ -309,11 +324,11 @@ fn echo<'a>(
     (items, callers)
 }
 
-/// Takes reasoning away that led to nothing, because the response was cut or holds nothing else:
-/// OpenAI refuses it without the item that followed.
-fn leave_out_last_thoughts(items: &mut Vec<(Place, Json)>, stop: &StopReason) {
+/// Takes reasoning away that led to nothing, because the response was cut or holds nothing else, or
+/// to nothing that goes back: OpenAI refuses it without the item that followed.
+fn leave_out_last_thoughts(items: &mut Vec<(Place, Json)>, is_cut: bool) {
     let led = items.iter().rposition(|(place, _)| *place != Place::Reasoning);
-    if led.is_none() || stop.forbids_calls() {
+    if led.is_none() || is_cut {
         items.truncate(led.map_or(0, |last| last + 1));
     }
 }

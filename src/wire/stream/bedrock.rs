@@ -73,7 +73,7 @@ pub(super) struct Stream {
 
 #[derive(Debug)]
 enum Block {
-    Open(Open),
+    Open(Box<Open>),
     /// Its JSON text.
     Done(String),
 }
@@ -182,7 +182,7 @@ impl Stream {
         let at = match at {
             Some(at) if !anew || self.is_open_and_last(at) => at,
             _ => {
-                self.blocks.push(Block::Open(Open::default()));
+                self.blocks.push(Block::Open(Box::default()));
                 self.places.insert(index, self.blocks.len() - 1);
                 self.blocks.len() - 1
             }

@@ -21,18 +21,19 @@ use std::collections::{BTreeMap, HashMap};
 use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
-use crate::json::canonical;
-use crate::turn::{StopKind, StopReason};
-use crate::wire::call_element::arguments;
+use crate::turn::{StopKind, StopReason, Usage};
+use crate::wire::call_element;
 use crate::wire::fields::{self, Fields, Given, fields};
-use crate::wire::openai::stop;
+use crate::wire::openai::{Tokens, stop};
 use crate::wire::stream::parts::{self, Kept, push_list, push_raw, push_text};
 use crate::wire::stream::tell::{Tell, Told};
 use crate::wire::stream::{Format, Problem, is_done, push_json};
 
+mod arguments;
 mod content;
 mod reasoning;
 
+use arguments::Arguments;
 use content::Content;
 use reasoning::Details;
 
@@ -324,14 +325,15 @@ impl Stream {
         };
         let call = &mut self.calls[at];
         // Gateways to Claude begin with an empty object that isn't meant.
-        if at >= self.told && call.arguments.trim_ascii() == "{}" && piece.begins_an_object() {
-            call.arguments.clear();
+        let is_empty = call.arguments.text().trim_ascii() == "{}";
+        if at >= self.told && is_empty && piece.begins_an_object() {
+            call.arguments = Arguments::default();
             call.examined = 0;
         }
         let had_id = !call.id.is_empty();
-        let written = call.arguments.len();
+        let written = call.arguments.text().len();
         call.add(piece);
-        if at < self.told && !call.arguments[written..].trim_ascii().is_empty() {
+        if at < self.told && !call.arguments.text()[written..].trim_ascii().is_empty() {
             return Err(Problem::unreadable("a call went on after it was whole"));
         }
         if !had_id && !call.id.is_empty() {
@@ -383,10 +385,8 @@ impl Stream {
     fn tell_whole(&mut self, tell: &mut Tell<'_>) {
         let missing = StopReason::new(StopKind::Missing, "");
         while let Some(call) = self.calls.get_mut(self.told) {
-            let length = call.arguments.len();
-            if matches!(call.arguments.trim_ascii(), "" | "null")
-                || std::mem::replace(&mut call.examined, length) == length
-            {
+            let length = call.arguments.text().len();
+            if !call.may_be_all() || std::mem::replace(&mut call.examined, length) == length {
                 return;
             }
             let mut element = String::new();
@@ -406,7 +406,10 @@ impl Stream {
 
     /// Takes the tokens that were counted. Some servers end with a count of none.
     fn count(&mut self, usage: Option<&RawValue>) {
-        let counts = |usage: &RawValue| usage.get().bytes().any(|b| b"123456789".contains(&b));
+        let counts = |usage| {
+            let tokens: Option<Tokens<'_>> = fields::part(usage);
+            tokens.is_some_and(|tokens| Usage::from(tokens) != Usage::default())
+        };
         if let Some(usage) = usage.filter(|usage| self.usage.is_none() || counts(usage)) {
             self.usage = Some(usage.to_owned());
         }
@@ -457,7 +460,7 @@ impl Piece<'_> {
     }
 
     fn arguments(&self) -> Cow<'_, str> {
-        arguments(self.function.as_ref().and_then(|function| function.arguments))
+        call_element::arguments(self.function.as_ref().and_then(|function| function.arguments))
     }
 
     fn has_arguments(&self) -> bool {
@@ -475,7 +478,7 @@ struct Call {
     id: String,
     name: String,
     /// Of a custom tool: its input.
-    arguments: String,
+    arguments: Arguments,
     is_function: bool,
     is_custom: bool,
     kept: Kept,
@@ -506,7 +509,7 @@ impl Call {
         if let Some(custom) = custom {
             self.is_custom = true;
             self.add_name(custom.name);
-            self.arguments.push_str(custom.input.as_deref().unwrap_or_default());
+            self.arguments.push(custom.input.as_deref().unwrap_or_default());
         } else if let Some(function) = piece.function.filter(|_| !self.is_custom) {
             self.add_function(function);
         }
@@ -518,26 +521,14 @@ impl Call {
         for (key, value) in function.others {
             self.function_kept.keep(&key, value);
         }
-        let arguments = arguments(function.arguments);
-        if !self.is_said_again(arguments.trim_ascii()) {
-            self.arguments.push_str(&arguments);
-        }
-    }
-
-    /// Whether a piece says all the arguments that have come in pieces, if with other white space.
-    fn is_said_again(&self, piece: &str) -> bool {
-        let ends = |text: &str| text.starts_with('{') && text.ends_with('}');
-        ends(piece)
-            && ends(self.arguments.trim_ascii())
-            && self.is_whole()
-            && canonical(piece) == canonical(&self.arguments)
+        self.arguments.add(&call_element::arguments(function.arguments));
     }
 
     /// Takes a piece of the name: servers that say it again in every piece say all of it, those
     /// that cut it do so before the arguments.
     fn add_name(&mut self, name: Option<Cow<'_, str>>) {
         let name = name.as_deref().unwrap_or_default();
-        if self.name.is_empty() || (self.is_other(name) && self.arguments.is_empty()) {
+        if self.name.is_empty() || (self.is_other(name) && self.arguments.text().is_empty()) {
             self.name.push_str(name);
         }
     }
@@ -553,12 +544,11 @@ impl Call {
 
     /// Whether a piece with a name and another id is more of it.
     fn goes_on_with(&self, piece: &Piece<'_>) -> bool {
-        let ends_early = |text: &str| crate::json::scan(text).is_err_and(|e| e.at >= text.len());
         piece.name() == Some(&self.name)
             && (self.is_renewed
-                || match self.arguments.trim_ascii().is_empty() {
-                    true => piece.has_arguments() && ends_early(&piece.arguments()),
-                    false => ends_early(&self.arguments),
+                || match self.arguments.text().trim_ascii().is_empty() {
+                    true => piece.has_arguments() && arguments::may_go_on(&piece.arguments()),
+                    false => arguments::may_go_on(self.arguments.text()),
                 })
     }
 
@@ -567,9 +557,17 @@ impl Call {
         self.pieces == 1 && self.is_whole()
     }
 
+    /// Whether what came may be all of it.
+    fn may_be_all(&self) -> bool {
+        match self.is_custom {
+            true => !self.arguments.text().trim_ascii().is_empty(),
+            false => self.is_whole(),
+        }
+    }
+
     /// Whether nothing can be missing of its arguments.
     fn is_whole(&self) -> bool {
-        !self.is_custom && crate::json::scan(&self.arguments).is_ok_and(|scan| scan.is_object)
+        !self.is_custom && self.arguments.are_whole()
     }
 
     fn write(&self, out: &mut String) {
@@ -583,7 +581,7 @@ impl Call {
             out.push_str("\"type\":\"custom\",\"custom\":{\"name\":");
             push_json(out, &self.name);
             out.push_str(",\"input\":");
-            push_json(out, &self.arguments);
+            push_json(out, self.arguments.text());
             out.push('}');
         } else if self.is_function {
             out.push_str("\"type\":\"function\",\"function\":");
@@ -599,7 +597,7 @@ impl Call {
         out.push_str("{\"name\":");
         push_json(out, &self.name);
         out.push_str(",\"arguments\":");
-        push_json(out, &self.arguments);
+        push_json(out, self.arguments.meant());
         self.function_kept.write(out);
         out.push('}');
     }

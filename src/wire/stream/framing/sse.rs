@@ -1,8 +1,9 @@
 //! Server-sent events: `event:` and `data:` lines, an empty line ends an event, lines that begin
 //! with a colon are comments. Ids and retry times are passed over: nobody reconnects here. A line
 //! that is nothing but a JSON object counts as an event, and one of a field `error` with such an
-//! object as an event of that name, because servers that fail in mid-stream write their errors so. A line
-//! of data that follows on a whole JSON object begins an event, because some leave out the empty lines.
+//! object as an event of that name, because servers that fail in mid-stream write their errors so.
+//! A line of data behind one that is a whole JSON object begins an event, and so does a name behind
+//! data that has one, because some leave out the empty lines.
 
 use serde::de::IgnoredAny;
 
@@ -24,7 +25,7 @@ struct Event {
     name: Vec<u8>,
     /// The lines of data, joined by LF.
     data: Vec<u8>,
-    has_data: bool,
+    data_lines: usize,
     /// Whether there was any line of an event.
     is_stream: bool,
     /// The first line, if it is none of an event's.
@@ -70,12 +71,16 @@ impl Event {
                 if self.data.len() + value.len() >= EVENT_LIMIT {
                     return Err(too_long());
                 }
-                if std::mem::replace(&mut self.has_data, true) {
+                if self.data_lines > 0 {
                     self.data.push(b'\n');
                 }
+                self.data_lines += 1;
                 self.data.extend_from_slice(value);
             }
             b"event" => {
+                if self.data_lines > 0 && !self.name.is_empty() {
+                    self.end(each)?;
+                }
                 self.name.clear();
                 self.name.extend_from_slice(value);
             }
@@ -99,13 +104,14 @@ impl Event {
 
     /// Whether a line of data is another event's, though no empty line came before it.
     fn begins_anew(&self, line: &[u8]) -> bool {
-        self.data.ends_with(b"}")
+        self.data_lines == 1
+            && self.data.ends_with(b"}")
             && (line.starts_with(b"{") || line == b"[DONE]")
             && is_json(&self.data)
     }
 
     fn end(&mut self, each: &mut Each<'_>) -> Result<(), Problem> {
-        self.has_data = false;
+        self.data_lines = 0;
         let blank = self.data.iter().all(u8::is_ascii_whitespace);
         let done = match blank {
             true => Ok(()),

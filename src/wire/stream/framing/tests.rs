@@ -112,3 +112,22 @@ fn what_has_no_end_is_bounded() {
     let fed = (0..64).take_while(|_| lines.feed(&line, &mut each).is_ok()).count();
     assert_eq!(fed, 31, "many lines of one event");
 }
+
+#[test]
+fn only_a_line_that_is_a_whole_object_ends_its_event_before_the_next() {
+    let text = "data: {\"a\":1}\ndata: {\"b\":2}\n\ndata: {\"c\":{}\ndata: }\ndata: {\"d\":4}\n\n";
+    let expected = [("", "{\"a\":1}"), ("", "{\"b\":2}"), ("", "{\"c\":{}\n}\n{\"d\":4}")];
+    check(Wire::OpenAi, text.as_bytes(), &expected);
+    // Names stay with their data.
+    let text = "event: a\ndata: {}\nevent: b\ndata: {}\ndata: []\n\ndata: {}\nevent: c\n\n";
+    let expected = [("a", "{}"), ("b", "{}\n[]"), ("c", "{}")];
+    check(Wire::Anthropic, text.as_bytes(), &expected);
+    // Data over many lines isn't read again at each of them.
+    let mut framing = Framing::new(Wire::OpenAi);
+    let mut each = |_: &str, _: &str| Ok(());
+    let begun = format!("data: {{\"a\":{{\"b\":\"{}\"}}\n", "x".repeat(100_000));
+    framing.feed(begun.as_bytes(), &mut each).unwrap();
+    for _ in 0..1 << 17 {
+        framing.feed(b"data: {}\n", &mut each).unwrap();
+    }
+}

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::wire::fields::{self, fields};
 use crate::wire::raw::{self, RawObject};
-use crate::wire::stream::parts::push_list;
+use crate::wire::stream::parts::{push_list, push_text};
 use crate::wire::stream::tell::Tell;
 use crate::wire::stream::{Problem, push_json};
 
@@ -25,6 +25,11 @@ enum Part {
     Text(String),
     /// Mistral's thinking, which is a list of texts.
     Thinking(String),
+    /// Databricks' thinking of Claude, up to its signature.
+    Reasoning {
+        text: String,
+        signature: String,
+    },
     Other(Box<RawValue>),
 }
 
@@ -34,6 +39,13 @@ fields! {
         text: Cow<'a, str>,
         refusal: Cow<'a, str>,
         thinking: Vec<Option<Thought<'a>>>,
+        summary: Vec<Option<&'a RawValue>>,
+    }
+
+    struct Summary<'a> {
+        kind "type": Cow<'a, str>,
+        text: Cow<'a, str>,
+        signature: Cow<'a, str>,
     }
 
     struct Thought<'a> {
@@ -73,6 +85,12 @@ impl Content {
                     let texts = thoughts.iter().flatten().filter_map(|each| each.text.as_deref());
                     add_thinking(parts, texts);
                 }
+                (Some("reasoning"), None, None)
+                    if members == 2
+                        && let Some(summary) = piece.reasoning() =>
+                {
+                    add_reasoning(parts, &summary);
+                }
                 _ => parts.push(Part::Other(part.to_owned())),
             }
         }
@@ -105,6 +123,17 @@ impl Content {
     }
 }
 
+impl<'a> Piece<'a> {
+    /// The one text that it is, if it is reasoning of one.
+    fn reasoning(&self) -> Option<Summary<'a>> {
+        let [Some(only)] = self.summary.as_deref()? else { return None };
+        let is_known = |(key, _)| matches!(key, "type" | "text" | "signature");
+        let holds_no_more = RawObject::read(only.get())?.entries().all(is_known);
+        let summary: Summary<'_> = fields::part(only)?;
+        (holds_no_more && summary.kind.as_deref() == Some("summary_text")).then_some(summary)
+    }
+}
+
 impl Part {
     fn write(&self, out: &mut String) {
         match self {
@@ -113,6 +142,14 @@ impl Part {
                 out.push_str("{\"type\":\"thinking\",\"thinking\":[");
                 write_text(out, text);
                 out.push_str("]}");
+            }
+            Self::Reasoning { text, signature } => {
+                out.push_str(
+                    "{\"type\":\"reasoning\",\"summary\":[{\"type\":\"summary_text\",\"text\":",
+                );
+                push_json(out, text);
+                push_text(out, "signature", signature);
+                out.push_str("}]}");
             }
             Self::Other(part) => out.push_str(part.get()),
         }
@@ -136,5 +173,15 @@ fn add_thinking<'a>(parts: &mut Vec<Part>, texts: impl Iterator<Item = &'a str>)
     match parts.last_mut() {
         Some(Part::Thinking(all)) => all.extend(texts),
         _ => parts.push(Part::Thinking(texts.collect())),
+    }
+}
+
+fn add_reasoning(parts: &mut Vec<Part>, piece: &Summary<'_>) {
+    if !matches!(parts.last(), Some(Part::Reasoning { signature, .. }) if signature.is_empty()) {
+        parts.push(Part::Reasoning { text: String::new(), signature: String::new() });
+    }
+    if let Some(Part::Reasoning { text, signature }) = parts.last_mut() {
+        text.push_str(piece.text.as_deref().unwrap_or_default());
+        signature.push_str(piece.signature.as_deref().unwrap_or_default());
     }
 }

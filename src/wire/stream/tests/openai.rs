@@ -245,6 +245,21 @@ fn a_cut_message_runs_nothing() {
 }
 
 #[test]
+fn a_limit_vetoes_however_it_is_spelled() {
+    let call = r#"{"index":0,"id":"1","function":{"name":"a","arguments":"{}"}}"#;
+    for limit in [
+        "max_output_tokens",
+        "max_completion_tokens",
+        "max_new_tokens",
+        "max_length",
+        "token_limit",
+        "context_length_exceeded",
+    ] {
+        assert_eq!(calls(&turn_of(&pieces(&[call], limit))), ["1 a {} withheld"], "{limit}");
+    }
+}
+
+#[test]
 fn a_stop_reason_in_every_chunk_ends_nothing() {
     let piece = |piece: &str| {
         format!(
@@ -702,10 +717,11 @@ fn words_and_calls_in_choices_of_their_own_are_one_message() {
         )
     };
     let call = r#"{"content":null,"tool_calls":[{"index":0,"id":"a","function":{"name":"pay","arguments":"{}"}}]}"#;
-    for first in ["\"stop\"", "\"tool_calls\""] {
+    for first in ["\"stop\"", "\"tool_calls\"", "null"] {
         let stream = chunk(0, r#"{"content":"I pay."}"#, "null")
             + &chunk(0, "{}", first)
-            + &chunk(1, call, "\"tool_calls\"");
+            + &chunk(1, call, "\"tool_calls\"")
+            + "data: [DONE]\n\n";
         let turn = turn_of(&stream);
         assert_eq!((turn.text(), calls(&turn)), ("I pay.", vec!["a pay {}".to_owned()]));
         assert_eq!(turn.stop().kind, StopKind::ToolUse);
@@ -731,10 +747,87 @@ fn words_and_calls_in_choices_of_their_own_are_one_message() {
 fn a_count_of_nothing_erases_no_count() {
     let usage = |read: u8| {
         format!(
-            "data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":{read},\"completion_tokens\":{read}}}}}\n\n"
+            "data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":{read},\"completion_tokens\":{read},\
+             \"queue_time\":0.25}}}}\n\n"
         )
     };
-    let counted = usage(3) + &usage(0) + "data: [DONE]";
+    let null = "data: {\"choices\":[],\"usage\":null}\n\n";
+    let counted = usage(3) + &usage(0) + null + "data: [DONE]";
     let stream = chat(&[r#"{"content":"Hi"}"#], "stop").replace("data: [DONE]", &counted);
     assert_eq!(turn_of(&stream).usage().output_tokens, 3);
+}
+
+#[test]
+fn of_arguments_that_each_piece_says_anew_the_last_count() {
+    let piece = |index: u8, name: &str, text: &str| {
+        format!(
+            r#"{{"index":{index},"id":"{index}","function":{{"name":"{name}","arguments":"{text}"}}}}"#
+        )
+    };
+    let texts = ["", "{", r#"{\"eur\""#, r#"{\"eur\":5}"#];
+    let all: Vec<_> = texts
+        .iter()
+        .map(|text| piece(0, "pay", text))
+        .chain(texts.iter().map(|text| piece(1, "pay", text)))
+        .collect();
+    let all: Vec<_> = all.iter().map(String::as_str).collect();
+    check_calls(&all, &[r#"0 pay {"eur":5}"#, r#"1 pay {"eur":5}"#]);
+    // The last of them was cut.
+    check_calls(&all[..7], &[r#"0 pay {"eur":5}"#, r#"1 pay {{"eur" malformed"#]);
+}
+
+#[test]
+fn calls_that_share_an_id_are_told_apart_by_their_index() {
+    let begun = |index: u8| {
+        format!(
+            r#"{{"index":{index},"id":"same","type":"function","function":{{"name":"pay","arguments":""}}}}"#
+        )
+    };
+    let more = |index: u8| {
+        format!(
+            r#"{{"index":{index},"id":"same","function":{{"arguments":"{{\"eur\":{index}}}"}}}}"#
+        )
+    };
+    check_calls(
+        &[&begun(0), &more(0), &begun(1), &more(1), &begun(2), &more(2)],
+        &[r#"same pay {"eur":0}"#, r#"same pay {"eur":1}"#, r#"same pay {"eur":2}"#],
+    );
+    let mixed = [begun(0), begun(1), more(0), more(1)];
+    check_calls(
+        &mixed.each_ref().map(String::as_str),
+        &[r#"same pay {"eur":0}"#, r#"same pay {"eur":1}"#],
+    );
+}
+
+#[test]
+fn reasoning_in_the_content_is_joined_up_to_its_signature() {
+    let reasoning = |text: &str, signature: &str| {
+        format!(
+            r#"{{"content":[{{"type":"reasoning","summary":[{{"type":"summary_text","text":"{text}"{signature}}}]}}]}}"#
+        )
+    };
+    let call =
+        r#"{"tool_calls":[{"index":0,"id":"a","function":{"name":"pay","arguments":"{}"}}]}"#;
+    let stream = chat(
+        &[
+            &reasoning("First ", r#","signature":"""#),
+            &reasoning("then.", r#","signature":"""#),
+            &reasoning("", r#","signature":"SIG""#),
+            &reasoning("More.", ""),
+            r#"{"content":[{"type":"text","text":"I pay."}]}"#,
+            r#"{"content":[{"type":"reasoning","summary":[{"type":"summary_text","text":"x"},{"type":"summary_text","text":"y"}]}]}"#,
+            call,
+        ],
+        "tool_calls",
+    );
+    let turn = turn_of(&stream);
+    assert_eq!(turn.text(), "I pay.");
+    let message = turn.message().unwrap().to_string();
+    let content = concat!(
+        r#""content":[{"type":"reasoning","summary":[{"type":"summary_text","text":"First then.","signature":"SIG"}]},"#,
+        r#"{"type":"reasoning","summary":[{"type":"summary_text","text":"More."}]},"#,
+        r#"{"type":"text","text":"I pay."},"#,
+        r#"{"type":"reasoning","summary":[{"type":"summary_text","text":"x"},{"type":"summary_text","text":"y"}]}]"#
+    );
+    assert!(message.contains(content), "{message}");
 }

@@ -15,6 +15,7 @@ pub(super) fn check(turn: &Turn, items: &[Value], rules: &mut Rules) {
         rules.demand(text(item, "id").len() <= ID_LIMIT, format!("echo: a long id in {item}"));
         let typed = !text(item, "type").is_empty() || !text(item, "role").is_empty();
         rules.demand(typed, format!("echo: no type in {item}"));
+        rules.demand(!is_empty_message(item), format!("echo: no content in {item}"));
     }
 
     let calls: Vec<_> = echo.iter().filter(|item| is_call(item)).collect();
@@ -50,16 +51,23 @@ fn is_output(item: &Value) -> bool {
     matches!(text(item, "type"), "function_call_output" | "custom_tool_call_output")
 }
 
-/// What can go back: no reasoning that nothing followed because the message was cut, nor where there
-/// is nothing else.
+/// What can go back: no reasoning that nothing followed because the message was cut, or that only
+/// an empty message followed, nor where there is nothing else.
 fn without_last_thoughts<'a>(came: &'a [Value], turn: &Turn) -> &'a [Value] {
     let is_typed = |item: &Value| !text(item, "type").is_empty() || !text(item, "role").is_empty();
-    let led = came.iter().rposition(|item| is_typed(item) && text(item, "type") != "reasoning");
+    let led = came.iter().rposition(|item| {
+        is_typed(item) && text(item, "type") != "reasoning" && !is_empty_message(item)
+    });
     match led {
-        Some(last) if was_cut(turn) => &came[..=last],
+        Some(last) if was_cut(turn) || came[last..].iter().any(is_empty_message) => &came[..=last],
         Some(_) => came,
         None => &[],
     }
+}
+
+/// Such can't go back.
+fn is_empty_message(item: &Value) -> bool {
+    matches!(text(item, "type"), "" | "message") && item["content"] == serde_json::json!([])
 }
 
 /// A longer one can't go back.
@@ -77,7 +85,10 @@ fn without_long_id(item: &Value) -> Value {
 
 /// Every item that isn't a call is echoed as it came; reasoning before what it led to.
 fn all_items_are_there(came: &[Value], echoed: &[Value], rules: &mut Rules) {
-    let typed = |item: &&Value| !text(item, "type").is_empty() || !text(item, "role").is_empty();
+    let typed = |item: &&Value| {
+        (!text(item, "type").is_empty() || !text(item, "role").is_empty())
+            && !is_empty_message(item)
+    };
     let others = |items: &[Value]| -> Vec<Value> {
         items.iter().filter(typed).filter(|item| !is_call(item)).map(without_long_id).collect()
     };
