@@ -102,6 +102,27 @@ fn every_attempt_has_a_span_below_the_callers() {
     );
 }
 
+#[test]
+fn a_span_tells_of_a_panic_and_of_a_call_that_was_over_before_it() {
+    let spans = Spans::default();
+    let panics = Tool::new("panics", "", || -> Result<(), _> { panic!("as asked") });
+    let late = Tool::new("late", "", || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        Ok(())
+    });
+    let late = late.timeout(std::time::Duration::from_millis(10));
+    let executor = Executor::new(ToolSet::new().with(panics).with(late)).unwrap();
+    tracing::subscriber::with_default(spans.clone(), || {
+        for name in ["panics", "late"] {
+            let _ = executor.run(&Turn::from_calls([ToolCall::new("1", name, "")]));
+        }
+    });
+    assert!(executor.shutdown(std::time::Duration::from_secs(60)));
+    let kinds: Vec<_> = spans.all.lock().iter().flat_map(|span| span.fields.clone()).collect();
+    let kinds = kinds.iter().filter(|field| field.0 == "error.type").map(|field| &*field.1);
+    assert_eq!(kinds.collect::<Vec<_>>(), ["panicked", "timed_out"]);
+}
+
 /// Panics when it is asked for the current span, or when one is given back.
 struct Panics {
     when_asked: bool,

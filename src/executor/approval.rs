@@ -6,7 +6,7 @@ use std::sync::Arc;
 use log::Level;
 use serde::{Deserialize, Serialize};
 
-use crate::call::ToolCall;
+use crate::call::{CallState, ToolCall};
 use crate::executor::admission;
 use crate::executor::say;
 use crate::executor::settings::Settings;
@@ -33,7 +33,8 @@ pub struct ApprovalRequest<'a> {
 pub enum Approval {
     /// It runs exactly as it was shown.
     Allow,
-    /// It runs with these arguments instead, as JSON text; noted in the report.
+    /// It runs with these arguments instead, as JSON text; noted in the report. Arguments that can't
+    /// be read approve nothing, and are logged as an error.
     Edit(String),
     /// It doesn't run; the model is told the reason.
     Deny(String),
@@ -123,7 +124,15 @@ pub(super) fn ask(
     });
     let requests: Vec<_> = requests.collect();
     let answers = match approver {
-        None => Err("nobody can approve it"),
+        None => {
+            let name = requests.first().map_or("", |request| request.call.name());
+            let count = requests.len();
+            say::later(
+                Level::Warn,
+                format_args!("nobody can approve {count} calls, {name:?} first: name an approver"),
+            );
+            Err("nobody can approve it")
+        }
         Some(approver) => {
             let answers = catch_unwind(AssertUnwindSafe(|| approver(&requests)));
             match answers {
@@ -160,7 +169,19 @@ pub(super) fn ask(
                     Approval::Defer => {
                         plan.admitted = Err(Outcome::NotStarted(NotStarted::Deferred));
                     }
-                    Approval::Edit(arguments) => edit(plan, first + n, arguments, tools, settings),
+                    Approval::Edit(arguments) => {
+                        let asked = plan.call.clone();
+                        edit(plan, first + n, arguments, tools, settings);
+                        if matches!(plan.call.state(), CallState::Malformed(_)) {
+                            let name = asked.name();
+                            say::later(
+                                Level::Error,
+                                format_args!("the edited arguments of {name:?} can't be read"),
+                            );
+                            (plan.call, plan.note) = (asked, None);
+                            plan.admitted = denied("its approval failed");
+                        }
+                    }
                 }
             }
         }

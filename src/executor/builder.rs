@@ -18,6 +18,9 @@ use crate::executor::settings::Settings;
 use crate::policy::FailurePolicy;
 use crate::tool::{CallContext, Lane, ToolSet};
 
+/// With less no thread can be started.
+const LEAST_STACK: usize = 16 << 10;
+
 /// Settings of an [`Executor`].
 ///
 /// A tool's own setting goes before the executor's, and a run's own before both.
@@ -215,7 +218,7 @@ impl ExecutorBuilder {
         self
     }
 
-    /// Stack of each thread, in bytes. Defaults to 2 MiB.
+    /// Stack of each thread, in bytes, 16 KiB at least. Defaults to 2 MiB.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.settings.stack_size = bytes;
         self
@@ -361,6 +364,12 @@ impl ExecutorBuilder {
         }
         if let Some((name, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {
             return Err(Error::config(format_args!("{name} is 0, so nothing could ever run")));
+        }
+        if settings.stack_size < LEAST_STACK {
+            return Err(Error::config(format_args!(
+                "stack_size is {} bytes; a thread needs {LEAST_STACK} at least",
+                settings.stack_size
+            )));
         }
         let threads = pool
             .as_ref()

@@ -553,6 +553,7 @@ fn report(closed: Closed<Arc<Job>>, notes: Vec<(usize, Note)>) -> (Report, Vec<u
         if job.known || job.definition.is_none() || is_deferred {
             uncounted.push(index);
         }
+        say_what_is_amiss(slot.call.name(), &slot.outcome);
         calls.push(CallReport {
             effect: job.definition.as_ref().map_or(Effect::Mutating, |tool| tool.effect),
             lane: job.lane(),
@@ -569,6 +570,20 @@ fn report(closed: Closed<Arc<Job>>, notes: Vec<(usize, Note)>) -> (Report, Vec<u
         calls[double].notes.push(Note::DuplicateId(first));
     }
     (Report::new(calls, wall, abort), uncounted)
+}
+
+/// Tells the operator of a thread that was walked away from, and of a backend that was left alone.
+fn say_what_is_amiss(name: &str, outcome: &Outcome) {
+    match outcome {
+        Outcome::TimedOut { after, still_running: true, .. } => say::later(
+            Level::Warn,
+            format_args!("{name:?} still runs after {after:?}; it was walked away from"),
+        ),
+        Outcome::NotStarted(NotStarted::CircuitOpen) => {
+            say::later(Level::Warn, format_args!("{name:?} wasn't started: its circuit is open"));
+        }
+        _ => {}
+    }
 }
 
 /// From so many calls on, ids are looked up by hash.

@@ -11,7 +11,7 @@ use crate::executor::lanes::{BlockingLane, ComputeLane, Task};
 use crate::executor::observer::{EventKind, Observation};
 use crate::executor::say;
 use crate::executor::scheduler::{
-    Action, BatchId, CallRef, PoolKey, PoolSpec, Scheduler, Sorted, Terms, Track,
+    Action, BatchId, CallRef, Counts, PoolKey, PoolSpec, Scheduler, Sorted, Terms, Track,
 };
 use crate::executor::settings::Settings;
 use crate::executor::stand_in::StandIn;
@@ -54,7 +54,7 @@ pub(crate) struct Core {
     pub(crate) compute: Arc<ComputeLane>,
     pub(crate) settings: Settings,
     pub(crate) tools: ToolCounts,
-    /// How often something happened since the shutdown, and who waits for it.
+    /// How often something happened since it began to close, and who waits for it.
     idle: (Mutex<u64>, Condvar),
     stand_in: StandIn,
     pub(crate) observation: Observation,
@@ -164,10 +164,10 @@ struct Visit<'a> {
 }
 
 impl Visit<'_> {
-    /// What follows, and whether somebody may wait for a shut-down executor to come to rest.
+    /// What follows, and whether somebody may wait for a closing executor to come to rest.
     fn leave(mut self) -> (Actions, bool) {
         tell_settled(self.now, &mut self.actions);
-        (self.actions, self.scheduler.is_shut_down())
+        (self.actions, self.scheduler.is_closing())
     }
 }
 
@@ -334,6 +334,19 @@ impl Core {
         let own = job::current(self).map_or(0, |(_, job)| 1 + job.run.depth);
         self.with(|scheduler, now, out| scheduler.shut_down(now, out));
         self.blocking.close();
+        self.wait_while(until, &|counts| counts.running + counts.lent + counts.abandoned > own)
+    }
+
+    /// [`Executor::drain`](crate::Executor::drain).
+    pub(crate) fn drain(self: &Arc<Self>, timeout: Duration) -> bool {
+        let until = Deadline::after(Instant::now(), timeout);
+        let own = job::current(self).map_or(0, |(_, job)| 1 + job.run.depth);
+        self.with(|scheduler, _, _| scheduler.drain());
+        self.wait_while(until, &|counts| counts.batches > own)
+    }
+
+    /// Waits until the closing executor is no longer busy; whether it came to that.
+    fn wait_while(&self, until: Deadline, is_busy: &dyn Fn(&Counts) -> bool) -> bool {
         loop {
             // What happens from here on is seen before the wait.
             let seen = *self.idle.0.lock();
@@ -346,8 +359,7 @@ impl Core {
             for id in open {
                 due = due.min(visit.scheduler.next_due(id, now));
             }
-            let counts = visit.scheduler.counts();
-            let busy = counts.running + counts.lent + counts.abandoned > own;
+            let busy = is_busy(&visit.scheduler.counts());
             // It would only wake itself.
             let (actions, _) = visit.leave();
             self.perform(actions);

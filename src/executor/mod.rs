@@ -186,6 +186,9 @@ impl Executor {
     /// [`std::thread::scope`], of which there are at most as many as the Blocking lane may have, or of a
     /// rayon scope for tools on the Compute lane.
     ///
+    /// The turn's calls find these tools alone: the executor's own, and those of its set, aren't among
+    /// them.
+    ///
     /// Policies, limits and timeouts hold as in [`run`](Self::run), with one exception: a scope
     /// waits for its threads. A tool that doesn't return holds up the return of this function
     /// past every deadline, although the others' results, and its own, carry the right times.
@@ -215,6 +218,24 @@ impl Executor {
     /// Figures of the moment, and of each tool since the executor was built.
     pub fn stats(&self) -> Stats {
         stats::collect(&self.core)
+    }
+
+    /// Takes no further turn, for all handles, and waits until the open ones are over, `timeout` at
+    /// most; returns whether they are. What runs goes on, with the runs that it makes from within. New
+    /// turns are answered with [`NotStarted::Shutdown`](crate::NotStarted::Shutdown), those of a running
+    /// agent, too. A server that ends drains and then [shuts down](Self::shutdown):
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let executor = toolpool::Executor::new(toolpool::ToolSet::new())?;
+    /// if !executor.drain(Duration::from_secs(30)) {
+    ///     eprintln!("turns are cut short");
+    /// }
+    /// executor.shutdown(Duration::from_secs(5));
+    /// # Ok::<(), toolpool::Error>(())
+    /// ```
+    pub fn drain(&self, timeout: Duration) -> bool {
+        self.core.drain(timeout)
     }
 
     /// Shuts the executor down, for all its handles: nothing starts any more, every open batch is

@@ -22,7 +22,19 @@ impl Caller {
     }
 }
 
-/// Runs an attempt in a span below the caller's; the error's kind is recorded on it.
+/// What an attempt ends with whose handler unwinds.
+struct Unwinds<'a>(&'a Span);
+
+impl Drop for Unwinds<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.record("error.type", "panicked");
+        }
+    }
+}
+
+/// Runs an attempt in a span below the caller's; the error's kind is recorded on it, `panicked`, or
+/// how the call had been settled before its handler returned.
 pub(super) fn in_span<T>(
     caller: &Caller,
     call: &ToolCall,
@@ -41,9 +53,20 @@ pub(super) fn in_span<T>(
             toolpool.attempt = cx.attempt(),
             error.r#type = tracing::field::Empty,
         );
+        let unwinds = Unwinds(&span);
         let result = span.in_scope(run);
-        if let Err(error) = &result {
-            span.record("error.type", error.kind().name());
+        drop(unwinds);
+        match &result {
+            _ if cx.is_settled() && cx.remaining().is_zero() => {
+                span.record("error.type", "timed_out");
+            }
+            _ if cx.is_settled() => {
+                span.record("error.type", "cancelled");
+            }
+            Err(error) => {
+                span.record("error.type", error.kind().name());
+            }
+            Ok(_) => {}
         }
         result
     })

@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::collections::HashSet;
 
+use log::Level;
 use serde::{Deserialize, Serialize};
 
 use crate::bound::{self, Taken};
@@ -10,6 +11,7 @@ use crate::call::{CallState, ToolCall};
 use crate::error::Error;
 use crate::executor::approval::{self, Planned};
 use crate::executor::attempt;
+use crate::executor::say;
 use crate::executor::settings::Random;
 use crate::executor::{Executor, Run};
 use crate::outcome::{NotStarted, Outcome, Rejected};
@@ -60,7 +62,8 @@ pub struct Suspended {
 #[serde(tag = "resolution", content = "detail", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Resolution {
-    /// It runs as the model asked.
+    /// It runs as the model asked; not for a [deferred tool](crate::Tool::deferred), which has no
+    /// handler.
     Allow,
     /// It runs with these arguments instead, as JSON text.
     Edit(String),
@@ -89,17 +92,29 @@ impl Suspended {
 }
 
 impl Report {
-    /// The report of a turn some of whose calls were deferred, to be stored and resumed later.
+    /// The report of a turn some of whose calls were deferred, to be stored and resumed later. Where
+    /// it comes of a resumed turn, of which calls still wait, `turn` is [`Suspended::turn`], and the
+    /// calls keep their idempotency keys.
     ///
     /// # Errors
-    /// The report itself, when no call was deferred.
-    pub fn into_suspended(self, turn: &Turn) -> Result<Suspended, Box<Self>> {
-        if self.calls().iter().any(is_deferred) {
-            let seed = format!("{:016x}", Random::default().next());
-            Ok(Suspended { turn: Box::new(turn.clone()), report: self, seed })
-        } else {
-            Err(Box::new(self))
+    /// The report itself, when no call was deferred; also when it is of another turn, which is logged as
+    /// an error.
+    pub fn into_suspended(mut self, turn: &Turn) -> Result<Suspended, Box<Self>> {
+        let (calls, asked) = (self.calls(), turn.calls());
+        if !calls.iter().any(is_deferred) {
+            return Err(Box::new(self));
         }
+        let pairs = calls.iter().zip(asked);
+        if calls.len() != asked.len() || pairs.into_iter().any(|(report, call)| !report.is_of(call))
+        {
+            say::later(
+                Level::Error,
+                format_args!("a turn can't be suspended with another's report"),
+            );
+            return Err(Box::new(self));
+        }
+        let seed = self.take_seed().unwrap_or_else(|| format!("{:016x}", Random::default().next()));
+        Ok(Suspended { turn: Box::new(turn.clone()), report: self, seed })
     }
 }
 
@@ -111,6 +126,7 @@ fn is_deferred(call: &CallReport) -> bool {
 #[derive(Debug)]
 pub struct Resumed {
     report: Report,
+    seed: String,
     /// The calls that may run now.
     planned: Vec<(usize, Planned)>,
 }
@@ -119,7 +135,7 @@ impl Resumed {
     /// Has the calls run, and gives the report of the whole turn. All calls are handed in, so that
     /// each keeps its place; those that don't run now are known.
     pub(super) fn run(self, run: impl FnOnce(Vec<Planned>) -> Report) -> Report {
-        let Self { mut report, planned } = self;
+        let Self { mut report, seed, planned } = self;
         let known = |call: &CallReport| Planned::known(call.call.clone(), call.outcome.clone());
         let mut all: Vec<_> = report.calls().iter().map(known).collect();
         let mut places = Vec::new();
@@ -128,7 +144,7 @@ impl Resumed {
             places.push(index);
         }
         report.merge(run(all), &places);
-        report
+        report.with_seed(seed)
     }
 }
 
@@ -146,8 +162,9 @@ impl Executor {
     /// a decision stays deferred.
     ///
     /// # Errors
-    /// A resolution for a call that doesn't wait for one, or two for one call, and edited arguments
-    /// that are no JSON object.
+    /// A resolution for a call that doesn't wait for one, or two for one call; edited arguments that
+    /// are no JSON object; and a call of a [deferred tool](crate::Tool::deferred), which has no handler,
+    /// that is to run.
     pub fn resume(
         &self,
         suspended: impl Borrow<Suspended>,
@@ -170,6 +187,14 @@ impl Executor {
                 )));
             }
             let call = &report[index].call;
+            let at = tools.position(call.name());
+            let has_no_handler = at.is_some_and(|at| tools.definitions()[at].is_deferred());
+            if has_no_handler && matches!(resolution, Resolution::Allow | Resolution::Edit(_)) {
+                return Err(Error::input(format_args!(
+                    "the call with the index {index} can't run: {} has no handler; answer or deny it",
+                    call.name()
+                )));
+            }
             let mut outcome = match resolution {
                 Resolution::Answer(output) => {
                     let limits = &self.tooling.result_limits;
@@ -210,6 +235,8 @@ impl Executor {
             report.settle(index, outcome);
         }
         answers.into_iter().for_each(Taken::keep);
-        Ok(Run::new(self, Resumed { report, planned }).idempotency_seed(suspended.seed.as_str()))
+        let seed = suspended.seed.clone();
+        Ok(Run::new(self, Resumed { report, seed, planned })
+            .idempotency_seed(suspended.seed.as_str()))
     }
 }

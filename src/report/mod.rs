@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::call::ToolCall;
 use crate::effect::{Effect, Lane};
 use crate::error::{Error, ErrorKind};
+use crate::json::canonical;
 use crate::outcome::{Abort, Outcome};
 use crate::output::Output;
 
@@ -67,6 +68,15 @@ pub enum Note {
 }
 
 impl CallReport {
+    /// Whether it is that of the call. A stream may have told another id, whoever parsed it may have
+    /// spelled the arguments in another way, and an approver may have edited them.
+    pub(crate) fn is_of(&self, call: &ToolCall) -> bool {
+        let (ran, asked) = (self.call.arguments(), call.arguments());
+        let is_edited = || self.notes.iter().any(|note| matches!(note, Note::Edited(_)));
+        self.call.name() == call.name()
+            && (ran == asked || is_edited() || canonical(ran) == canonical(asked))
+    }
+
     /// How long the call waited before its handler started, or was settled without starting.
     pub fn queue_wait(&self) -> Duration {
         self.started.unwrap_or(self.ended).saturating_sub(self.submitted)
@@ -107,6 +117,9 @@ pub struct Report {
     aborted: Option<Abort>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     message_ended: Option<Duration>,
+    /// What the calls' idempotency keys began with, of a turn that was resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seed: Option<String>,
 }
 
 /// One result, for those who write their own messages.
@@ -125,7 +138,7 @@ pub struct CallResult<'a> {
 
 impl Report {
     pub(crate) fn new(calls: Vec<CallReport>, wall: Duration, aborted: Option<Abort>) -> Self {
-        Self { calls, wall, aborted, message_ended: None }
+        Self { calls, wall, aborted, message_ended: None, seed: None }
     }
 
     /// Settles a call after the run.
@@ -192,6 +205,14 @@ impl Report {
     pub(crate) fn with_message_ended(mut self, ended: Option<Duration>) -> Self {
         self.message_ended = ended;
         self
+    }
+
+    pub(crate) fn with_seed(self, seed: String) -> Self {
+        Self { seed: Some(seed), ..self }
+    }
+
+    pub(crate) fn take_seed(&mut self) -> Option<String> {
+        self.seed.take()
     }
 
     /// When the model's message ended, complete or not, for a batch that began before.

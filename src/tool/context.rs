@@ -253,6 +253,9 @@ impl CallContext {
 
     /// Runs a batch of calls from within this call, on the same executor. While it waits this call
     /// lends its permits, so that caps can't deadlock; the batch ends by this call's deadline.
+    ///
+    /// A call of it that is [deferred](crate::Approval::Defer) ends as that, and nobody can decide it
+    /// later: what to make of it is for this tool.
     pub fn run(&self, turn: &Turn) -> Report {
         Arc::clone(&self.host).run_nested(turn, self)
     }

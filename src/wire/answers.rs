@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::call::{CallState, ToolCall};
 use crate::error::bounded_to;
 use crate::output::{Block, Output};
-use crate::report::{CallReport, Report};
+use crate::report::Report;
 use crate::turn::Turn;
 use crate::wire::multi_tool_use;
 
@@ -59,7 +59,7 @@ pub(super) fn answers<'a>(turn: &'a Turn, report: &Report) -> Vec<Answer<'a>> {
 }
 
 fn tell(index: usize, call: &ToolCall, report: &Report) -> (Output, bool) {
-    let Some(report) = report.calls().get(index).filter(|report| is_its(call, report)) else {
+    let Some(report) = report.calls().get(index).filter(|report| report.is_of(call)) else {
         return (Output::text("no result of this call is known"), true);
     };
     let is_error = report.is_error();
@@ -70,13 +70,6 @@ fn tell(index: usize, call: &ToolCall, report: &Report) -> (Output, bool) {
         return (Output::text(format!("{}\nthe arguments were: {quote}", output.to_text())), true);
     }
     (output, is_error)
-}
-
-/// Whether a report is that of the call. An approver may have edited the arguments, and a stream may
-/// have told another id.
-pub(super) fn is_its(call: &ToolCall, report: &CallReport) -> bool {
-    let (of, told) = (call, &report.call);
-    of.name() == told.name() && (of.id() == told.id() || of.arguments() == told.arguments())
 }
 
 /// Blocks without the blank texts among them, which providers refuse; they refuse media without

@@ -196,7 +196,7 @@ impl Turn {
     /// logged as an error.
     pub fn reply(&self, report: &Report) -> Vec<Json> {
         let answered = self.calls().iter().zip(report.calls());
-        let count = answered.filter(|(call, report)| answers::is_its(call, report)).count();
+        let count = answered.filter(|(call, report)| report.is_of(call)).count();
         if count < self.calls().len() {
             let missing = self.calls().len() - count;
             log(

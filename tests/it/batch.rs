@@ -213,6 +213,35 @@ fn approval_allows_edits_denies_and_defers() {
     assert_eq!(report[1].content().to_text(), "1");
 }
 
+#[test]
+fn a_report_suspends_no_other_turn() {
+    let pay = Tool::new("pay", "", |_: Amount| Ok(())).needs_approval();
+    let (executor, one) = suspended(pay, vec![call("1", "pay", 1)]);
+    for other in [vec![], vec![call("1", "pay", 2)], vec![call("1", "pay", 1); 2]] {
+        let other = Turn::from_calls(other);
+        let report = executor.run(one.turn());
+        assert_eq!(report.clone().into_suspended(&other), Err(Box::new(report)));
+    }
+}
+
+#[test]
+fn a_call_without_a_handler_is_answered_or_denied_and_never_allowed() {
+    let ask = Tool::deferred("ask", "Asks a person", &serde_json::json!({"type": "object"}));
+    let executor = Executor::new(ToolSet::new().with(ask)).unwrap();
+    let turn = Turn::from_calls([call("1", "ask", 1)]);
+    let suspended = executor.run(&turn).into_suspended(&turn).unwrap();
+    for runs in [Resolution::Allow, Resolution::Edit("{}".into())] {
+        let error = executor.resume(&suspended, [(0, runs)]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the call with the index 0 can't run: ask has no handler; answer or deny it"
+        );
+    }
+    let answer = Resolution::Answer("yes".into());
+    let report = executor.resume(&suspended, [(0, answer)]).unwrap().run();
+    assert_eq!(report[0].content().to_text(), "yes");
+}
+
 /// An executor that defers every call of `pay`, and a turn of it that is suspended.
 fn suspended(pay: impl Into<Tool>, calls: Vec<ToolCall>) -> (Executor, Suspended) {
     let tools = ToolSet::new().with(look()).with(pay.into());
@@ -270,7 +299,15 @@ fn what_is_resumed_twice_has_the_same_keys_and_no_other_run_has_them() {
     let again = |report: &Report| report.clone().into_suspended(turn).unwrap();
     assert_ne!(key(&again(report)), key(&again(report)));
 
-    let run = executor.resume(&one, [(0, Resolution::Allow)]).unwrap().idempotency_seed("row-7");
+    // What still waits keeps its key.
+    let (executor, both) = suspended(pay(), vec![call("1", "pay", 1), call("2", "pay", 2)]);
+    let resume =
+        |from: &Suspended, at| executor.resume(from, [(at, Resolution::Allow)]).unwrap().run();
+    let half = resume(&both, 0).into_suspended(both.turn()).unwrap();
+    let key = resume(&half, 1)[1].content().to_text();
+    assert_eq!(key, resume(&both, 1)[1].content().to_text());
+
+    let run = executor.resume(&both, [(0, Resolution::Allow)]).unwrap().idempotency_seed("row-7");
     assert!(run.run()[0].content().to_text().starts_with("row-7-0-"));
 }
 
@@ -311,16 +348,6 @@ fn a_resumed_run_ends_by_its_deadline_when_it_is_cancelled_and_as_its_policy_say
     let report = run.policy(FailurePolicy::abort_on_first()).run();
     assert_eq!(names(&report)[0], "denied");
     assert!(report[1].started.is_none(), "what was denied counts: {report:?}");
-}
-
-#[test]
-fn a_deferred_tool_stays_deferred_when_it_is_allowed_or_edited() {
-    let ask = || Tool::deferred("pay", "", &serde_json::json!({ "type": "object" }));
-    for decision in [Resolution::Allow, Resolution::Edit(r#"{"n":2}"#.into())] {
-        let (executor, one) = suspended(ask(), vec![call("1", "pay", 1)]);
-        let report = executor.resume(one, [(0, decision)]).unwrap().run();
-        assert_eq!(names(&report), ["deferred"]);
-    }
 }
 
 /// A tool that runs a batch of `of` through the executor it runs on, each kind of batch in turn.

@@ -165,6 +165,8 @@ pub(crate) struct Scheduler<P> {
     turn_away: bool,
     late: u64,
     is_shut_down: bool,
+    /// Only what is nested in a running call is still begun.
+    is_draining: bool,
 }
 
 impl<P: Clone> Scheduler<P> {
@@ -189,17 +191,19 @@ impl<P: Clone> Scheduler<P> {
             turn_away: false,
             late: 0,
             is_shut_down: false,
+            is_draining: false,
             limits,
         }
     }
 
     /// Opens a batch; its calls are handed in with `submit` until it is sealed. None of them
-    /// starts after a shutdown, or in a batch nested in a call that is settled already.
+    /// starts after a shutdown or a drain, or in a batch nested in a call that is settled already.
     pub(crate) fn open(&mut self, spec: BatchSpec, now: Instant) -> BatchId {
         self.last_batch += 1;
         let id = BatchId(self.last_batch);
         let mut batch = Box::new(Batch::new(spec, now));
-        batch.ending = self.is_shut_down.then_some(Ending::Shutdown);
+        let is_closed = self.is_shut_down || self.is_draining && batch.parent.is_none();
+        batch.ending = is_closed.then_some(Ending::Shutdown);
         if let Some(parent) = batch.parent {
             if self.slot(parent).is_none_or(Slot::is_settled) {
                 batch.ending.get_or_insert(Ending::Cancelled);
@@ -276,6 +280,15 @@ impl<P: Clone> Scheduler<P> {
 
     pub(crate) fn is_shut_down(&self) -> bool {
         self.is_shut_down
+    }
+
+    /// From now on no batch begins but those nested in running calls.
+    pub(crate) fn drain(&mut self) {
+        self.is_draining = true;
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.is_shut_down || self.is_draining
     }
 
     /// Whether a call was settled, or its batch closed.

@@ -216,6 +216,36 @@ fn fault_143_after_a_shutdown_nothing_runs_and_every_call_is_answered() {
     });
 }
 
+#[test]
+fn fault_141_a_drain_lets_what_runs_end_and_begins_nothing_else() {
+    let gate = Gate::default();
+    let nests = {
+        let gate = gate.clone();
+        Tool::new("nests", "", move |(): (), cx: &CallContext| {
+            gate.wait();
+            Ok(cx.run(&repeat("quick", 2)).all_succeeded())
+        })
+    };
+    let tools = ToolSet::new().with(nests).with(quick());
+    Case::new(tools).parallel(1).with_unseen_runs().shuts_down().check(|case| {
+        thread::scope(|scope| {
+            let run = scope.spawn(|| case.run(&repeat("nests", 2)));
+            assert!(eventually(|| case.stats().running == 1 && case.stats().queued == 1));
+            let began = Instant::now();
+            assert!(!case.executor.drain(ms(50)), "it goes on");
+            assert!(began.elapsed() >= ms(50));
+            assert_eq!(names(&at_once(|| case.run(&repeat("quick", 1)))), ["shutdown"]);
+            let drained = scope.spawn(|| case.executor.drain(MINUTE));
+            thread::sleep(ms(20));
+            gate.open();
+            assert!(drained.join().unwrap());
+            let report = run.join().unwrap();
+            assert_eq!((told(&report, 0), told(&report, 1)), ("true".into(), "true".into()));
+        });
+        assert!(at_once(|| case.executor.shutdown(MINUTE)));
+    });
+}
+
 /// Leaves behind tools that never return: one that sleeps, one that spins.
 fn leave_hung_tools() {
     let spins = Tool::new("spins", "", || -> Result<(), _> {

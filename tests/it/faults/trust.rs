@@ -410,11 +410,13 @@ fn fault_160_what_runs_is_what_was_approved() {
     let call = |n: usize| ToolCall::new(n.to_string(), "runs", format!(r#"{{  "n" : {n}}}"#));
     let asked = Turn::from_calls((0..5).map(call));
     let report = executor.run(&asked);
-    let ends = ["succeeded", "succeeded", "bad_arguments", "deferred", "succeeded"];
+    let ends = ["succeeded", "succeeded", "denied", "deferred", "succeeded"];
     assert_eq!(names(&report), ends);
     assert_eq!(*shown.lock(), asked.calls().iter().map(ToolCall::arguments).collect::<Vec<_>>());
     let expected = [r#"{  "n" : 0}"#, r#"{ "edited": 1 }"#, r#"{  "n" : 4}"#];
     assert_eq!(*ran.lock(), expected, "byte for byte");
+    assert!(told(&report, 2).contains("its approval failed"), "the model wrote no bad arguments");
+    assert_eq!(report[2].call, asked.calls()[2]);
 
     // What was stored is what runs later.
     let stored = serde_json::to_string(&report.into_suspended(&asked).unwrap()).unwrap();

@@ -1,7 +1,7 @@
 //! Bodies of the wrong shape: an error that names the place and shows what stands there, unless it
 //! is one call that is wrong. That one is answered beside the others.
 
-use toolpool::{Executor, Tool, ToolSet, Wire};
+use toolpool::{Approval, ApprovalRequest, Executor, Tool, ToolSet, Turn, Wire};
 
 use super::checker::check_reply;
 
@@ -293,28 +293,49 @@ fn counts_beyond_all_bounds_stop_at_the_highest() {
 
 #[test]
 fn a_report_of_another_turn_answers_nothing() {
-    let body = |id, name, n| {
-        format!(
+    let openai = |id: &str, name: &str, n: u8| {
+        let body = format!(
             r#"{{"choices":[{{"finish_reason":"tool_calls","message":{{"role":"assistant",
             "tool_calls":[{{"id":"{id}","type":"function",
             "function":{{"name":"{name}","arguments":"{{\"n\":{n}}}"}}}}]}}}}]}}"#
-        )
+        );
+        Wire::OpenAi.parse(&body).unwrap()
     };
-    let tools = ["one", "two"].map(|name| Tool::new(name, "", move || Ok(name)));
-    let executor = Executor::new(tools.into_iter().fold(ToolSet::new(), ToolSet::with)).unwrap();
-    let turn = Wire::OpenAi.parse(&body("a", "one", 1)).unwrap();
-    let told = |id, name, n| {
-        let other = Wire::OpenAi.parse(&body(id, name, n)).unwrap();
-        let messages = turn.reply(&executor.run(&other));
-        check_reply(&turn, &messages);
+    let gemini = |_: &str, name: &str, n: u8| {
+        let call = format!(r#"{{"functionCall":{{"name":"{name}","args":{{"n": {n}}}}}}}"#);
+        let content = format!(r#"{{"role":"model","parts":[{call}]}}"#);
+        let candidate = format!(r#"{{"finishReason":"STOP","content":{content}}}"#);
+        Wire::Gemini.parse(&format!(r#"{{"candidates":[{candidate}]}}"#)).unwrap()
+    };
+    let tools = || {
+        let tools = ["one", "two"].map(|name| Tool::new(name, "", move || Ok("result")));
+        tools.into_iter().fold(ToolSet::new(), |set, tool| set.with(tool.needs_approval()))
+    };
+    let approves = |answer: Approval| {
+        let answers = move |requests: &[ApprovalRequest<'_>]| vec![answer.clone(); requests.len()];
+        Executor::builder(tools()).approval(answers).build().unwrap()
+    };
+    let told = |turn: &Turn, other: &Turn, answer: Approval| {
+        let messages = turn.reply(&approves(answer).run(other));
+        check_reply(turn, &messages);
         messages[1].as_str().to_owned()
     };
-    // Edited by an approver, or told by the stream with another id: it is the same call.
-    for (id, n) in [("a", 1), ("a", 2), ("b", 1)] {
-        assert!(told(id, "one", n).contains(r#""content":"one""#));
+    type Makes<'a> = &'a dyn Fn(&str, &str, u8) -> Turn;
+    for make in [&openai as Makes<'_>, &gemini] {
+        let turn = make("a", "one", 1);
+        // Told by the stream with another id, or edited by an approver: it is the same call.
+        let edit = Approval::Edit(r#"{"n":9}"#.to_owned());
+        for (id, answer) in [("a", Approval::Allow), ("b", Approval::Allow), ("a", edit)] {
+            let told = told(&turn, &make(id, "one", 1), answer);
+            assert!(told.contains("result") && !told.contains("no result"), "{told}");
+        }
+        for (id, name, n) in [("a", "one", 2), ("b", "one", 2), ("a", "two", 1)] {
+            let told = told(&turn, &make(id, name, n), Approval::Allow);
+            assert!(told.contains("no result of this call is known"), "{told}");
+        }
     }
-    for (id, name, n) in [("b", "one", 2), ("a", "two", 1)] {
-        let told = told(id, name, n);
-        assert!(told.contains("no result of this call is known"), "{told}");
-    }
+    // Arguments may be spelled in another way by whoever parsed them.
+    let spelled = Turn::from_calls([toolpool::ToolCall::new("a", "one", r#"{ "n" : 1 }"#)]);
+    let told = told(&openai("a", "one", 1), &spelled, Approval::Allow);
+    assert!(!told.contains("no result"), "{told}");
 }
