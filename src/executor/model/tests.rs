@@ -12,8 +12,8 @@ use shuttle::thread;
 
 use crate::executor::lanes::{BlockingLane, LaneSettings, Task};
 use crate::{
-    CallContext, CancelToken, Executor, FailurePolicy, NotStarted, Outcome, Report, Tool, ToolCall,
-    ToolError, ToolSet, Turn,
+    CallContext, CallReport, CancelToken, Executor, FailurePolicy, NotStarted, Outcome, Report,
+    Tool, ToolCall, ToolError, ToolSet, Turn,
 };
 
 fn check(model: impl Fn() + Send + Sync + 'static) {
@@ -224,6 +224,25 @@ fn fault_141_a_shutdown_that_races_a_turn_waits_for_it_and_answers_it() {
             assert!(fine, "{call:?}");
         }
         assert_eq!(started.load(Ordering::SeqCst), at_end, "a tool started after the shutdown");
+        rest(executor);
+    });
+}
+
+#[test]
+fn fault_141_a_drain_that_races_a_turn_waits_for_all_of_it_or_for_nothing() {
+    check(|| {
+        let started = Arc::new(AtomicUsize::new(0));
+        let executor = executor(1, &started);
+        let runner = thread::spawn({
+            let executor = executor.clone();
+            move || executor.run(&turn(&["works", "works"]))
+        });
+        assert!(executor.drain(Duration::from_secs(100)));
+        let at_end = started.load(Ordering::SeqCst);
+        let report = runner.join().unwrap();
+        let shut = |call: &CallReport| call.outcome == Outcome::NotStarted(NotStarted::Shutdown);
+        assert!(report.all_succeeded() || report.calls().iter().all(shut), "{report:?}");
+        assert_eq!(started.load(Ordering::SeqCst), at_end, "a tool started after the drain");
         rest(executor);
     });
 }

@@ -16,6 +16,7 @@ pub(super) struct RunPlan {
     /// When which batch is opened.
     pub(super) batches: Vec<(Duration, BatchPlan)>,
     pub(super) shut_down: Option<Duration>,
+    pub(super) drain: Option<Duration>,
     /// Whether events may come later than they are due.
     pub(super) late: bool,
     /// How often the system refuses a thread, in percent.
@@ -124,6 +125,7 @@ impl RunPlan {
             shut_down: random.percent(6).then(|| random.ms(0..80)),
             late: random.percent(30),
             refusals: if random.percent(15) { random.within(5..60) } else { 0 },
+            drain: random.percent(6).then(|| random.ms(0..80)),
         }
     }
 }

@@ -30,6 +30,7 @@ pub(super) struct World {
     pub(super) calls: Vec<Call>,
     pub(super) batches: BTreeMap<BatchId, Batch>,
     pub(super) is_shut_down: bool,
+    is_draining: bool,
     /// How often calls ended in which way.
     pub(super) ends: BTreeMap<&'static str, usize>,
     random: Random,
@@ -38,6 +39,7 @@ pub(super) struct World {
     pending: Vec<Action<usize>>,
     to_open: Vec<(Instant, BatchPlan)>,
     shut_down_at: Option<Instant>,
+    drain_at: Option<Instant>,
     tickets: u64,
     trace: bool,
 }
@@ -113,6 +115,7 @@ enum Event {
     Own(BatchId),
     Open(usize),
     ShutDown,
+    Drain,
 }
 
 impl World {
@@ -128,11 +131,13 @@ impl World {
             calls: Vec::new(),
             batches: BTreeMap::new(),
             is_shut_down: false,
+            is_draining: false,
             ends: BTreeMap::new(),
             refusals: plan.refusals,
             pending: Vec::new(),
             to_open: plan.batches.into_iter().map(|(at, plan)| (begin + at, plan)).collect(),
             shut_down_at: plan.shut_down.map(|at| begin + at),
+            drain_at: plan.drain.map(|at| begin + at),
             tickets: 0,
             trace,
             random,
@@ -190,6 +195,7 @@ impl World {
         let opening = self.to_open.iter().enumerate().filter(|(_, (at, _))| *at <= now);
         events.extend(opening.map(|(index, _)| Event::Open(index)));
         events.extend(self.shut_down_at.filter(|at| *at <= now).map(|_| Event::ShutDown));
+        events.extend(self.drain_at.filter(|at| *at <= now).map(|_| Event::Drain));
         events
     }
 
@@ -199,7 +205,10 @@ impl World {
             .flat_map(|batch| [batch.sleeps_until, Deadline::from(batch.step.map(|(at, _)| at))]);
         let calls = self.calls.iter().map(Call::until);
         let opening = self.to_open.iter().map(|(at, _)| Deadline::At(*at));
-        let all = batches.chain(calls).chain(opening).chain([self.shut_down_at.into()]);
+        let all = batches
+            .chain(calls)
+            .chain(opening)
+            .chain([self.shut_down_at.into(), self.drain_at.into()]);
         all.min().unwrap_or_default()
     }
 
@@ -233,6 +242,12 @@ impl World {
             Event::Open(at) => {
                 let (_, plan) = self.to_open.swap_remove(at);
                 self.open(plan, None, Deadline::Never);
+            }
+            Event::Drain => {
+                self.log(|| "drain".to_owned());
+                self.drain_at = None;
+                self.is_draining = true;
+                self.event(|scheduler, _, _| scheduler.drain());
             }
             Event::ShutDown => {
                 self.log(|| "shut down".to_owned());
@@ -292,7 +307,7 @@ impl World {
             settle_order: Vec::new(),
             ended_after: is_over.then_some(0),
         };
-        if self.is_shut_down {
+        if self.is_shut_down || self.is_draining && parent.is_none() {
             batch.end_from_outside();
         }
         self.batches.insert(id, batch);
