@@ -40,7 +40,8 @@ pub enum End {
     Repeated {
         /// The tool.
         tool: String,
-        /// In how many turns in a row; the last wasn't run.
+        /// In how many turns in a row, those not counted in which it didn't start; in the last it
+        /// wasn't run.
         times: u32,
     },
     /// The model refused, or a filter stopped it; what it said.

@@ -102,6 +102,9 @@ fn a_refusal_and_an_answer_cut_short_are_ends_of_their_own() {
     let (end, conversation) = run(&agent(script().body(body("content_filter", &[1]))));
     assert_eq!(end.unwrap(), End::Refused(String::new()), "nobody asks for the call again");
     assert_eq!(conversation.messages().len(), 3, "the call is answered");
+    let told = texts(conversation.messages());
+    assert!(told.contains("not run: the message was stopped by a filter"), "{told}");
+    assert!(!told.contains("again"), "{told}");
     let (end, _) = run(&agent(script().body(stopped("length", "it was a dark and"))));
     let end = end.unwrap();
     assert!(matches!(&end, End::CutShort { text, .. } if text == "it was a dark and"), "{end:?}");
