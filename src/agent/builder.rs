@@ -110,8 +110,9 @@ impl AgentBuilder {
         self
     }
 
-    /// How often a run may ask the model. The calls of the last turn are run and answered, too.
-    /// Defaults to 25.
+    /// How often a run may ask the model. The calls of the last turn are run and answered, too. A
+    /// message that was cut short with calls in it counts: they aren't run, and the model is asked
+    /// again; see [`End::CutShort`](crate::agent::End::CutShort). Defaults to 25.
     pub fn max_turns(mut self, turns: u32) -> Self {
         self.settings.max_turns = turns;
         self

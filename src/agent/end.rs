@@ -46,8 +46,10 @@ pub enum End {
     },
     /// The model refused, or a filter stopped it; what it said.
     Refused(String),
-    /// The message ended before the model was done, and none of its calls was run, if it held any;
-    /// or it was to hold calls, and holds neither a call nor a word.
+    /// The message ended before the model was done, without a call; or it was to hold calls, and
+    /// holds neither a call nor a word; or the context is full, and its calls, if it holds any, are
+    /// withheld. A message with calls that was cut short in another way, such as by the output limit,
+    /// is no end: the model is told that they weren't run, and is asked again.
     CutShort {
         /// Why.
         stop: StopReason,

@@ -123,6 +123,26 @@ fn a_refusal_and_an_answer_cut_short_are_ends_of_their_own() {
 }
 
 #[test]
+fn calls_that_the_output_limit_cut_are_asked_for_again_and_those_beyond_the_context_are_not() {
+    let built = |model| {
+        let agent = Agent::builder(model, ToolSet::new().with(double()));
+        agent.no_early_start().build().unwrap()
+    };
+    let model = script().body(body("length", &[1])).body(body("tool_calls", &[1]));
+    let (end, conversation) = run(&built(model.body(words("2"))));
+    assert_eq!(end.unwrap().answer(), Some("2"));
+    assert!(conversation.messages()[2].as_str().contains("call double again"));
+
+    let full = Wire::Anthropic.parse(
+        r#"{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"double","input":{"n":1}}],
+            "stop_reason":"model_context_window_exceeded"}"#,
+    );
+    let (end, conversation) = run(&built(ScriptedModel::new(Wire::Anthropic).turn(full.unwrap())));
+    assert_eq!(end.unwrap().name(), "cut_short");
+    assert!(conversation.messages()[2].as_str().contains("not run: the context is full"));
+}
+
+#[test]
 fn a_tool_that_is_to_end_the_run_and_is_not_there_is_told_with_the_one_that_was_meant() {
     let built = |name: &str| {
         Agent::builder(script(), ToolSet::new().with(double())).ends_with(name).build().unwrap_err()
