@@ -13,8 +13,8 @@ use toolpool::agent::{Agent, AgentBuilder, End};
 use toolpool::model::{Model, ModelError, ModelErrorKind, Request, ScriptedModel};
 use toolpool::rows::{Row, RowResult, Rows, RowsReport, Stopped, UnknownOutcome};
 use toolpool::{
-    CancelToken, Executor, FailurePolicy, Tool, ToolCall, ToolError, ToolErrorKind, ToolSet, Turn,
-    Wire,
+    Approval, CancelToken, Executor, FailurePolicy, Tool, ToolCall, ToolError, ToolErrorKind,
+    ToolSet, Turn, Wire,
 };
 
 use self::clerk::Book;
@@ -673,6 +673,25 @@ fn a_payment_that_had_begun_and_does_not_start_again_was_not_not_run() {
     let (_, told) = run(build(false), [Row::new("a", "go")]);
     let Ok(End::Answer(answer)) = &told[0].end else { panic!("{:?}", told[0].end) };
     assert!(answer.contains("outcome unknown: the program stopped while pay ran"), "{answer}");
+}
+
+#[test]
+fn a_row_with_a_deferred_call_fails_and_approval_is_asked_for_again_when_it_is_retried() {
+    let folder = Folder::new();
+    let looked = Arc::new(AtomicU32::new(0));
+    let build = |decision: Approval| {
+        let looked = Arc::clone(&looked);
+        let stock = Tool::new("stock", "", move || Ok(looked.fetch_add(1, Ordering::SeqCst)));
+        let pay = Tool::new("pay", "", || Ok("paid")).needs_approval();
+        let agent = Agent::builder(pays(), ToolSet::new().with(stock).with(pay))
+            .approval(move |requests| requests.iter().map(|_| decision.clone()).collect());
+        Rows::builder(&agent.build().unwrap()).journal(folder.journal()).retry_failed()
+    };
+    let (_, told) = run(build(Approval::Defer).build().unwrap(), rows(1));
+    assert_eq!(told[0].end, Err("a call waits for a decision".to_owned()));
+    let (_, told) = run(build(Approval::Allow).build().unwrap(), rows(1));
+    assert_eq!(told[0].answer(), Some("paid"));
+    assert_eq!(looked.load(Ordering::SeqCst), 1, "what had run isn't run again");
 }
 
 #[test]
