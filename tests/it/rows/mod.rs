@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use toolpool::agent::{Agent, AgentBuilder, End};
+use toolpool::agent::{Agent, AgentBuilder, End, ParallelPolicy};
 use toolpool::model::{Model, ModelError, ModelErrorKind, Request, ScriptedModel};
 use toolpool::rows::{Row, RowResult, Rows, RowsReport, Stopped, UnknownOutcome};
 use toolpool::{
@@ -297,14 +297,19 @@ fn a_journal_is_for_one_process_one_prompt_one_model_and_one_set_of_tools() {
     assert!(error.is_io() && error.to_string().ends_with("is in use"), "{error}");
     drop(first);
     drop(build(plain()).unwrap());
-    for other in [
-        plain().system("Be brief."),
-        Agent::builder(model(), ToolSet::new()),
-        Agent::builder(model(), ToolSet::new().with(look().read_only())),
-        Agent::builder(ScriptedModel::new(Wire::OpenAi), ToolSet::new().with(look())),
+    let gemini = || ScriptedModel::new(Wire::Gemini);
+    for (other, part) in [
+        (plain().system("Be brief."), "system prompt"),
+        (plain().parallel(ParallelPolicy::Encourage), "policy for parallel calls"),
+        (plain().ends_with("look"), "choice of tools that end a run"),
+        (Agent::builder(model(), ToolSet::new()), "set of tools"),
+        (Agent::builder(model(), ToolSet::new().with(look().read_only())), "set of tools"),
+        (Agent::builder(gemini(), ToolSet::new().with(look())), "model"),
+        (Agent::builder(gemini(), ToolSet::new()), "model and another set of tools"),
     ] {
         let error = build(other).unwrap_err();
-        assert!(error.is_config() && error.to_string().contains("was begun with another"));
+        let says = format!("was begun with another {part}; finish it");
+        assert!(error.is_config() && error.to_string().contains(&says), "{error}");
     }
     drop(build(plain()).unwrap());
 
@@ -338,6 +343,10 @@ fn a_torn_last_line_is_taken_off_and_any_other_damage_refused() {
     std::fs::write(folder.journal(), &damaged).unwrap();
     let error = builder().build().unwrap_err();
     assert!(error.is_input() && error.to_string().contains("line 2"), "{error}");
+    let older = r#"{"journal":{"version":1,"id":"a","fingerprint":"b"}}"#;
+    std::fs::write(folder.journal(), format!("{older}\n")).unwrap();
+    let error = builder().build().unwrap_err();
+    assert!(error.is_input() && error.to_string().ends_with("of version 1, this is 2"), "{error}");
     let periodical = r#"{"journal":"Nature","year":1999}"#;
     for other in ["a,b\n1,2\n", "one line", "{\"row\": 1}\n", "\n", periodical] {
         std::fs::write(folder.journal(), other).unwrap();
