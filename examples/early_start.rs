@@ -10,9 +10,9 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use toolpool::crossbeam_channel::{self, Receiver};
 use toolpool::wire::StreamEvent;
 use toolpool::{CallContext, Executor, Report, Tool, ToolSet, Turn, Wire};
 

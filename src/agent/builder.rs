@@ -110,8 +110,9 @@ impl AgentBuilder {
         self
     }
 
-    /// How often a run may ask the model. The calls of the last turn are run and answered, too.
-    /// Defaults to 25.
+    /// How often a run may ask the model. The calls of the last turn are run and answered, too. A
+    /// message that was cut short with calls in it counts: they aren't run, and the model is asked
+    /// again; see [`End::CutShort`](crate::agent::End::CutShort). Defaults to 25.
     pub fn max_turns(mut self, turns: u32) -> Self {
         self.settings.max_turns = turns;
         self
@@ -166,8 +167,9 @@ impl AgentBuilder {
 
     /// Tells the model when it makes the same call, with the same arguments, in `nudge` turns in
     /// a row, and ends the run in the `stop`-th, without running it. Nor are the other calls of that
-    /// turn run, but such that only read may have begun while the model wrote. 0 switches either off;
-    /// a tool that is meant to be polled wants that. Defaults to 3 and 5.
+    /// turn run, but such that only read may have begun while the model wrote. A call that didn't
+    /// start, such as one of a message that was cut off, isn't counted. 0 switches either off; a tool
+    /// that is meant to be polled wants that. Defaults to 3 and 5.
     pub fn repeats(mut self, nudge: u32, stop: u32) -> Self {
         (self.settings.nudge_at, self.settings.stop_at) = (nudge, stop);
         self

@@ -39,9 +39,19 @@ pub struct Conversation {
     wire: Wire,
     messages: Vec<Json>,
     suspended: Option<Suspended>,
+    /// What was said while a turn waits, and comes behind its results.
+    later: Vec<Said>,
     /// Of the latest turn that has one.
     container: Option<String>,
     stats: AgentStats,
+}
+
+/// What joins the messages: text may become part of the last one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Said {
+    Text(String),
+    Message(Json),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -51,6 +61,8 @@ struct Stored {
     messages: Vec<Json>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     suspended: Option<Suspended>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    later: Vec<Said>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     container: Option<String>,
     #[serde(default)]
@@ -59,8 +71,8 @@ struct Stored {
 
 impl From<Conversation> for Stored {
     fn from(conversation: Conversation) -> Self {
-        let Conversation { wire, messages, suspended, container, stats } = conversation;
-        Self { version: VERSION, wire, messages, suspended, container, stats }
+        let Conversation { wire, messages, suspended, later, container, stats } = conversation;
+        Self { version: VERSION, wire, messages, suspended, later, container, stats }
     }
 }
 
@@ -78,9 +90,14 @@ impl TryFrom<Stored> for Conversation {
         {
             return Err(Error::input("the suspended turn is of another format"));
         }
-        let conversation = Self::with_messages(stored.wire, stored.messages)?;
-        let Stored { suspended, container, stats, .. } = stored;
-        Ok(Self { suspended, container, stats, ..conversation })
+        let Stored { wire, messages, suspended, later, container, stats, .. } = stored;
+        let mut alone = Self::new(wire);
+        later.iter().cloned().for_each(|said| alone.say(said));
+        check(wire, &alone.messages)?;
+        let read = Self::with_messages(wire, messages)?;
+        let mut read = Self { suspended, container, stats, ..read };
+        later.into_iter().for_each(|said| read.say(said));
+        Ok(read)
     }
 }
 
@@ -88,7 +105,8 @@ impl Conversation {
     /// A conversation in which nothing was said.
     pub fn new(wire: Wire) -> Self {
         let stats = AgentStats::default();
-        Self { wire, messages: Vec::new(), suspended: None, container: None, stats }
+        let (messages, later) = (Vec::new(), Vec::new());
+        Self { wire, messages, suspended: None, later, container: None, stats }
     }
 
     /// A conversation that was held elsewhere.
@@ -96,27 +114,40 @@ impl Conversation {
     /// # Errors
     /// Messages that aren't of the format, or a call in them that has no result.
     pub fn with_messages(wire: Wire, messages: Vec<Json>) -> Result<Self, Error> {
-        if let Some(fault) = wire::fault(wire, &messages) {
-            return Err(Error::input(format_args!("the {wire} conversation is broken: {fault}")));
-        }
+        check(wire, &messages)?;
         Ok(Self { messages, ..Self::new(wire) })
     }
 
-    /// Adds what the user says.
+    /// Adds what the user says. While a turn waits for decisions it is kept back, and comes behind the
+    /// turn's results.
     pub fn user(&mut self, text: &str) {
-        let last = self.messages.last();
-        match last.and_then(|last| self.wire.with_user_text(last, text)) {
-            Some(both) => {
-                self.messages.pop();
-                self.messages.push(both);
-            }
-            None => self.messages.push(self.wire.user_message(text)),
-        }
+        self.say(Said::Text(text.to_owned()));
     }
 
-    /// Adds a message in the wire's own shape, such as one with an image. Calls and results don't
-    /// belong into it.
+    /// Adds a message in the wire's own shape, such as one with an image; kept back as what
+    /// [`user`](Self::user) adds. Calls and results don't belong into it.
     pub fn push(&mut self, message: Json) {
+        self.say(Said::Message(message));
+    }
+
+    fn say(&mut self, said: Said) {
+        if self.suspended.is_some() {
+            self.later.push(said);
+            return;
+        }
+        let message = match said {
+            Said::Message(message) => message,
+            Said::Text(text) => {
+                let last = self.messages.last();
+                match last.and_then(|last| self.wire.with_user_text(last, &text)) {
+                    Some(both) => {
+                        self.messages.pop();
+                        both
+                    }
+                    None => self.wire.user_message(&text),
+                }
+            }
+        };
         self.messages.push(message);
     }
 
@@ -125,7 +156,7 @@ impl Conversation {
         self.wire
     }
 
-    /// The messages, in the wire's own shape.
+    /// The messages, in the wire's own shape, without what is kept back.
     pub fn messages(&self) -> &[Json] {
         &self.messages
     }
@@ -178,9 +209,19 @@ impl Conversation {
     pub(crate) fn answer(&mut self, turn: &Turn, report: &Report) {
         let turn = turn.clone().for_wire(self.wire);
         self.messages.extend(turn.reply(report));
+        std::mem::take(&mut self.later).into_iter().for_each(|said| self.say(said));
         if let Some(container) = turn.container() {
             self.container = Some(container.to_owned());
         }
+    }
+}
+
+fn check(wire: Wire, messages: &[Json]) -> Result<(), Error> {
+    match wire::fault(wire, messages) {
+        Some(fault) => {
+            Err(Error::input(format_args!("the {wire} conversation is broken: {fault}")))
+        }
+        None => Ok(()),
     }
 }
 

@@ -40,13 +40,16 @@ pub enum End {
     Repeated {
         /// The tool.
         tool: String,
-        /// In how many turns in a row; the last wasn't run.
+        /// In how many turns in a row, those not counted in which it didn't start; in the last it
+        /// wasn't run.
         times: u32,
     },
     /// The model refused, or a filter stopped it; what it said.
     Refused(String),
-    /// The message ended before the model was done, and none of its calls was run, if it held any;
-    /// or it was to hold calls, and holds neither a call nor a word.
+    /// The message ended before the model was done, without a call; or it was to hold calls, and
+    /// holds neither a call nor a word; or the context is full, and its calls, if it holds any, are
+    /// withheld. A message with calls that was cut short in another way, such as by the output limit,
+    /// is no end: the model is told that they weren't run, and is asked again.
     CutShort {
         /// Why.
         stop: StopReason,

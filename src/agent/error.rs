@@ -6,9 +6,14 @@ use crate::agent::conversation::Conversation;
 use crate::agent::end::End;
 use crate::error::Error;
 use crate::model::ModelError;
+use crate::text::Shown;
+
+/// How many characters of an answer in words are shown.
+const SHOWN: usize = 80;
 
 /// Why a run gave no end: the model didn't answer, or the conversation can't be gone on with. Of
-/// [`Agent::ask`](crate::Agent::ask) also any end that is no answer.
+/// [`Agent::ask`](crate::Agent::ask) also any end that is no answer, and of
+/// [`Agent::ask_as`](crate::Agent::ask_as) an answer in words.
 ///
 /// Opaque, the size of a pointer.
 pub struct AgentError(Box<Repr>);
@@ -48,7 +53,7 @@ impl AgentError {
         }
     }
 
-    /// The end that is no answer, if that is what happened.
+    /// The end that is no answer, or not of the type asked for, if that is what happened.
     pub fn end(&self) -> Option<&End> {
         match &self.0.cause {
             Cause::Ended(end) => Some(end),
@@ -89,7 +94,14 @@ impl fmt::Display for AgentError {
         match &self.0.cause {
             Cause::Model(error) => error.fmt(f),
             Cause::Input(error) => error.fmt(f),
-            Cause::Ended(end) => write!(f, "no answer: {end}"),
+            Cause::Ended(end) => match end.answer() {
+                Some(text) => write!(
+                    f,
+                    "no answer of the type asked for: the model answered in words: {}",
+                    Shown::new(text.trim(), SHOWN)
+                ),
+                None => write!(f, "no answer: {end}"),
+            },
         }
     }
 }

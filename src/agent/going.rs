@@ -141,7 +141,7 @@ impl<'a> Going<'a> {
 
     /// Goes on when the calls of a turn have run.
     pub(super) fn go_on(mut self, turn: &Turn, report: Report) -> Result<End, AgentError> {
-        match self.take_report(turn, report, &[])? {
+        match self.take_report(turn, report)? {
             Some(end) => Ok(end),
             None => self.go(),
         }
@@ -267,9 +267,10 @@ impl<'a> Going<'a> {
             );
         }
         let settings = &self.agent.settings;
-        let repeats = self.repeats.note(turn.calls());
-        let stop = settings.stop_at;
-        let worn = repeats.iter().position(|times| stop > 0 && *times >= stop);
+        let worn = turn.calls().iter().find(|call| {
+            let may_start = call.withheld_reason().is_none();
+            may_start && settings.stop_at > 0 && self.repeats.with(call) >= settings.stop_at
+        });
         if worn.is_some() || is_last {
             // Dropping it cancels what reads already; nothing else has started.
             drop(batch);
@@ -277,9 +278,9 @@ impl<'a> Going<'a> {
                 Some(_) => "not run: the same call was made again and again",
                 None => "not run: no tool may be called any more",
             };
-            let end = worn.map_or(End::MaxTurns, |at| End::Repeated {
-                tool: turn.calls()[at].name().to_owned(),
-                times: repeats[at],
+            let end = worn.map_or(End::MaxTurns, |call| End::Repeated {
+                tool: call.name().to_owned(),
+                times: self.repeats.with(call),
             });
             let report = not_run(turn, why);
             self.stats(|stats| stats.batch(&report));
@@ -294,16 +295,11 @@ impl<'a> Going<'a> {
             Some(batch) => batch.finish(turn),
             None => self.equip(self.executor.turn(turn)).run(),
         };
-        self.take_report(turn, report, &repeats)
+        self.take_report(turn, report)
     }
 
     /// Answers a turn whose calls have run, unless some of them wait for a decision.
-    fn take_report(
-        &mut self,
-        turn: &Turn,
-        report: Report,
-        repeats: &[u32],
-    ) -> Result<Option<End>, AgentError> {
+    fn take_report(&mut self, turn: &Turn, report: Report) -> Result<Option<End>, AgentError> {
         let report = match report.into_suspended(turn) {
             Ok(suspended) => {
                 self.conversation.suspend(suspended.clone());
@@ -323,10 +319,13 @@ impl<'a> Going<'a> {
             self.ended_by_a_tool(&report).or_else(|| ended_by_its_stop(turn))
         };
         let mut told = Cow::Borrowed(&report);
+        if let Some(why) = not_to_be_urged(turn) {
+            leave_withheld(&mut told, why);
+        }
         let nudge_at = self.agent.settings.nudge_at;
-        for (index, times) in repeats.iter().enumerate() {
-            if nudge_at > 0 && *times >= nudge_at {
-                nudge(told.to_mut(), index, *times);
+        for (index, times) in self.repeats.note(report.calls()).into_iter().enumerate() {
+            if nudge_at > 0 && times >= nudge_at {
+                nudge(told.to_mut(), index, times);
             }
         }
         // Told only once the conversation has it, because what is told may panic.
@@ -376,6 +375,26 @@ fn ended_by_its_stop(turn: &Turn) -> Option<End> {
             Some(End::CutShort { stop: turn.stop().clone(), text: text() })
         }
         _ => None,
+    }
+}
+
+/// What the model is told of the calls of a message that must not be made again, in place of what
+/// asks for them.
+fn not_to_be_urged(turn: &Turn) -> Option<&'static str> {
+    match turn.stop().kind {
+        StopKind::Refusal => Some("not run: the message was refused"),
+        StopKind::ContentFilter => Some("not run: the message was stopped by a filter"),
+        StopKind::ContextExceeded => Some("not run: the context is full"),
+        _ => None,
+    }
+}
+
+fn leave_withheld(told: &mut Cow<'_, Report>, why: &str) {
+    for index in 0..told.calls().len() {
+        if matches!(told.calls()[index].outcome, Outcome::NotStarted(NotStarted::Withheld(_))) {
+            let outcome = Outcome::Failed(ToolError::new(ToolErrorKind::Other, why));
+            told.to_mut().settle(index, outcome);
+        }
     }
 }
 

@@ -12,8 +12,10 @@ use crate::rows::Rows;
 use crate::rows::journal::{Journal, States};
 use crate::rows::pace::Pace;
 use crate::rows::paced::{Budgets, Paced, Shared};
+use crate::rows::record::Parts;
 use crate::rows::state::RowState;
 use crate::text::digest;
+use crate::turn::Wire;
 
 /// What becomes of a mutating call that had started when the program stopped, and of which no
 /// result is known.
@@ -162,7 +164,7 @@ impl RowsBuilder {
     ///
     /// # Errors
     /// A journal that can't be opened or read, that another process uses, or that was begun with
-    /// another prompt, model or set of tools; a limit of zero.
+    /// another prompt, model or set of tools, which the error names; a limit of zero.
     pub fn build(self) -> Result<Rows, Error> {
         let zeroes = [
             ("threads", self.settings.threads == 0),
@@ -174,7 +176,7 @@ impl RowsBuilder {
         }
         let (journal, known) = match &self.journal {
             Some(path) => {
-                let (journal, known) = Journal::open(path, &fingerprint(&self.agent))?;
+                let (journal, known) = Journal::open(path, &bound_to(&self.agent))?;
                 (Some(Arc::new(journal)), known)
             }
             None => (None, States::new()),
@@ -193,17 +195,22 @@ impl RowsBuilder {
     }
 }
 
-/// What a journal is bound to: the prompt, the model, the tools and their schemas.
-fn fingerprint(agent: &Agent) -> String {
+/// What a journal is bound to.
+fn bound_to(agent: &Agent) -> Parts {
     let parts = &agent.0;
-    let wire = parts.model.wire();
-    let system = parts.settings.parallel.system(&parts.settings.system);
-    let tools = wire.tools(parts.executor.tools());
-    let effects: Vec<_> =
-        parts.executor.tools().iter().map(|tool| format!("{:?}", tool.effect())).collect();
-    let ends = parts.settings.ends_with.join(" ");
-    let effects = effects.join(" ");
-    digest([wire.name(), parts.model.name(), &system, tools.as_str(), &effects, &ends])
+    let (settings, tools) = (&parts.settings, parts.executor.tools());
+    // Of one format, so that another model's isn't told as another set of tools.
+    let schemas = Wire::OpenAi.tools(tools);
+    let effects: Vec<_> = tools.iter().map(|tool| format!("{:?}", tool.effect())).collect();
+    let [effects, ends] = [effects.join(" "), settings.ends_with.join(" ")];
+    let digests = [
+        ("model", digest([parts.model.wire().name(), parts.model.name()])),
+        ("system prompt", digest([settings.system.as_str()])),
+        ("policy for parallel calls", digest([settings.parallel.system("").as_str()])),
+        ("set of tools", digest([schemas.as_str(), &effects])),
+        ("choice of tools that end a run", digest([ends.as_str()])),
+    ];
+    digests.map(|(name, digest)| (name.to_owned(), digest)).into()
 }
 
 impl fmt::Debug for RowsBuilder {

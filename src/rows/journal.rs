@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, ErrorKind};
 use crate::logging::log;
-use crate::rows::record::{Record, VERSION};
+use crate::rows::record::{Parts, Record, VERSION};
 use crate::rows::state::RowState;
 
 pub(super) struct Journal {
@@ -38,8 +38,8 @@ struct Lines {
 }
 
 impl Journal {
-    /// Opens a journal for the holder of this fingerprint alone, and reads it.
-    pub(super) fn open(path: &Path, fingerprint: &str) -> Result<(Self, States), Error> {
+    /// Opens a journal that is bound to these parts, and reads it.
+    pub(super) fn open(path: &Path, parts: &Parts) -> Result<(Self, States), Error> {
         let failed = |what: &str, error: std::io::Error| {
             let shown = path.display();
             Error::new(ErrorKind::Io, format_args!("can't {what} the journal {shown}: {error}"))
@@ -58,15 +58,15 @@ impl Journal {
             Err(TryLockError::Error(error)) => return Err(failed("lock", error)),
         }
         let mut lines = Lines { file, length: 0, error: None, told: false };
-        let (id, states) = lines.read(path, fingerprint, &failed)?;
+        let (id, states) = lines.read(path, parts, &failed)?;
         let journal = Self {
             path: path.to_owned(),
             id: id.clone().unwrap_or_else(new_id),
             file: Mutex::new(lines),
         };
         if id.is_none() {
-            let (id, fingerprint) = (journal.id.clone(), fingerprint.to_owned());
-            journal.append(&Record::Journal { version: VERSION, id, fingerprint })?;
+            let (id, parts) = (journal.id.clone(), parts.clone());
+            journal.append(&Record::Journal { version: VERSION, id, parts })?;
             // The file's name should survive, too; a system that can't sync a folder needn't.
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
             let synced = File::open(folder.unwrap_or(Path::new("."))).and_then(|f| f.sync_all());
@@ -157,7 +157,7 @@ impl Lines {
     fn read(
         &mut self,
         path: &Path,
-        fingerprint: &str,
+        parts: &Parts,
         failed: &dyn Fn(&str, std::io::Error) -> Error,
     ) -> Result<(Option<String>, States), Error> {
         let shown = path.display();
@@ -198,10 +198,14 @@ impl Lines {
                         "the journal {shown} is of version {version}, this is {VERSION}"
                     )));
                 }
-                Record::Journal { fingerprint: begun_with, .. } if begun_with != fingerprint => {
+                Record::Journal { parts: begun_with, .. } if begun_with != *parts => {
+                    let differ =
+                        parts.iter().filter(|(name, is)| begun_with.get(*name) != Some(is));
+                    let names: Vec<_> = differ.map(|(name, _)| name.as_str()).collect();
                     return Err(Error::config(format_args!(
-                        "the journal {shown} was begun with another prompt, model or set of \
-                         tools; finish it with those, or begin another"
+                        "the journal {shown} was begun with another {}; finish it as it was begun, or \
+                         begin another",
+                        names.join(" and another ")
                     )));
                 }
                 Record::Journal { id: begun, .. } if id.as_ref().is_some_and(|id| *id != begun) => {
@@ -236,17 +240,21 @@ fn new_id() -> String {
 mod tests {
     use super::*;
 
+    fn of(model: &str) -> Parts {
+        Parts::from([("model".to_owned(), model.to_owned())])
+    }
+
     #[test]
     fn a_dropped_journal_is_free_though_its_file_is_still_open_elsewhere() {
         let name = format!("toolpool-journal-{}.jsonl", std::process::id());
         let path = std::env::temp_dir().join(name);
-        let (journal, _) = Journal::open(&path, "one").unwrap();
+        let (journal, _) = Journal::open(&path, &of("one")).unwrap();
         let elsewhere = journal.file.lock().file.try_clone().unwrap();
-        assert!(Journal::open(&path, "one").is_err());
+        assert!(Journal::open(&path, &of("one")).is_err());
         drop(journal);
-        let other = Journal::open(&path, "another").map(|_| ()).unwrap_err();
+        let other = Journal::open(&path, &of("another")).map(|_| ()).unwrap_err();
         assert!(!other.to_string().ends_with("is in use"), "{other}");
-        drop(Journal::open(&path, "one").unwrap());
+        drop(Journal::open(&path, &of("one")).unwrap());
         drop(elsewhere);
         std::fs::remove_file(&path).unwrap();
     }

@@ -33,7 +33,9 @@
 //! after its last answered turn. Of a turn whose calls had begun, results that are known are taken,
 //! calls that hadn't started run, and a mutating call that had started and has no result is treated
 //! as [`UnknownOutcome`] says. Calls that only read or are idempotent may run again. A row that
-//! failed stays failed, unless the next run says [`retry_failed`](RowsBuilder::retry_failed).
+//! failed stays failed, unless the next run says [`retry_failed`](RowsBuilder::retry_failed). So does
+//! one with a call that is deferred, because a row can't be resumed with decisions: it fails, and a run
+//! with `retry_failed` asks for approval again.
 //!
 //! A journal belongs to one prompt, model and set of tools, and refuses others. One process uses it
 //! at a time. What a mutating tool does in a nested batch belongs to the call around it.

@@ -1,5 +1,7 @@
 //! The lines of a journal.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::agent::End;
@@ -8,14 +10,22 @@ use crate::outcome::Outcome;
 use crate::turn::{Turn, Usage};
 
 /// The version of the lines.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
+
+/// What a journal is bound to: the name of each part, and the digest of what it is.
+pub(super) type Parts = BTreeMap<String, String>;
 
 /// One line. Externally tagged, because raw JSON doesn't survive other tags.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Record {
     /// The first line.
-    Journal { version: u32, id: String, fingerprint: String },
+    Journal {
+        version: u32,
+        id: String,
+        #[serde(default)]
+        parts: Parts,
+    },
     /// A turn with calls came; none that changes something has started.
     Turn { row: String, turn: u64, prompt: String, message: Turn },
     /// A mutating call is about to start.

@@ -41,11 +41,18 @@ fn an_answer_of_a_type_is_given_by_a_tool_and_corrected_when_it_is_wrong() {
     assert_eq!(agent.ask_as::<Vec<u64>>("A number?").unwrap(), [7]);
     assert_eq!(model.asked()[0].choice, ToolChoice::Auto);
 
+    let long = "About many ".to_owned() + &"many\n".repeat(99);
     let model = script().body(words("no")).body(words("no")).body(words("no"));
+    let model = model.body(words(&long)).body(words(&long)).body(words(&long));
     let agent = Agent::builder(model, ToolSet::new()).build().unwrap();
     let error = agent.ask_as::<Sum>("How many?").unwrap_err();
     assert_eq!(error.end().and_then(End::answer), Some("no"));
     assert_eq!(error.conversation().unwrap().messages().len(), 6);
+    let said = "no answer of the type asked for: the model answered in words: ";
+    assert_eq!(error.to_string(), format!("{said}no"));
+    let told = agent.ask_as::<Sum>("How many?").unwrap_err().to_string();
+    assert!(told.starts_with(&format!("{said}About many many")) && told.ends_with('…'), "{told}");
+    assert!(told.contains(r"many\nmany") && told.chars().count() <= said.len() + 80, "{told}");
 }
 
 #[test]

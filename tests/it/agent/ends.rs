@@ -102,6 +102,9 @@ fn a_refusal_and_an_answer_cut_short_are_ends_of_their_own() {
     let (end, conversation) = run(&agent(script().body(body("content_filter", &[1]))));
     assert_eq!(end.unwrap(), End::Refused(String::new()), "nobody asks for the call again");
     assert_eq!(conversation.messages().len(), 3, "the call is answered");
+    let told = texts(conversation.messages());
+    assert!(told.contains("not run: the message was stopped by a filter"), "{told}");
+    assert!(!told.contains("again"), "{told}");
     let (end, _) = run(&agent(script().body(stopped("length", "it was a dark and"))));
     let end = end.unwrap();
     assert!(matches!(&end, End::CutShort { text, .. } if text == "it was a dark and"), "{end:?}");
@@ -117,6 +120,26 @@ fn a_refusal_and_an_answer_cut_short_are_ends_of_their_own() {
     let error = agent(script().body(stopped("length", "it"))).ask("A story?").unwrap_err();
     assert_eq!(error.end().map(End::name), Some("cut_short"));
     assert_eq!(error.conversation().unwrap().messages().len(), 2);
+}
+
+#[test]
+fn calls_that_the_output_limit_cut_are_asked_for_again_and_those_beyond_the_context_are_not() {
+    let built = |model| {
+        let agent = Agent::builder(model, ToolSet::new().with(double()));
+        agent.no_early_start().build().unwrap()
+    };
+    let model = script().body(body("length", &[1])).body(body("tool_calls", &[1]));
+    let (end, conversation) = run(&built(model.body(words("2"))));
+    assert_eq!(end.unwrap().answer(), Some("2"));
+    assert!(conversation.messages()[2].as_str().contains("call double again"));
+
+    let full = Wire::Anthropic.parse(
+        r#"{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"double","input":{"n":1}}],
+            "stop_reason":"model_context_window_exceeded"}"#,
+    );
+    let (end, conversation) = run(&built(ScriptedModel::new(Wire::Anthropic).turn(full.unwrap())));
+    assert_eq!(end.unwrap().name(), "cut_short");
+    assert!(conversation.messages()[2].as_str().contains("not run: the context is full"));
 }
 
 #[test]

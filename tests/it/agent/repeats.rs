@@ -54,3 +54,21 @@ fn the_word_on_repeats_stands_behind_an_error_of_any_length() {
     let told = conversation.messages()[4].as_str();
     assert!(told.contains("ä…\\n\\nNote: ") && told.contains("what is missing."), "{told}");
 }
+
+#[test]
+fn a_call_of_messages_that_were_cut_off_is_asked_for_again_until_no_turn_is_left() {
+    let model = (0..7).fold(script(), |model, _| model.body(body("length", &[7])));
+    let agent = Agent::builder(model, ToolSet::new().with(double())).max_turns(7).build().unwrap();
+    let (end, conversation) = run(&agent);
+    assert_eq!(end.unwrap(), End::MaxTurns);
+    let told = texts(conversation.messages());
+    assert_eq!(told.matches("call double again in a complete message").count(), 7);
+    assert!(!told.contains("turns in a row"), "{told}");
+
+    // What was run before and is run afterwards is counted on.
+    let reasons = ["tool_calls", "tool_calls", "length", "tool_calls"];
+    let model = reasons.iter().fold(script(), |model, reason| model.body(body(reason, &[7])));
+    let agent = Agent::builder(model, ToolSet::new().with(double())).repeats(0, 3).build().unwrap();
+    let (end, _) = run(&agent);
+    assert_eq!(end.unwrap(), End::Repeated { tool: "double".to_owned(), times: 3 });
+}

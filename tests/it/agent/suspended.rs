@@ -75,3 +75,61 @@ fn a_suspended_turn_of_a_model_that_makes_its_own_is_of_the_conversations_format
         assert_eq!(read, conversation, "{wire}");
     }
 }
+
+#[test]
+fn what_is_said_while_a_turn_waits_comes_behind_its_results_in_every_format() {
+    for (wire, gives_up) in Wire::ALL.into_iter().flat_map(|wire| [(wire, false), (wire, true)]) {
+        let calls = ["c", "d"].map(|id| ToolCall::new(id, "pay", "{}"));
+        let model = ScriptedModel::new(wire)
+            .turn(Turn::from_calls(calls).for_wire(wire))
+            .turn(Turn::from_calls([]).for_wire(wire));
+        let pay = Tool::new("pay", "Pays", || Ok("paid")).needs_approval();
+        let agent = Agent::builder(model.clone(), ToolSet::new().with(pay))
+            .approval(|requests| requests.iter().map(|_| Approval::Defer).collect())
+            .build()
+            .unwrap();
+        let mut conversation = agent.conversation();
+        conversation.user("Pay.");
+        assert_eq!(agent.run(&mut conversation).unwrap().name(), "suspended");
+        conversation.user("Hurry up.");
+        conversation.push(wire.user_message("By card."));
+        conversation.user("Thanks.");
+        assert_eq!(conversation.messages().len(), 1, "{wire}");
+
+        let stored = serde_json::to_string(&conversation).unwrap();
+        let mut loaded: Conversation = serde_json::from_str(&stored).unwrap();
+        assert_eq!(loaded, conversation, "{wire}");
+        if gives_up {
+            assert!(loaded.give_up_waiting());
+        } else {
+            let end = agent.resume(&mut loaded, [(0, Resolution::Allow)]).unwrap();
+            assert_eq!((end.name(), loaded.messages().len()), ("suspended", 1), "{wire}");
+            loaded.user("Well?");
+            agent.resume(&mut loaded, [(1, Resolution::Allow)]).unwrap();
+            assert_eq!(texts(&model.asked()[1].messages).matches("Well?").count(), 1, "{wire}");
+        }
+        is_intact(&loaded);
+        let told = texts(loaded.messages());
+        let result = if gives_up { "pending" } else { "paid" };
+        let order = ["Pay.", result, "Hurry up.", "By card.", "Thanks."];
+        let places = order.map(|said| told.rfind(said).unwrap_or_else(|| panic!("{said}: {told}")));
+        assert!(places.is_sorted(), "{wire}: {told}");
+        assert_eq!(told.matches("Hurry up.").count(), 1, "{wire}");
+    }
+}
+
+#[test]
+fn a_message_kept_back_that_is_none_of_the_format_is_refused_when_it_is_loaded() {
+    let ask = Tool::deferred("ask", "", &serde_json::json!({ "type": "object" }));
+    let model = script().turn(Turn::from_calls([ToolCall::new("1", "ask", "{}")]));
+    let (_, mut conversation) =
+        run(&Agent::builder(model, ToolSet::new().with(ask)).build().unwrap());
+    let without = serde_json::to_string(&conversation).unwrap();
+    assert!(!without.contains("later"), "as it was stored before");
+    conversation.push(Wire::OpenAi.user_message("Hurry up."));
+    let stored = serde_json::to_string(&conversation).unwrap();
+    let broken = stored.replace(r#"{"message":{"role""#, r#"{"message":{"roll""#);
+    assert_ne!(stored, broken);
+    let error = serde_json::from_str::<Conversation>(&broken).unwrap_err().to_string();
+    assert!(error.contains("conversation is broken"), "{error}");
+}

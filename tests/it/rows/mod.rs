@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use toolpool::agent::{Agent, AgentBuilder, End};
+use toolpool::agent::{Agent, AgentBuilder, End, ParallelPolicy};
 use toolpool::model::{Model, ModelError, ModelErrorKind, Request, ScriptedModel};
 use toolpool::rows::{Row, RowResult, Rows, RowsReport, Stopped, UnknownOutcome};
 use toolpool::{
-    CancelToken, Executor, FailurePolicy, Tool, ToolCall, ToolError, ToolErrorKind, ToolSet, Turn,
-    Wire,
+    Approval, CancelToken, Executor, FailurePolicy, Tool, ToolCall, ToolError, ToolErrorKind,
+    ToolSet, Turn, Wire,
 };
 
 use self::clerk::Book;
@@ -297,14 +297,19 @@ fn a_journal_is_for_one_process_one_prompt_one_model_and_one_set_of_tools() {
     assert!(error.is_io() && error.to_string().ends_with("is in use"), "{error}");
     drop(first);
     drop(build(plain()).unwrap());
-    for other in [
-        plain().system("Be brief."),
-        Agent::builder(model(), ToolSet::new()),
-        Agent::builder(model(), ToolSet::new().with(look().read_only())),
-        Agent::builder(ScriptedModel::new(Wire::OpenAi), ToolSet::new().with(look())),
+    let gemini = || ScriptedModel::new(Wire::Gemini);
+    for (other, part) in [
+        (plain().system("Be brief."), "system prompt"),
+        (plain().parallel(ParallelPolicy::Encourage), "policy for parallel calls"),
+        (plain().ends_with("look"), "choice of tools that end a run"),
+        (Agent::builder(model(), ToolSet::new()), "set of tools"),
+        (Agent::builder(model(), ToolSet::new().with(look().read_only())), "set of tools"),
+        (Agent::builder(gemini(), ToolSet::new().with(look())), "model"),
+        (Agent::builder(gemini(), ToolSet::new()), "model and another set of tools"),
     ] {
         let error = build(other).unwrap_err();
-        assert!(error.is_config() && error.to_string().contains("was begun with another"));
+        let says = format!("was begun with another {part}; finish it");
+        assert!(error.is_config() && error.to_string().contains(&says), "{error}");
     }
     drop(build(plain()).unwrap());
 
@@ -338,6 +343,10 @@ fn a_torn_last_line_is_taken_off_and_any_other_damage_refused() {
     std::fs::write(folder.journal(), &damaged).unwrap();
     let error = builder().build().unwrap_err();
     assert!(error.is_input() && error.to_string().contains("line 2"), "{error}");
+    let older = r#"{"journal":{"version":1,"id":"a","fingerprint":"b"}}"#;
+    std::fs::write(folder.journal(), format!("{older}\n")).unwrap();
+    let error = builder().build().unwrap_err();
+    assert!(error.is_input() && error.to_string().ends_with("of version 1, this is 2"), "{error}");
     let periodical = r#"{"journal":"Nature","year":1999}"#;
     for other in ["a,b\n1,2\n", "one line", "{\"row\": 1}\n", "\n", periodical] {
         std::fs::write(folder.journal(), other).unwrap();
@@ -673,6 +682,25 @@ fn a_payment_that_had_begun_and_does_not_start_again_was_not_not_run() {
     let (_, told) = run(build(false), [Row::new("a", "go")]);
     let Ok(End::Answer(answer)) = &told[0].end else { panic!("{:?}", told[0].end) };
     assert!(answer.contains("outcome unknown: the program stopped while pay ran"), "{answer}");
+}
+
+#[test]
+fn a_row_with_a_deferred_call_fails_and_approval_is_asked_for_again_when_it_is_retried() {
+    let folder = Folder::new();
+    let looked = Arc::new(AtomicU32::new(0));
+    let build = |decision: Approval| {
+        let looked = Arc::clone(&looked);
+        let stock = Tool::new("stock", "", move || Ok(looked.fetch_add(1, Ordering::SeqCst)));
+        let pay = Tool::new("pay", "", || Ok("paid")).needs_approval();
+        let agent = Agent::builder(pays(), ToolSet::new().with(stock).with(pay))
+            .approval(move |requests| requests.iter().map(|_| decision.clone()).collect());
+        Rows::builder(&agent.build().unwrap()).journal(folder.journal()).retry_failed()
+    };
+    let (_, told) = run(build(Approval::Defer).build().unwrap(), rows(1));
+    assert_eq!(told[0].end, Err("a call waits for a decision".to_owned()));
+    let (_, told) = run(build(Approval::Allow).build().unwrap(), rows(1));
+    assert_eq!(told[0].answer(), Some("paid"));
+    assert_eq!(looked.load(Ordering::SeqCst), 1, "what had run isn't run again");
 }
 
 #[test]
