@@ -36,7 +36,7 @@ fields! {
 /// Most characters that an error shows of a body.
 pub(crate) const SHOWN: usize = 80;
 /// Most bytes kept of that, so that a key of any length can be found in it before it is cut.
-const KEPT: usize = 8 * 1024;
+pub(super) const KEPT: usize = 8 * 1024;
 
 /// Why a body is no message.
 #[derive(Debug)]
@@ -67,7 +67,8 @@ impl Failure {
                 return Error::input(format_args!("{wire} body is empty"));
             }
             Self::Unreadable(error) => {
-                (format!("is not readable: {}", unreadable(&error, body)), text)
+                let hint = looks(wire, body);
+                (format!("is not readable{hint}: {}", unreadable(&error, body)), text)
             }
             Self::Misfit { path, expected } => {
                 if let Some(words) = providers_words(body) {
@@ -81,14 +82,19 @@ impl Failure {
                     Some(found) => ("found: ", found),
                     None => ("found nothing; the body begins with: ", text),
                 };
-                let hint = match Wire::detect(body) {
-                    Some(other) if other != wire => format!(" (this looks like {other})"),
-                    _ => String::new(),
-                };
+                let hint = looks(wire, body);
                 (format!("is no message{hint}: expected {expected}{at}{place}, {found}"), quoted)
             }
         };
         quoting(format!("{wire} body {why}"), quoted)
+    }
+}
+
+/// What the body looks like, where it is another format.
+fn looks(wire: Wire, body: &str) -> String {
+    match Wire::detect(body) {
+        Some(other) if other != wire => format!(" (this looks like {other})"),
+        _ => String::new(),
     }
 }
 
