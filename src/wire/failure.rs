@@ -68,7 +68,11 @@ impl Failure {
             }
             Self::Unreadable(error) => {
                 let hint = looks(wire, body);
-                (format!("is not readable{hint}: {}", unreadable(&error, body)), text)
+                let why = match is_stream(text) {
+                    true => "it is a stream, to be read with Wire::stream; it begins with: ".into(),
+                    false => unreadable(&error, body),
+                };
+                (format!("is not readable{hint}: {why}"), text)
             }
             Self::Misfit { path, expected } => {
                 if let Some(words) = providers_words(body) {
@@ -96,6 +100,11 @@ fn looks(wire: Wire, body: &str) -> String {
         Some(other) if other != wire => format!(" (this looks like {other})"),
         _ => String::new(),
     }
+}
+
+/// Whether a text begins as server-sent events do.
+fn is_stream(text: &str) -> bool {
+    ["data:", "event:", ":"].iter().any(|field| text.starts_with(field))
 }
 
 /// Why a text can't be read, in words that go before its start.
@@ -217,6 +226,24 @@ mod tests {
             r#"{"error":{"message":"no call","code":"tool_use_failed","failed_generation":"{x"}}"#,
             "answered with an error: tool_use_failed: no call (what the model wrote: {x)",
         );
+    }
+
+    #[test]
+    fn a_stream_is_told_how_to_read_it() {
+        for (stream, wire) in [
+            ("event: message_start\ndata: {\"type\":\"message_start\"}\n\n", Wire::Anthropic),
+            ("data: {\"choices\":[]}", Wire::OpenAi),
+            ("\n: hello\n", Wire::Cohere),
+        ] {
+            let error = wire.parse(stream).unwrap_err().to_string();
+            let why = "body is not readable: it is a stream, to be read with Wire::stream";
+            let begins = stream.trim().replace('\n', "\\n");
+            assert_eq!(error, format!("{wire} {why}; it begins with: {begins}"));
+        }
+        for body in ["database down", "<html>", "{\"data:\"", "eventual"] {
+            let error = Wire::OpenAi.parse(body).unwrap_err().to_string();
+            assert!(!error.contains("stream"), "{error}");
+        }
     }
 
     #[test]
