@@ -343,6 +343,9 @@
 //! prepared answers in tests; with the feature `http` there are clients for the providers. [`rows`]
 //! has an agent answer every row of a table, with a journal from which a killed run goes on.
 //!
+//! A loop of one's own around another HTTP client takes its requests from [`Wire::request`]; [`wire`]
+//! has an example.
+//!
 //! ```
 //! use toolpool::model::ScriptedModel;
 //! use toolpool::{Agent, Tool, ToolSet, Wire};

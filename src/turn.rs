@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::json::Json;
 
 /// One provider's message format. What it reads and writes is in [`wire`](crate::wire), with the
-/// feature of that name.
+/// feature of that name: without it `parse`, `stream`, `tools` and `request` don't exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]

@@ -52,6 +52,14 @@ fn of_frames(body: &[u8]) -> Wire {
     held.unwrap_or(Wire::Bedrock)
 }
 
+/// The format of one event.
+pub(super) fn of_event(name: &str, data: &str) -> Option<Wire> {
+    match name {
+        "messageStart" | "contentBlockStart" | "contentBlockDelta" => Some(Wire::Bedrock),
+        _ => of_object(data),
+    }
+}
+
 /// The text itself, or what follows `data:` where it is an event stream.
 fn payloads(text: &str) -> impl Iterator<Item = &str> {
     let is_json = text.trim_start().starts_with(['{', '[']);

@@ -36,7 +36,7 @@ fields! {
 /// Most characters that an error shows of a body.
 pub(crate) const SHOWN: usize = 80;
 /// Most bytes kept of that, so that a key of any length can be found in it before it is cut.
-const KEPT: usize = 8 * 1024;
+pub(super) const KEPT: usize = 8 * 1024;
 
 /// Why a body is no message.
 #[derive(Debug)]
@@ -67,7 +67,12 @@ impl Failure {
                 return Error::input(format_args!("{wire} body is empty"));
             }
             Self::Unreadable(error) => {
-                (format!("is not readable: {}", unreadable(&error, body)), text)
+                let hint = looks(wire, body);
+                let why = match is_stream(text) {
+                    true => "it is a stream, to be read with Wire::stream; it begins with: ".into(),
+                    false => unreadable(&error, body),
+                };
+                (format!("is not readable{hint}: {why}"), text)
             }
             Self::Misfit { path, expected } => {
                 if let Some(words) = providers_words(body) {
@@ -81,15 +86,25 @@ impl Failure {
                     Some(found) => ("found: ", found),
                     None => ("found nothing; the body begins with: ", text),
                 };
-                let hint = match Wire::detect(body) {
-                    Some(other) if other != wire => format!(" (this looks like {other})"),
-                    _ => String::new(),
-                };
+                let hint = looks(wire, body);
                 (format!("is no message{hint}: expected {expected}{at}{place}, {found}"), quoted)
             }
         };
         quoting(format!("{wire} body {why}"), quoted)
     }
+}
+
+/// What the body looks like, where it is another format.
+fn looks(wire: Wire, body: &str) -> String {
+    match Wire::detect(body) {
+        Some(other) if other != wire => format!(" (this looks like {other})"),
+        _ => String::new(),
+    }
+}
+
+/// Whether a text begins as server-sent events do.
+fn is_stream(text: &str) -> bool {
+    ["data:", "event:", ":"].iter().any(|field| text.starts_with(field))
 }
 
 /// Why a text can't be read, in words that go before its start.
@@ -211,6 +226,24 @@ mod tests {
             r#"{"error":{"message":"no call","code":"tool_use_failed","failed_generation":"{x"}}"#,
             "answered with an error: tool_use_failed: no call (what the model wrote: {x)",
         );
+    }
+
+    #[test]
+    fn a_stream_is_told_how_to_read_it() {
+        for (stream, wire) in [
+            ("event: message_start\ndata: {\"type\":\"message_start\"}\n\n", Wire::Anthropic),
+            ("data: {\"choices\":[]}", Wire::OpenAi),
+            ("\n: hello\n", Wire::Cohere),
+        ] {
+            let error = wire.parse(stream).unwrap_err().to_string();
+            let why = "body is not readable: it is a stream, to be read with Wire::stream";
+            let begins = stream.trim().replace('\n', "\\n");
+            assert_eq!(error, format!("{wire} {why}; it begins with: {begins}"));
+        }
+        for body in ["database down", "<html>", "{\"data:\"", "eventual"] {
+            let error = Wire::OpenAi.parse(body).unwrap_err().to_string();
+            assert!(!error.contains("stream"), "{error}");
+        }
     }
 
     #[test]

@@ -5,6 +5,55 @@
 //! functions, which [`Wire`] chooses from.
 //!
 //! Needs the feature `wire`, which is on by default.
+//!
+//! # A loop of one's own
+//!
+//! [`Wire::request`] writes the whole body that an HTTP client posts, of a [`Prompt`] and the
+//! [`Parameters`]. What the client gets is parsed and run, and the reply goes into the next request.
+//!
+//! ```
+//! use toolpool::wire::{Parameters, Prompt};
+//! use toolpool::{Executor, Tool, ToolSet, Wire};
+//!
+//! /// `post` is the HTTP client: it sends a body to the provider and gives what came back.
+//! fn ask(
+//!     question: &str,
+//!     mut post: impl FnMut(&str) -> Result<String, Box<dyn std::error::Error>>,
+//! ) -> Result<String, Box<dyn std::error::Error>> {
+//!     let wire = Wire::OpenAi;
+//!     let tools = ToolSet::new().with(Tool::new("now", "The time", || Ok("12:00")).read_only());
+//!     let executor = Executor::new(tools)?;
+//!     let mut messages = vec![wire.user_message(question)];
+//!     for _ in 0..10 {
+//!         let mut prompt = Prompt::new(&messages);
+//!         prompt.system = "Be brief.";
+//!         prompt.tools = executor.tools().clone();
+//!         let body = wire.request(&prompt, &Parameters::new("gpt-5"));
+//!         let turn = wire.parse(&post(body.as_str())?)?;
+//!         if turn.calls().is_empty() {
+//!             return Ok(turn.text().to_owned());
+//!         }
+//!         let report = executor.run(&turn);
+//!         messages.extend(turn.reply(&report)); // the model's message and the results
+//!     }
+//!     Err("no answer after ten turns".into())
+//! }
+//!
+//! let mut sent = Vec::new();
+//! let answer = ask("What time is it?", |body| {
+//!     sent.push(body.to_owned());
+//!     Ok(match sent.len() {
+//!         1 => r#"{"choices": [{"finish_reason": "tool_calls", "message": {"role": "assistant",
+//!             "tool_calls": [{"id": "1", "type": "function",
+//!                 "function": {"name": "now", "arguments": "{}"}}]}}]}"#,
+//!         _ => r#"{"choices": [{"finish_reason": "stop", "message": {"content": "It is noon."}}]}"#,
+//!     }.to_owned())
+//! })?;
+//! assert_eq!(answer, "It is noon.");
+//! assert!(sent[0].contains(r#"{"role":"user","content":"What time is it?"}"#));
+//! assert!(sent[1].contains(r#"{"role":"tool","tool_call_id":"1","content":"12:00"}"#));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod answers;
 mod anthropic;

@@ -159,7 +159,8 @@ impl Stream {
         let Some(event) = RawObject::read(event.get()) else { return Ok(()) };
         for (name, data) in event.entries() {
             match name {
-                "error" | "message" => {
+                // A message that is no text begins a stream of another format.
+                "error" | "message" if name == "error" || data.get().starts_with('"') => {
                     return Err(Problem::of_the_provider(&to_json(&event)));
                 }
                 "" => {}

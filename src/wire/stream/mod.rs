@@ -8,6 +8,7 @@
 
 mod framing;
 mod halves;
+mod looks;
 mod parts;
 mod tell;
 
@@ -28,6 +29,7 @@ use crate::turn::{Turn, Wire};
 use crate::wire::failure::{self, providers_words};
 use crate::wire::stream::framing::Framing;
 use crate::wire::stream::halves::Halves;
+use crate::wire::stream::looks::Looks;
 use crate::wire::stream::tell::{Tell, Told};
 
 /// Most bytes of one stream; what is kept of it is of the same order.
@@ -94,6 +96,7 @@ pub struct Assembler {
     wire: Wire,
     framing: Framing,
     halves: Halves,
+    looks: Looks,
     format: Box<dyn Format>,
     told: Told,
     fed: usize,
@@ -117,6 +120,7 @@ impl Wire {
             wire: self,
             framing,
             halves: Halves::default(),
+            looks: Looks::new(self),
             format,
             told: Told::default(),
             fed: 0,
@@ -147,11 +151,15 @@ impl Assembler {
         let done = match self.fed > STREAM_LIMIT {
             true => Err(Problem::unreadable("it is longer than 128 MiB")),
             false => {
-                let (format, halves) = (&mut self.format, &mut self.halves);
-                let mut each = |name: &str, data: &str| format.event(name, data, &mut tell);
+                let (format, halves, looks) = (&mut self.format, &mut self.halves, &mut self.looks);
+                let mut each = |name: &str, data: &str| {
+                    looks.event(name, data);
+                    format.event(name, data, &mut tell)
+                };
                 self.framing.feed(bytes, &mut |name, data| halves.event(name, data, &mut each))
             }
         };
+        let done = done.map_err(|problem| self.looks.explain(problem, &tell));
         done.map_err(|problem| self.break_off(problem))
     }
 
@@ -159,7 +167,7 @@ impl Assembler {
     ///
     /// # Errors
     /// As those of [`feed`](Self::feed); also a stream that ended before the message did, of which
-    /// [`Error::is_cut`] is true.
+    /// [`Error::is_cut`] is true. One that looks like another format isn't cut: the error says so.
     pub fn finish(mut self, tell: &mut dyn FnMut(StreamEvent<'_>)) -> Result<Turn, Error> {
         if let Some(problem) = &self.broken {
             return Err(problem.error(self.wire));
@@ -171,15 +179,22 @@ impl Assembler {
             tell.rest(&turn);
             return Ok(turn);
         }
-        let (format, halves) = (&mut self.format, &mut self.halves);
-        let mut each = |name: &str, data: &str| format.event(name, data, &mut tell);
-        self.framing
+        let (format, halves, looks) = (&mut self.format, &mut self.halves, &mut self.looks);
+        let mut each = |name: &str, data: &str| {
+            looks.event(name, data);
+            format.event(name, data, &mut tell)
+        };
+        let body = self
+            .framing
             .finish(&mut |name, data| halves.event(name, data, &mut each))
             .and_then(|()| halves.finish(&mut each))
             .map_err(|problem| if problem.unfinished { Problem::cut() } else { problem })
-            .map_err(|problem| problem.error(self.wire))?;
-        let body = self.format.end(&mut tell).map_err(|problem| problem.error(self.wire))?;
-        let turn = self.wire.parse(&body)?;
+            .and_then(|()| self.format.end(&mut tell))
+            .map_err(|problem| self.looks.explain(problem, &tell).error(self.wire))?;
+        let turn = self.wire.parse(&body).map_err(|error| match self.looks.problem(&tell) {
+            Some(problem) => problem.error(self.wire),
+            None => error,
+        })?;
         tell.rest(&turn);
         Ok(turn)
     }
@@ -274,6 +289,13 @@ impl Problem {
     fn cut() -> Self {
         let text = "stream ended before the message did".to_owned();
         Self { broken: Some(Broken::Cut), ..Self::new(text) }
+    }
+
+    /// Events of another format, as this one.
+    fn of_another(other: Wire, event: &str) -> Self {
+        let text =
+            format!("stream is no message (this looks like {other}); an event begins with: ");
+        Self { quoted: Some(event.to_owned()), ..Self::new(text) }
     }
 
     /// An error that the provider sent; `data` is the event.

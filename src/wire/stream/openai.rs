@@ -22,18 +22,19 @@ use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
 use crate::turn::{StopKind, StopReason, Usage};
-use crate::wire::call_element;
 use crate::wire::fields::{self, Fields, Given, fields};
 use crate::wire::openai::{Tokens, stop};
 use crate::wire::stream::parts::{self, Kept, push_list, push_raw, push_text};
 use crate::wire::stream::tell::{Tell, Told};
-use crate::wire::stream::{Format, Problem, is_done, push_json};
+use crate::wire::stream::{Format, Problem, is_done};
 
 mod arguments;
+mod call;
 mod content;
 mod reasoning;
 
 use arguments::Arguments;
+use call::{Call, FunctionPiece, Piece};
 use content::Content;
 use reasoning::Details;
 
@@ -57,11 +58,6 @@ fields! {
         message: Delta<'a>,
         finish_reason: Cow<'a, str>,
         usage: &'a RawValue,
-    }
-
-    struct CustomPiece<'a> {
-        name: Cow<'a, str>,
-        input: Cow<'a, str>,
     }
 }
 
@@ -109,50 +105,6 @@ fn pieces(raw: &RawValue) -> Option<Given<Vec<Option<Piece<'_>>>>> {
         false => fields::parse(raw.get()),
     };
     pieces.unwrap_or_else(|_| Some(Given(vec![None])))
-}
-
-/// A piece of a call.
-#[derive(Debug, Default)]
-struct Piece<'a> {
-    index: Option<u64>,
-    id: Option<Cow<'a, str>>,
-    kind: Option<Cow<'a, str>>,
-    function: Option<FunctionPiece<'a>>,
-    custom: Option<CustomPiece<'a>>,
-    others: Vec<(String, &'a RawValue)>,
-}
-
-impl<'a> Fields<'a> for Piece<'a> {
-    fn field<A: MapAccess<'a>>(&mut self, key: &[u8], map: &mut A) -> Result<bool, A::Error> {
-        match key {
-            b"index" => self.index = fields::value(map)?,
-            b"id" => self.id = fields::value(map)?,
-            b"function" => self.function = fields::value(map)?,
-            b"custom" => self.custom = fields::value(map)?,
-            b"type" => self.kind = fields::value(map)?,
-            _ => parts::other(key, map, &mut self.others)?,
-        }
-        Ok(true)
-    }
-}
-
-/// A piece of a call's function.
-#[derive(Debug, Default)]
-struct FunctionPiece<'a> {
-    name: Option<Cow<'a, str>>,
-    arguments: Option<&'a RawValue>,
-    others: Vec<(String, &'a RawValue)>,
-}
-
-impl<'a> Fields<'a> for FunctionPiece<'a> {
-    fn field<A: MapAccess<'a>>(&mut self, key: &[u8], map: &mut A) -> Result<bool, A::Error> {
-        match key {
-            b"name" => self.name = fields::value(map)?,
-            b"arguments" => self.arguments = fields::value(map)?,
-            _ => parts::other(key, map, &mut self.others)?,
-        }
-        Ok(true)
-    }
 }
 
 /// The message so far.
@@ -448,157 +400,6 @@ impl Stream {
             out.push_str(",\"function_call\":");
             self.legacy.write_function(out);
         }
-        out.push('}');
-    }
-}
-
-impl Piece<'_> {
-    fn name(&self) -> Option<&str> {
-        let custom = self.custom.as_ref().and_then(|custom| custom.name.as_deref());
-        let custom = custom.filter(|name| !name.is_empty());
-        custom.or_else(|| self.function.as_ref()?.name.as_deref())
-    }
-
-    fn arguments(&self) -> Cow<'_, str> {
-        call_element::arguments(self.function.as_ref().and_then(|function| function.arguments))
-    }
-
-    fn has_arguments(&self) -> bool {
-        !self.arguments().trim_ascii().is_empty()
-    }
-
-    fn begins_an_object(&self) -> bool {
-        self.arguments().trim_ascii_start().starts_with('{')
-    }
-}
-
-/// A call so far.
-#[derive(Debug, Default)]
-struct Call {
-    id: String,
-    name: String,
-    /// Of a custom tool: its input.
-    arguments: Arguments,
-    is_function: bool,
-    is_custom: bool,
-    kept: Kept,
-    function_kept: Kept,
-    pieces: usize,
-    /// Whether a piece came that named it under another id.
-    is_renewed: bool,
-    /// How many bytes of arguments there were when they were last looked at.
-    examined: usize,
-}
-
-impl Call {
-    fn add(&mut self, piece: Piece<'_>) {
-        self.pieces += 1;
-        let id = piece.id.as_deref().unwrap_or_default();
-        let has_name = piece.name().is_some_and(|name| !name.is_empty());
-        self.is_renewed |= has_name && !self.id.is_empty() && self.has_other_id(id);
-        if self.id.is_empty() {
-            self.id.push_str(id);
-        }
-        for (key, value) in piece.others {
-            self.kept.keep(&key, value);
-        }
-        self.is_function |= piece.kind.as_deref() == Some("function");
-        let custom = piece.custom.filter(|custom| {
-            self.is_custom || custom.name.as_deref().is_some_and(|name| !name.is_empty())
-        });
-        if let Some(custom) = custom {
-            self.is_custom = true;
-            self.add_name(custom.name);
-            self.arguments.push(custom.input.as_deref().unwrap_or_default());
-        } else if let Some(function) = piece.function.filter(|_| !self.is_custom) {
-            self.add_function(function);
-        }
-    }
-
-    fn add_function(&mut self, function: FunctionPiece<'_>) {
-        self.is_function = true;
-        self.add_name(function.name);
-        for (key, value) in function.others {
-            self.function_kept.keep(&key, value);
-        }
-        self.arguments.add(&call_element::arguments(function.arguments));
-    }
-
-    /// Takes a piece of the name: servers that say it again in every piece say all of it, those
-    /// that cut it do so before the arguments.
-    fn add_name(&mut self, name: Option<Cow<'_, str>>) {
-        let name = name.as_deref().unwrap_or_default();
-        if self.name.is_empty() || (self.is_other(name) && self.arguments.text().is_empty()) {
-            self.name.push_str(name);
-        }
-    }
-
-    /// Whether a name is neither none nor the call's own.
-    fn is_other(&self, name: &str) -> bool {
-        !name.is_empty() && !self.name.is_empty() && name != self.name
-    }
-
-    fn has_other_id(&self, id: &str) -> bool {
-        !id.is_empty() && self.id != id
-    }
-
-    /// Whether a piece with a name and another id is more of it.
-    fn goes_on_with(&self, piece: &Piece<'_>) -> bool {
-        piece.name() == Some(&self.name)
-            && (self.is_renewed
-                || match self.arguments.text().trim_ascii().is_empty() {
-                    true => piece.has_arguments() && arguments::may_go_on(&piece.arguments()),
-                    false => arguments::may_go_on(self.arguments.text()),
-                })
-    }
-
-    /// Whether its first piece was all of it.
-    fn came_whole(&self) -> bool {
-        self.pieces == 1 && self.is_whole()
-    }
-
-    /// Whether what came may be all of it.
-    fn may_be_all(&self) -> bool {
-        match self.is_custom {
-            true => !self.arguments.text().trim_ascii().is_empty(),
-            false => self.is_whole(),
-        }
-    }
-
-    /// Whether nothing can be missing of its arguments.
-    fn is_whole(&self) -> bool {
-        !self.is_custom && self.arguments.are_whole()
-    }
-
-    fn write(&self, out: &mut String) {
-        out.push('{');
-        if !self.id.is_empty() {
-            out.push_str("\"id\":");
-            push_json(out, &self.id);
-            out.push(',');
-        }
-        if self.is_custom {
-            out.push_str("\"type\":\"custom\",\"custom\":{\"name\":");
-            push_json(out, &self.name);
-            out.push_str(",\"input\":");
-            push_json(out, self.arguments.text());
-            out.push('}');
-        } else if self.is_function {
-            out.push_str("\"type\":\"function\",\"function\":");
-            self.write_function(out);
-        } else {
-            out.push_str("\"type\":null");
-        }
-        self.kept.write(out);
-        out.push('}');
-    }
-
-    fn write_function(&self, out: &mut String) {
-        out.push_str("{\"name\":");
-        push_json(out, &self.name);
-        out.push_str(",\"arguments\":");
-        push_json(out, self.arguments.meant());
-        self.function_kept.write(out);
         out.push('}');
     }
 }

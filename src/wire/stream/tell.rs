@@ -54,12 +54,17 @@ impl<'a> Tell<'a> {
         self.told.calls
     }
 
+    /// Whether nothing was told.
+    pub(super) fn is_silent(&self) -> bool {
+        !self.told.text && self.told.calls == 0
+    }
+
     /// The message begins anew. Nothing is said of it if nothing was told before.
     pub(super) fn restart(&mut self) {
-        let told = std::mem::take(self.told);
-        if told.text || told.calls > 0 {
+        if !self.is_silent() {
             (self.to)(StreamEvent::Restarted);
         }
+        *self.told = Told::default();
     }
 
     /// The calls of the whole message that weren't told yet.

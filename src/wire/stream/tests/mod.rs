@@ -4,6 +4,7 @@ mod anthropic;
 mod bedrock;
 mod cohere;
 mod gemini;
+mod looks;
 mod mutated;
 mod ollama;
 mod openai;
