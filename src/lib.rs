@@ -232,7 +232,8 @@
 //! defers makes the turn a [`Suspended`], which is kept as JSON and [resumed](Executor::resume) when
 //! somebody has decided, in another process if need be. What has run by then isn't run again. What
 //! is resumed twice runs twice, so mark it as taken in your store first; the
-//! [keys](CallContext::idempotency_key) are the same, so a backend that heeds them does it once.
+//! [keys](CallContext::idempotency_key) are the same, so a backend that heeds them does it once. Where
+//! calls still wait then, the report makes the same turn a [`Suspended`] again.
 //!
 //! ```
 //! use toolpool::{Approval, Executor, Resolution, Suspended, Tool, ToolCall, ToolSet, Turn};
@@ -264,7 +265,8 @@
 //! An executor is cheap to clone and used from many threads at once. Its limits are shared, its
 //! batches don't mix, and turns take turns: one with a hundred calls doesn't hold up one with three.
 //! Each run may bring its own deadline, policy, [`CancelToken`] and a value that handlers read, such
-//! as who is asking; the model never sees it.
+//! as who is asking; the model never sees it. A server that ends [drains](Executor::drain) its executor
+//! and [shuts it down](Executor::shutdown); [`Executor::stats`] and the log tell what hangs.
 //!
 //! ```
 //! use std::time::Duration;
