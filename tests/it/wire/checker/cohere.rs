@@ -9,9 +9,10 @@ use super::{Rules, came, elements, is_json_object, is_made_of, text, word};
 fn says(message: &Value) -> bool {
     match &message["content"] {
         Value::String(text) => !text.is_empty(),
-        Value::Array(parts) => {
-            parts.iter().any(|part| text(part, "type") != "text" || !text(part, "text").is_empty())
-        }
+        Value::Array(parts) => parts.iter().any(|part| {
+            let is_text = part.get("text").is_some() && matches!(text(part, "type"), "text" | "");
+            !is_text || !text(part, "text").is_empty()
+        }),
         _ => false,
     }
 }
