@@ -24,7 +24,7 @@ pub(super) fn check(turn: &Turn, messages: &[Value], rules: &mut Rules) {
     if let Some(came) = came(turn) {
         fn reasoning(blocks: &[Value]) -> impl Iterator<Item = &Value> {
             let contents = blocks.iter().map(|block| &block["reasoningContent"]);
-            contents.filter(|content| !content.is_null())
+            contents.filter(|content| content.is_object())
         }
         let is_signed = |content: &&Value| {
             let text = &content["reasoningText"];
