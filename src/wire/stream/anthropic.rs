@@ -355,7 +355,9 @@ impl Usage {
     /// Counts are of the whole message so far; one that isn't repeated still holds. Proxies that don't
     /// know what was read say at the end that it was nothing.
     fn update(&mut self, new: Tokens<'_>) {
-        let update = |count: &mut Option<u64>, new: Option<u64>| *count = (*count).max(new);
+        let update = |count: &mut Option<u64>, new: Option<u64>| {
+            *count = new.filter(|new| *new > 0 || count.is_none()).or(*count);
+        };
         update(&mut self.input_tokens, new.input_tokens);
         update(&mut self.cache_creation_input_tokens, new.cache_creation_input_tokens);
         update(&mut self.cache_read_input_tokens, new.cache_read_input_tokens);
