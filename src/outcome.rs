@@ -174,6 +174,18 @@ impl Outcome {
         }
     }
 
+    /// Whether the tool was started.
+    #[cfg(feature = "agent")]
+    pub(crate) fn has_started(&self) -> bool {
+        match self {
+            Self::NotStarted(_) | Self::Rejected(_) => false,
+            Self::Cancelled { started, .. } => *started,
+            Self::Succeeded(_) | Self::Failed(_) | Self::TimedOut { .. } | Self::Panicked(_) => {
+                true
+            }
+        }
+    }
+
     /// Whether the tool may have changed something although no result came: it ran and was cut off,
     /// or its error's kind says that nobody knows, unless the error is
     /// [safe to retry](ToolError::safe_to_retry).

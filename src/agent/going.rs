@@ -17,7 +17,6 @@ use crate::agent::measure::{AgentStats, Independence};
 use crate::agent::parallel::ParallelPolicy;
 use crate::agent::repeats::Repeats;
 use crate::agent::run::AgentRun;
-use crate::effect::{Effect, Lane};
 use crate::error::{ERROR_TEXT_LIMIT, ToolError, ToolErrorKind, bounded_to};
 use crate::executor::{Batch, Executor, Run};
 use crate::json::Json;
@@ -400,17 +399,8 @@ fn leave_withheld(told: &mut Cow<'_, Report>, why: &str) {
 
 /// A report of calls that aren't run.
 fn not_run(turn: &Turn, why: &str) -> Report {
-    let calls = turn.calls().iter().map(|call| CallReport {
-        call: call.clone(),
-        outcome: Outcome::Failed(ToolError::new(ToolErrorKind::Other, why)),
-        effect: Effect::Mutating,
-        lane: Lane::Blocking,
-        attempts: 0,
-        submitted: Duration::ZERO,
-        started: None,
-        ended: Duration::ZERO,
-        notes: Vec::new(),
-    });
+    let outcome = || Outcome::Failed(ToolError::new(ToolErrorKind::Other, why));
+    let calls = turn.calls().iter().map(|call| CallReport::never_run(call.clone(), outcome()));
     Report::new(calls.collect(), Duration::ZERO, None)
 }
 

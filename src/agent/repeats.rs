@@ -50,12 +50,7 @@ impl Repeats {
 }
 
 fn counts(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::NotStarted(_) => false,
-        Outcome::Cancelled { started, .. } => *started,
-        Outcome::Rejected(_) => !outcome.is_retryable(),
-        _ => true,
-    }
+    outcome.has_started() || matches!(outcome, Outcome::Rejected(_)) && !outcome.is_retryable()
 }
 
 fn key(call: &ToolCall) -> Key {
@@ -73,7 +68,6 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::effect::{Effect, Lane};
     use crate::outcome::{NotStarted, Rejected};
 
     fn call(arguments: &str) -> ToolCall {
@@ -81,17 +75,7 @@ mod tests {
     }
 
     fn ended(arguments: &str, outcome: Outcome) -> CallReport {
-        CallReport {
-            call: call(arguments),
-            outcome,
-            effect: Effect::Mutating,
-            lane: Lane::Blocking,
-            attempts: 0,
-            submitted: Duration::ZERO,
-            started: None,
-            ended: Duration::ZERO,
-            notes: Vec::new(),
-        }
+        CallReport::never_run(call(arguments), outcome)
     }
 
     fn ran(arguments: &str) -> CallReport {

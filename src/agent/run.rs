@@ -205,11 +205,7 @@ impl<'a> AgentRun<'a> {
 
 /// Whether the call ended without a start, and waits for nothing.
 fn never_started(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::NotStarted(reason) => *reason != NotStarted::Deferred,
-        Outcome::Cancelled { started, .. } => !started,
-        other => matches!(other, Outcome::Rejected(_)),
-    }
+    !outcome.has_started() && *outcome != Outcome::NotStarted(NotStarted::Deferred)
 }
 
 impl fmt::Debug for AgentRun<'_> {

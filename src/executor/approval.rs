@@ -170,15 +170,12 @@ pub(super) fn ask(
                         plan.admitted = Err(Outcome::NotStarted(NotStarted::Deferred));
                     }
                     Approval::Edit(arguments) => {
-                        let asked = plan.call.clone();
-                        edit(plan, first + n, arguments, tools, settings);
-                        if matches!(plan.call.state(), CallState::Malformed(_)) {
-                            let name = asked.name();
+                        if edit(plan, first + n, arguments, tools, settings).is_err() {
+                            let name = plan.call.name();
                             say::later(
                                 Level::Error,
                                 format_args!("the edited arguments of {name:?} can't be read"),
                             );
-                            (plan.call, plan.note) = (asked, None);
                             plan.admitted = denied("its approval failed");
                         }
                     }
@@ -188,16 +185,21 @@ pub(super) fn ask(
     }
 }
 
-/// Replaces a call's arguments; they are looked at like the model's.
+/// Replaces a call's arguments; they are looked at like the model's. Nothing is changed where they
+/// can't be read, and that is why.
 pub(super) fn edit(
     plan: &mut Planned,
     index: usize,
     arguments: String,
     tools: &ToolSet,
     settings: &Settings,
-) {
+) -> Result<(), String> {
     let edited = plan.call.with_arguments(arguments);
+    if let CallState::Malformed(why) = edited.state() {
+        return Err(why.to_string());
+    }
     plan.note = Some(Note::Edited(edited.arguments().to_owned()));
     plan.admitted = admit(&edited, index, tools, settings);
     plan.call = edited;
+    Ok(())
 }

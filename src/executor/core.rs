@@ -330,8 +330,7 @@ impl Core {
     /// [`Executor::shutdown`](crate::Executor::shutdown).
     pub(crate) fn shut_down(self: &Arc<Self>, timeout: Duration) -> bool {
         let until = Deadline::after(Instant::now(), timeout);
-        // The call it is called from, and those that this one is nested in.
-        let own = job::current(self).map_or(0, |(_, job)| 1 + job.run.depth);
+        let own = self.callers();
         self.with(|scheduler, now, out| scheduler.shut_down(now, out));
         self.blocking.close();
         self.wait_while(until, &|counts| counts.running + counts.lent + counts.abandoned > own)
@@ -340,9 +339,14 @@ impl Core {
     /// [`Executor::drain`](crate::Executor::drain).
     pub(crate) fn drain(self: &Arc<Self>, timeout: Duration) -> bool {
         let until = Deadline::after(Instant::now(), timeout);
-        let own = job::current(self).map_or(0, |(_, job)| 1 + job.run.depth);
+        let own = self.callers();
         self.with(|scheduler, _, _| scheduler.drain());
         self.wait_while(until, &|counts| counts.batches > own)
+    }
+
+    /// How many calls this one is called from: the one that runs here, and those that it is nested in.
+    fn callers(self: &Arc<Self>) -> usize {
+        job::current(self).map_or(0, |(_, job)| 1 + job.run.depth)
     }
 
     /// Waits until the closing executor is no longer busy; whether it came to that.

@@ -7,7 +7,7 @@ use log::Level;
 use serde::{Deserialize, Serialize};
 
 use crate::bound::{self, Taken};
-use crate::call::{CallState, ToolCall};
+use crate::call::ToolCall;
 use crate::error::Error;
 use crate::executor::approval::{self, Planned};
 use crate::executor::attempt;
@@ -104,9 +104,8 @@ impl Report {
         if !calls.iter().any(is_deferred) {
             return Err(Box::new(self));
         }
-        let pairs = calls.iter().zip(asked);
-        if calls.len() != asked.len() || pairs.into_iter().any(|(report, call)| !report.is_of(call))
-        {
+        let mut pairs = calls.iter().zip(asked);
+        if calls.len() != asked.len() || !pairs.all(|(report, call)| report.is_of(call)) {
             say::later(
                 Level::Error,
                 format_args!("a turn can't be suspended with another's report"),
@@ -126,7 +125,6 @@ fn is_deferred(call: &CallReport) -> bool {
 #[derive(Debug)]
 pub struct Resumed {
     report: Report,
-    seed: String,
     /// The calls that may run now.
     planned: Vec<(usize, Planned)>,
 }
@@ -135,7 +133,7 @@ impl Resumed {
     /// Has the calls run, and gives the report of the whole turn. All calls are handed in, so that
     /// each keeps its place; those that don't run now are known.
     pub(super) fn run(self, run: impl FnOnce(Vec<Planned>) -> Report) -> Report {
-        let Self { mut report, seed, planned } = self;
+        let Self { mut report, planned } = self;
         let known = |call: &CallReport| Planned::known(call.call.clone(), call.outcome.clone());
         let mut all: Vec<_> = report.calls().iter().map(known).collect();
         let mut places = Vec::new();
@@ -144,7 +142,7 @@ impl Resumed {
             places.push(index);
         }
         report.merge(run(all), &places);
-        report.with_seed(seed)
+        report
     }
 }
 
@@ -171,7 +169,7 @@ impl Executor {
         resolutions: impl IntoIterator<Item = (usize, Resolution)>,
     ) -> Result<Run<'_, Resumed>, Error> {
         let suspended = suspended.borrow();
-        let mut report = suspended.report.clone();
+        let mut report = suspended.report.clone().with_seed(suspended.seed.clone());
         let (tools, settings) = (&self.tooling.set, &self.core.settings);
         let mut planned: Vec<(usize, Planned)> = Vec::new();
         let mut resolved = HashSet::new();
@@ -198,7 +196,7 @@ impl Executor {
             let mut outcome = match resolution {
                 Resolution::Answer(output) => {
                     let limits = &self.tooling.result_limits;
-                    let own = tools.position(call.name()).and_then(|at| limits.get(at).cloned());
+                    let own = at.and_then(|at| limits.get(at).cloned());
                     let limit = own.unwrap_or_else(|| settings.result_limit(None));
                     match bound::output(output, &limit, &allowance) {
                         Ok(bounded) => {
@@ -220,13 +218,14 @@ impl Executor {
                     let outcome = report[index].outcome.clone();
                     let mut edited =
                         Planned { known: false, ..Planned::known(call.clone(), outcome) };
-                    approval::edit(&mut edited, index, arguments, tools, settings);
-                    if let CallState::Malformed(why) = edited.call.state() {
-                        return Err(Error::input(format_args!(
-                            "the edited arguments of the call with the index {index} can't be \
+                    approval::edit(&mut edited, index, arguments, tools, settings).map_err(
+                        |why| {
+                            Error::input(format_args!(
+                                "the edited arguments of the call with the index {index} can't be \
                              read: {why}"
-                        )));
-                    }
+                            ))
+                        },
+                    )?;
                     planned.push((index, edited));
                     continue;
                 }
@@ -235,8 +234,6 @@ impl Executor {
             report.settle(index, outcome);
         }
         answers.into_iter().for_each(Taken::keep);
-        let seed = suspended.seed.clone();
-        Ok(Run::new(self, Resumed { report, seed, planned })
-            .idempotency_seed(suspended.seed.as_str()))
+        Ok(Run::new(self, Resumed { report, planned }).idempotency_seed(suspended.seed.as_str()))
     }
 }

@@ -68,6 +68,22 @@ pub enum Note {
 }
 
 impl CallReport {
+    /// That of a call that no executor was given.
+    #[cfg(feature = "agent")]
+    pub(crate) fn never_run(call: ToolCall, outcome: Outcome) -> Self {
+        Self {
+            call,
+            outcome,
+            effect: Effect::Mutating,
+            lane: Lane::Blocking,
+            attempts: 0,
+            submitted: Duration::ZERO,
+            started: None,
+            ended: Duration::ZERO,
+            notes: Vec::new(),
+        }
+    }
+
     /// Whether it is that of the call. A stream may have told another id, whoever parsed it may have
     /// spelled the arguments in another way, and an approver may have edited them.
     pub(crate) fn is_of(&self, call: &ToolCall) -> bool {

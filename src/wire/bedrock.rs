@@ -263,25 +263,25 @@ pub(super) fn reply(turn: &Turn, report: &Report) -> Reply {
         };
         let mut object = RawObject::read(raw.get()).unwrap_or_default();
         let reasons = object.get("reasoningContent").is_some_and(|raw| raw.get().starts_with('{'));
-        let is_empty_text = reasons && is_blank(block.text.as_deref());
-        let had_null = object.remove_nulls() | (is_empty_text && object.remove("text"));
+        let mut changed = object.remove_nulls();
+        if reasons && is_blank(block.text.as_deref()) {
+            changed |= object.remove("text");
+        }
         if !holds(&object) {
             echo.leave_out(at, "it is no block");
             continue;
         }
-        if had_null {
+        if changed {
             echo.note(None, format!("empty members were left out of content[{at}]"));
         }
-        let is_split = reasons && object.len() > 1 && !is_unsigned_thinking(&object);
-        if is_split {
-            let mut thought = object.clone();
-            thought.retain("reasoningContent");
-            object.remove("reasoningContent");
+        if reasons && object.len() > 1 && !is_unsigned_thinking(&object) {
+            let mut thought = RawObject::default();
+            thought.set("reasoningContent", &object.get("reasoningContent"));
             echo.think(at, raw::json(&thought));
             echo.note(None, format!("of content[{at}] thinking got a block of its own"));
+            changed = object.remove("reasoningContent");
         }
-        let had_null = had_null || is_split;
-        let as_it_came = |object| if had_null { raw::json(object) } else { Json::from_raw(raw) };
+        let as_it_came = |object| if changed { raw::json(object) } else { Json::from_raw(raw) };
         if let Some(why) = block.is_refused(&blocks[at..], !answers.is_empty()) {
             echo.leave_out(at, why);
         } else if let Some((answer, id)) = block.call().and_then(|_| calls.next()) {

@@ -91,10 +91,10 @@ pub(super) fn parse(body: &str) -> Result<Turn, Failure> {
         None if blocked.is_some() => (None, None),
         None => return Err(Failure::misfit("candidates[0]", "an object")),
     };
-    let stop = match blocked.filter(|_| !stop(reason).forbids_calls()) {
-        Some(blocked) => StopReason::new(StopKind::ContentFilter, spelled(blocked)),
-        None => stop(reason),
-    };
+    let mut stop = stop(reason);
+    if let Some(blocked) = blocked.filter(|_| !stop.forbids_calls()) {
+        stop = StopReason::new(StopKind::ContentFilter, spelled(blocked));
+    }
     let parts = message.map_or(Ok(Vec::new()), parts)?;
     Ok(Turn::parsed(
         Wire::Gemini,

@@ -87,11 +87,6 @@ impl<'a> RawObject<'a> {
         RawObject(self.0.into_iter().map(owned).collect())
     }
 
-    /// Takes all but `key` out.
-    pub(super) fn retain(&mut self, key: &str) {
-        self.0.retain(|(name, _)| name == key);
-    }
-
     /// Takes `key` out; whether it was there.
     pub(super) fn remove(&mut self, key: &str) -> bool {
         let before = self.0.len();

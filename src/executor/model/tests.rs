@@ -204,18 +204,28 @@ fn fault_069_an_abort_that_races_results_leaves_no_call_open() {
     });
 }
 
-#[test]
-fn fault_141_a_shutdown_that_races_a_turn_waits_for_it_and_answers_it() {
-    check(|| {
+/// A turn that races what closes its executor; nothing starts once that has returned.
+fn check_closing(close: fn(&Executor) -> bool, check_report: fn(&Report)) {
+    check(move || {
         let started = Arc::new(AtomicUsize::new(0));
         let executor = executor(1, &started);
         let runner = thread::spawn({
             let executor = executor.clone();
             move || executor.run(&turn(&["works", "works"]))
         });
-        assert!(executor.shutdown(Duration::from_secs(100)));
+        assert!(close(&executor));
         let at_end = started.load(Ordering::SeqCst);
-        for call in &runner.join().unwrap() {
+        check_report(&runner.join().unwrap());
+        assert_eq!(started.load(Ordering::SeqCst), at_end, "a tool started after it");
+        rest(executor);
+    });
+}
+
+#[test]
+fn fault_141_a_shutdown_that_races_a_turn_waits_for_it_and_answers_it() {
+    let close = |executor: &Executor| executor.shutdown(Duration::from_secs(100));
+    check_closing(close, |report| {
+        for call in report {
             let fine = match &call.outcome {
                 Outcome::Succeeded(_) | Outcome::Cancelled { started: true, .. } => true,
                 Outcome::NotStarted(NotStarted::Shutdown) => call.started.is_none(),
@@ -223,27 +233,15 @@ fn fault_141_a_shutdown_that_races_a_turn_waits_for_it_and_answers_it() {
             };
             assert!(fine, "{call:?}");
         }
-        assert_eq!(started.load(Ordering::SeqCst), at_end, "a tool started after the shutdown");
-        rest(executor);
     });
 }
 
 #[test]
 fn fault_141_a_drain_that_races_a_turn_waits_for_all_of_it_or_for_nothing() {
-    check(|| {
-        let started = Arc::new(AtomicUsize::new(0));
-        let executor = executor(1, &started);
-        let runner = thread::spawn({
-            let executor = executor.clone();
-            move || executor.run(&turn(&["works", "works"]))
-        });
-        assert!(executor.drain(Duration::from_secs(100)));
-        let at_end = started.load(Ordering::SeqCst);
-        let report = runner.join().unwrap();
+    let close = |executor: &Executor| executor.drain(Duration::from_secs(100));
+    check_closing(close, |report| {
         let shut = |call: &CallReport| call.outcome == Outcome::NotStarted(NotStarted::Shutdown);
         assert!(report.all_succeeded() || report.calls().iter().all(shut), "{report:?}");
-        assert_eq!(started.load(Ordering::SeqCst), at_end, "a tool started after the drain");
-        rest(executor);
     });
 }
 

@@ -57,16 +57,21 @@ fn a_decision_can_be_given_up() {
     assert!(texts(conversation.messages()).contains("not run yet: a decision is pending"));
 }
 
+/// An agent whose payments wait for decisions.
+fn defers(model: ScriptedModel) -> Agent {
+    let pay = Tool::new("pay", "Pays", || Ok("paid")).needs_approval();
+    Agent::builder(model, ToolSet::new().with(pay))
+        .approval(|requests| requests.iter().map(|_| Approval::Defer).collect())
+        .build()
+        .unwrap()
+}
+
 #[test]
 fn a_suspended_turn_of_a_model_that_makes_its_own_is_of_the_conversations_format() {
     for wire in Wire::ALL {
         let model =
             ScriptedModel::new(wire).turn(Turn::from_calls([ToolCall::new("c", "pay", "")]));
-        let pay = Tool::new("pay", "Pays", || Ok("paid")).needs_approval();
-        let agent = Agent::builder(model, ToolSet::new().with(pay))
-            .approval(|requests| requests.iter().map(|_| Approval::Defer).collect())
-            .build()
-            .unwrap();
+        let agent = defers(model);
         let mut conversation = agent.conversation();
         conversation.user("Pay.");
         assert_eq!(agent.run(&mut conversation).unwrap().name(), "suspended");
@@ -83,11 +88,7 @@ fn what_is_said_while_a_turn_waits_comes_behind_its_results_in_every_format() {
         let model = ScriptedModel::new(wire)
             .turn(Turn::from_calls(calls).for_wire(wire))
             .turn(Turn::from_calls([]).for_wire(wire));
-        let pay = Tool::new("pay", "Pays", || Ok("paid")).needs_approval();
-        let agent = Agent::builder(model.clone(), ToolSet::new().with(pay))
-            .approval(|requests| requests.iter().map(|_| Approval::Defer).collect())
-            .build()
-            .unwrap();
+        let agent = defers(model.clone());
         let mut conversation = agent.conversation();
         conversation.user("Pay.");
         assert_eq!(agent.run(&mut conversation).unwrap().name(), "suspended");
